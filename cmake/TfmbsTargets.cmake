@@ -1,0 +1,41 @@
+# One target a layer, one test program a layer. A layer's target links what stands left of it, and
+# its tests link nothing more, so a call that runs the wrong way fails to link.
+
+set(TFMBS_WARNINGS -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion
+                   -Wnon-virtual-dtor -Wold-style-cast)
+
+function(tfmbs_compile_settings target)
+  target_compile_features(${target} PUBLIC cxx_std_20)
+  set_target_properties(${target} PROPERTIES CXX_EXTENSIONS OFF POSITION_INDEPENDENT_CODE ON)
+  # -ffp-contract=off: the float epilogue is a formula with each operation rounded once.
+  target_compile_options(${target} PRIVATE ${TFMBS_WARNINGS} -ffp-contract=off
+                                           $<$<BOOL:${TFMBS_WERROR}>:-Werror>)
+  if(TFMBS_SANITIZE)
+    target_compile_options(${target} PRIVATE -fsanitize=address,undefined -fno-sanitize-recover=all
+                                             -fno-omit-frame-pointer)
+    target_link_options(${target} PUBLIC -fsanitize=address,undefined)
+  endif()
+endfunction()
+
+# tfmbs_layer(<layer> SOURCES ... [LINKS ...])
+function(tfmbs_layer layer)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINKS" ${ARGN})
+  add_library(tfmbs_${layer} STATIC ${ARG_SOURCES})
+  tfmbs_compile_settings(tfmbs_${layer})
+  target_include_directories(tfmbs_${layer}
+    PUBLIC $<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/include>
+           $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>
+    PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/src)
+  target_link_libraries(tfmbs_${layer} PUBLIC ${ARG_LINKS})
+endfunction()
+
+# tfmbs_layer_test(<layer> <sources...>): one GoogleTest program, one ctest entry a test case.
+function(tfmbs_layer_test layer)
+  if(NOT TFMBS_BUILD_TESTS)
+    return()
+  endif()
+  add_executable(test_${layer} ${ARGN})
+  tfmbs_compile_settings(test_${layer})
+  target_link_libraries(test_${layer} PRIVATE tfmbs_${layer} GTest::gtest GTest::gtest_main)
+  add_test(NAME ${layer} COMMAND test_${layer})
+endfunction()

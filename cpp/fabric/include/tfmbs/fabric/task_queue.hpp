@@ -1,0 +1,42 @@
+// Asynchronous tasks: a worker thread that runs them one after another, beside the caller.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "tfmbs/fabric/task_descriptor.hpp"
+#include "tfmbs/format/error.hpp"
+
+namespace tfmbs::fabric {
+
+// The state of one submitted task; a handle keeps it alive, nothing else does once it has run.
+class TaskTicket;
+
+class TaskQueue {
+ public:
+  using Runner = std::function<Status(const TaskDescriptor&)>;
+  explicit TaskQueue(Runner runner);
+  ~TaskQueue();  // runs what is queued, then stops the worker
+  TaskQueue(const TaskQueue&) = delete;
+  TaskQueue& operator=(const TaskQueue&) = delete;
+
+  // Queues a task; the worker starts with the first one. Thread-safe.
+  std::shared_ptr<TaskTicket> submit(TaskDescriptor task);
+  // Blocks until the task has run and gives its status; may be called again, by any thread.
+  Status wait(const std::shared_ptr<TaskTicket>& ticket);
+  [[nodiscard]] bool is_done(const std::shared_ptr<TaskTicket>& ticket) const;
+  // Blocks until nothing is queued or running.
+  void drain();
+
+  // Around fork(): before() takes the queue's lock once no task runs (queued ones stay queued),
+  // after_in_parent() and after_in_child() release it; the child starts a worker of its own.
+  void before_fork();
+  void after_fork_in_parent();
+  void after_fork_in_child();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace tfmbs::fabric

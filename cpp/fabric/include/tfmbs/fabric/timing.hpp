@@ -1,0 +1,11 @@
+// Pipeline latencies of the engine, in cycles (docs/fabric.md, "Time line").
+#pragma once
+
+#include <cstdint>
+
+namespace tfmbs::fabric {
+
+inline constexpr std::uint64_t kStartCycles = 4;  // decode, activation fetch, mask, weight fetch
+inline constexpr std::uint64_t kDrainCycles = 3;  // multiply, accumulate, commit
+
+}  // namespace tfmbs::fabric

@@ -1,0 +1,136 @@
+// The operations that have one implementation an instruction set. Kernels take raw pointers and
+// sizes, never allocate, never throw, run on the calling thread, and trust their caller: ranges and
+// sizes were checked above them. Every implementation gives the portable one's bits.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "tfmbs/format/bit_planes.hpp"
+#include "tfmbs/format/error.hpp"
+
+namespace tfmbs::kernels {
+
+enum class FloatType : std::uint8_t { kFloat32, kFloat64, kBFloat16, kFloat16 };
+[[nodiscard]] constexpr std::size_t float_bytes(FloatType type) noexcept {
+  return type == FloatType::kFloat64 ? 8 : type == FloatType::kFloat32 ? 4 : 2;
+}
+
+inline constexpr std::size_t kInt8Planes = 6;  // balanced trits of -127...127: 3^6 = 729 > 255
+// Largest depth of a layer: 127 * 2^24 < 2^31, so int32 is exact for int8 x trit.
+inline constexpr std::size_t kMaxDepth = std::size_t{1} << 24;
+
+// out[m * out_stride + n] = sum over k of activation[m][k] * weight[n][k]; with `triple`, three
+// times the value already there is added first (one Horner step over int8's planes).
+// Bit-plane rows (tfmbs/format/bit_planes.hpp), `blocks` blocks each, 64-byte aligned.
+struct TritGemmArgs {
+  const std::uint64_t* activations;
+  std::size_t rows;
+  const std::uint64_t* weights;
+  std::size_t outputs;
+  std::size_t blocks;
+  std::int32_t* out;
+  std::size_t out_stride;  // in elements
+  bool triple;
+};
+
+// Rows of floats to bit planes: +1 where x > t, -1 where x < -t, else 0, t = thresholds[row] (>= 0,
+// compared exactly, in fp64) or 0 where thresholds is null. A NaN becomes 0 and sets nan_rows[row]
+// to 1; nan_rows is otherwise set to 0. Padding bits are written as zero.
+struct TernarizeArgs {
+  const void* input;
+  FloatType type;
+  std::size_t rows;
+  std::size_t columns;
+  std::size_t row_stride;     // in elements
+  const double* thresholds;   // one a row, or null
+  std::uint64_t* planes;      // rows * bit_plane_blocks(columns) * kBlockWords words
+  std::uint8_t* nan_rows;     // one a row
+};
+
+// Rows of floats to int8 by the row's absolute maximum, as six balanced-trit planes:
+//   a = max(max|x|, 1e-5); q = clamp(round_half_even(x * (127 / a)), -127, 127); scale = a / 127
+// in fp32 (fp64 where type is fp64), each operation rounded once. A row with a NaN or an infinity is all zero, has
+// scale 1, and sets nan_rows[row]. q may be null; planes[p] stands at planes + p * rows * row_words,
+// p = 0 the most significant.
+struct QuantizeInt8Args {
+  const void* input;
+  FloatType type;
+  std::size_t rows;
+  std::size_t columns;
+  std::size_t row_stride;  // in elements
+  std::uint64_t* planes;   // kInt8Planes * rows * bit_plane_blocks(columns) * kBlockWords words
+  std::int8_t* values;     // rows * columns, or null
+  double* scales;          // one a row; an fp32 value unless type is fp64
+  std::uint8_t* nan_rows;  // one a row
+};
+
+// For each row and each chunk of chunk_depth trits (a multiple of 15; the last chunk may be
+// shorter), over the fields of 15 trits of x = nonzero(row) & occupancy:
+//   cycles[row * chunks + chunk] = sum of max(1, popcount(field))
+//   steps [row * chunks + chunk] = popcount(x)
+struct FieldCountArgs {
+  const std::uint64_t* activations;  // bit-plane rows of `trits` trits
+  std::size_t rows;
+  std::size_t trits;
+  const std::uint64_t* occupancy;  // ceil(trits/512) * 8 words, bit k%64 of word k/64; null: all ones
+  std::size_t chunk_depth;
+  std::uint32_t* cycles;
+  std::uint32_t* steps;
+};
+
+// counts[k] += the number of rows whose trit k is not zero, k < trits.
+struct ColumnCountArgs {
+  const std::uint64_t* activations;
+  std::size_t rows;
+  std::size_t trits;
+  std::uint32_t* counts;
+};
+
+// out[m][n] = round((float)acc[m][n] * (row_scale[m] * output_scale[n]) + bias[n]) in fp32, or in
+// fp64 where `wide`; each operation rounded once (no fused multiply-add), then rounded to out_type.
+// NaN where nan_rows[m] or nan_outputs[n] is set.
+struct EpilogueArgs {
+  const std::int32_t* accumulators;
+  std::size_t rows;
+  std::size_t outputs;
+  std::size_t accumulator_stride;     // in elements
+  const double* row_scales;           // one a row (fp32 values unless wide), or null for 1
+  const double* output_scales;        // see output_scale_step; or null for 1
+  std::size_t output_scale_step;      // 0: one scale for all outputs; 1: one each
+  const void* bias;                   // `outputs` values of bias_type, or null for none
+  FloatType bias_type;
+  const std::uint8_t* nan_rows;       // or null
+  const std::uint8_t* nan_outputs;    // or null
+  void* out;
+  FloatType out_type;
+  std::size_t out_stride;             // in elements
+  bool wide;
+};
+
+// One implementation of everything, for one instruction set.
+struct KernelSet {
+  std::string_view name;  // what TFMBS_KERNEL names: "portable", "avx2", "avx512"
+  bool (*supported)() noexcept;
+  void (*trit_gemm)(const TritGemmArgs&) noexcept;
+  void (*ternarize)(const TernarizeArgs&) noexcept;
+  void (*quantize_int8)(const QuantizeInt8Args&) noexcept;
+  void (*field_count)(const FieldCountArgs&) noexcept;
+  void (*column_count)(const ColumnCountArgs&) noexcept;
+  void (*epilogue)(const EpilogueArgs&) noexcept;
+};
+
+// Every set compiled in, portable first, fastest last (kernel_list.cpp is the list).
+[[nodiscard]] std::span<const KernelSet> all_kernels() noexcept;
+
+// The set in use: the last supported one of the list, or what TFMBS_KERNEL names. Read once; an unknown or
+// unsupported name in the environment is an error that select_status() reports (and active() is then portable).
+[[nodiscard]] const KernelSet& active() noexcept;
+Status select_status();
+// Forces a set by name, for tests and benchmarks; thread-safe, takes effect for later calls.
+// Errors: kInvalidArgument (unknown, or not supported by this CPU; says which are allowed).
+Status select(std::string_view name);
+
+}  // namespace tfmbs::kernels
