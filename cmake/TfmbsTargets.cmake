@@ -24,12 +24,12 @@ function(tfmbs_layer layer)
   tfmbs_compile_settings(tfmbs_${layer})
   target_include_directories(tfmbs_${layer}
     PUBLIC $<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/include>
-           $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>
     PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/src)
   target_link_libraries(tfmbs_${layer} PUBLIC ${ARG_LINKS})
 endfunction()
 
-# tfmbs_layer_test(<layer> <sources...>): one GoogleTest program, one ctest entry a test case.
+# tfmbs_layer_test(<layer> <sources...>): one GoogleTest program and one ctest entry a layer. In its
+# brief output GoogleTest prints failures, skips with their reasons, and the totals.
 function(tfmbs_layer_test layer)
   if(NOT TFMBS_BUILD_TESTS)
     return()
@@ -37,5 +37,6 @@ function(tfmbs_layer_test layer)
   add_executable(test_${layer} ${ARGN})
   tfmbs_compile_settings(test_${layer})
   target_link_libraries(test_${layer} PRIVATE tfmbs_${layer} GTest::gtest GTest::gtest_main)
-  add_test(NAME ${layer} COMMAND test_${layer})
+  add_test(NAME ${layer} COMMAND test_${layer} --gtest_brief=1)
+  set_tests_properties(${layer} PROPERTIES TIMEOUT 600)
 endfunction()
