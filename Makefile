@@ -1,0 +1,98 @@
+# make help says what there is. Each target makes what it needs and does nothing twice.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+PY := .venv/bin/python
+JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+BUILD := build
+SANITIZE := build/sanitize
+# The tools of .venv come first; a machine needs no CMake of its own.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help
+help:
+	@echo "make demo      train, run and profile a ternary network on real data, offline"
+	@echo "make test      every test: C++, C++ under sanitizers, Python, packaging"
+	@echo "make lint      clang-format, clang-tidy, ruff and mypy (LINT_ALL=1: every C++ file anew)"
+	@echo "make format    formats C++ and Python in place"
+	@echo "make build     the libraries, into python/pytfmbs"
+	@echo "make clean     removes what was built, and keeps .venv"
+
+# --- .venv: torch first, then one stamp a list of requirements ------------------------------------
+.venv/.created: scripts/make-venv.sh scripts/find-python.sh requirements/runtime.txt
+	@scripts/system-packages.sh python compiler
+	@scripts/make-venv.sh
+
+.venv/.installed-%: requirements/%.txt .venv/.created
+	@echo "Installing $<"
+	@$(PY) -m pip install -qq -c requirements/runtime.txt -r $<
+	@touch $@
+
+# --- build ----------------------------------------------------------------------------------------
+# Ninja configures again by itself when a CMake file changes; a new torch or nanobind is seen here.
+$(BUILD)/build.ninja: .venv/.installed-build
+	@cmake -S . -B $(BUILD) -G Ninja -DTFMBS_BUILD_PYTHON=ON -DPython_EXECUTABLE=$(CURDIR)/$(PY)
+	@touch $@
+
+.PHONY: build
+build: $(BUILD)/build.ninja
+	@cmake --build $(BUILD) --target python_libraries
+	@cmake --install $(BUILD) --component python --prefix python >/dev/null
+
+# --- demo -----------------------------------------------------------------------------------------
+.PHONY: demo
+demo: build .venv/.installed-demo
+	@$(PY) -m pytfmbs.demo $(ARGS)
+
+# --- test -----------------------------------------------------------------------------------------
+.PHONY: test test-cpp test-sanitize test-python
+test: test-cpp test-sanitize test-python
+
+# Leaves the recipe, and says so, when there is no GoogleTest.
+HAVE_GTEST = scripts/system-packages.sh gtest || { echo "SKIPPED $@: GoogleTest is missing"; exit 0; }
+
+test-cpp: $(BUILD)/build.ninja
+	@$(HAVE_GTEST); \
+	grep -q '^TFMBS_BUILD_TESTS:BOOL=ON' $(BUILD)/CMakeCache.txt || \
+	  cmake -S . -B $(BUILD) -DTFMBS_BUILD_TESTS=ON; \
+	cmake --build $(BUILD); \
+	ctest --test-dir $(BUILD) -V
+
+# The layers only: torch and Python are not built for the sanitizers.
+test-sanitize: .venv/.installed-build
+	@$(HAVE_GTEST); \
+	[ -f $(SANITIZE)/build.ninja ] || cmake -S . -B $(SANITIZE) -G Ninja \
+	  -DCMAKE_BUILD_TYPE=RelWithDebInfo -DTFMBS_SANITIZE=ON -DTFMBS_BUILD_TESTS=ON; \
+	cmake --build $(SANITIZE); \
+	ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1 \
+	UBSAN_OPTIONS=print_stacktrace=1 \
+	ctest --test-dir $(SANITIZE) -V
+
+test-python: build .venv/.installed-demo .venv/.installed-test
+	@$(PY) -m pytest $(ARGS)
+
+# --- lint -----------------------------------------------------------------------------------------
+.PHONY: lint format
+CPP_FILES = git ls-files -z --cached --others --exclude-standard -- '*.cpp' '*.hpp'
+
+lint: build .venv/.installed-lint .venv/.installed-test .venv/.installed-demo
+	@$(CPP_FILES) | xargs -0 clang-format --dry-run -Werror
+	@ruff format --check
+	@ruff check
+	@mypy
+	@$(PY) scripts/clang_tidy.py $(BUILD) $(if $(LINT_ALL),--all)
+
+format: .venv/.installed-lint
+	@$(CPP_FILES) | xargs -0 clang-format -i
+	@ruff check --fix-only --quiet
+	@ruff format
+
+.PHONY: clean
+clean:
+	rm -rf $(BUILD) dist demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -f python/pytfmbs/*.so python/pytfmbs/*.dylib
