@@ -95,4 +95,4 @@ format: .venv/.installed-lint
 .PHONY: clean
 clean:
 	rm -rf $(BUILD) dist demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -f python/pytfmbs/*.so python/pytfmbs/*.dylib
+	rm -f python/pytfmbs/*.so python/pytfmbs/*.dylib python/pytfmbs/_fabric.pyi

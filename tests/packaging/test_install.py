@@ -65,8 +65,8 @@ def test_the_installed_package_is_complete_and_its_own(
     package = Path(where.strip()).parent
     assert package == fresh.site / "pytfmbs"
     names = {path.name for path in package.iterdir()}
-    assert {"py.typed", "libtfmbs.so", "libtfmbs_torch.so"} <= names
-    assert len([name for name in names if name.startswith("_fabric.") and name.endswith(".so")]) == 1
+    assert {"py.typed", "_fabric.pyi", "libtfmbs.so", "libtfmbs_torch.so"} <= names
+    assert len([name for name in names if re.fullmatch(r"_fabric\..*\.so", name)]) == 1
     tracked = subprocess.run(
         ["git", "ls-files", "python/pytfmbs"], cwd=ROOT, capture_output=True, text=True
     ).stdout.split()
