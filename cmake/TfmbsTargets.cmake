@@ -14,6 +14,12 @@ function(tfmbs_compile_settings target)
     target_compile_options(${target} PRIVATE -fsanitize=address,undefined -fno-sanitize-recover=all
                                              -fno-omit-frame-pointer)
     target_link_options(${target} PUBLIC -fsanitize=address,undefined)
+  elseif(CMAKE_SYSTEM_NAME STREQUAL Linux)
+    # A shared library that calls what nobody defines must not wait for its user to find out.
+    get_target_property(type ${target} TYPE)
+    if(type STREQUAL SHARED_LIBRARY)
+      target_link_options(${target} PRIVATE LINKER:--no-undefined)
+    endif()
   endif()
 endfunction()
 

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 if ! .venv/bin/python -c 'import sys, pip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
   python=$(find_python) || { echo "No Python 3.10 or later was found" >&2; exit 1; }
   echo "Making .venv with $("$python" --version)"
-  rm -rf .venv
+  rm -rf .venv build/CMakeCache.txt  # CMake remembers the interpreter that it found
   "$python" -m venv .venv
 fi
 echo "Installing requirements/runtime.txt"

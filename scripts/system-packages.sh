@@ -22,12 +22,12 @@ packages_of() {
     compiler) echo g++ ;;
     gtest) echo libgtest-dev ;;
     python) echo python3 python3-venv python3-dev ;;
-    *) echo "$0: unknown need: $1" >&2; exit 2 ;;
   esac
 }
 
 missing=()
 for need in "$@"; do
+  declare -F "has_$need" >/dev/null || { echo "$0: unknown need: $need" >&2; exit 2; }
   # shellcheck disable=SC2207
   "has_$need" || missing+=($(packages_of "$need"))
 done
