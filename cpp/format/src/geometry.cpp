@@ -2,7 +2,7 @@
 
 #include <string>
 
-#include "text.hpp"
+#include "tfmbs/format/text.hpp"
 
 namespace tfmbs {
 namespace {

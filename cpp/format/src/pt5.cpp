@@ -6,7 +6,7 @@
 
 #include "bytes.hpp"
 #include "tables.hpp"
-#include "text.hpp"
+#include "tfmbs/format/text.hpp"
 
 namespace tfmbs {
 namespace {

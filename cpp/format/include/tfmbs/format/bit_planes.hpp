@@ -58,7 +58,9 @@ class BitPlaneMatrix {
   }
   [[nodiscard]] std::size_t bytes() const noexcept { return rows_ * row_words() * 8; }
   [[nodiscard]] std::uint64_t* data() noexcept { return words_.get(); }
-  [[nodiscard]] std::uint64_t* row(std::size_t r) noexcept { return words_.get() + r * row_words(); }
+  [[nodiscard]] std::uint64_t* row(std::size_t r) noexcept {
+    return words_.get() + r * row_words();
+  }
   [[nodiscard]] BitPlaneView view() const noexcept { return {words_.get(), rows_, trits_}; }
 
  private:

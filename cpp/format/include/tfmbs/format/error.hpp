@@ -25,7 +25,7 @@ enum class ErrorCode : std::uint8_t {
 
 struct Error {
   ErrorCode code{ErrorCode::kInvalidArgument};
-  std::string message;                   // what was given, what is allowed, and where
+  std::string message;                    // what was given, what is allowed, and where
   std::optional<std::uint64_t> offset{};  // byte offset or address, where one is known
 };
 

@@ -21,8 +21,8 @@ struct Location {
 // addresses that fit in 32 bits (make() refuses shapes whose map would not).
 class Geometry {
  public:
-  static constexpr std::uint32_t kMaxTiles = 64;           // a tile mask is one 64-bit integer
-  static constexpr std::uint32_t kMinBankDepth = 15;       // one activation word
+  static constexpr std::uint32_t kMaxTiles = 64;      // a tile mask is one 64-bit integer
+  static constexpr std::uint32_t kMinBankDepth = 15;  // one activation word
   // Six planes of trits weigh at most 364 a depth; 2^22 * 364 < 2^31, so no pass can overflow.
   static constexpr std::uint32_t kMaxBankDepth = 1U << 22;
   static constexpr std::uint32_t kMaxLanes = 1U << 16;

@@ -10,8 +10,8 @@
 
 namespace tfmbs {
 
-// A rectangle of a weight matrix: outputs [output, output + lanes) at depths [depth, depth + depths).
-// Lanes beyond the matrix's last row are zero.
+// A rectangle of a weight matrix: outputs [output, output + lanes) at depths [depth, depth +
+// depths). Lanes beyond the matrix's last row are zero.
 struct LaneBlock {
   std::size_t output{0};
   std::size_t lanes{0};
@@ -22,7 +22,8 @@ struct LaneBlock {
 // Lane-major: ceil(lanes/15) words a depth; trit i of word w at depth k is the weight of lane
 // 15 w + i. `words` holds depths * ceil(lanes/15). Never fails on a valid rectangle; the caller
 // guarantees depth + depths <= weights.trits.
-void pack_lane_major(BitPlaneView weights, LaneBlock block, std::span<std::uint32_t> words) noexcept;
+void pack_lane_major(BitPlaneView weights, LaneBlock block,
+                     std::span<std::uint32_t> words) noexcept;
 
 // The inverse, into `weights` (rows block.output...; lanes beyond the last row must be zero).
 // Errors: kEncoding for a word that is no fabric word or for a non-zero lane beyond the last row.
