@@ -41,7 +41,7 @@ struct Counters {
 
 struct CounterField {
   std::string_view name;
-  std::uint64_t Counters::*member;
+  std::uint64_t Counters::* member;
 };
 // Every stored counter by name, in the order in which profiles show them.
 inline constexpr std::array<CounterField, 16> kCounterFields{{
@@ -82,7 +82,7 @@ struct TileCounters {
 
 struct TileCounterField {
   std::string_view name;
-  std::uint64_t TileCounters::*member;
+  std::uint64_t TileCounters::* member;
 };
 inline constexpr std::array<TileCounterField, 8> kTileCounterFields{{
     {"compute_cycles", &TileCounters::compute_cycles},

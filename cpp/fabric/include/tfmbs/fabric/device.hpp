@@ -39,18 +39,24 @@ struct Stage {
 
 class Device {
  public:
+  // Throws std::bad_alloc where the banks find no memory.
   explicit Device(const FabricConfig& config);
+  ~Device();
+  Device(Device&&) noexcept;
+  Device& operator=(Device&&) noexcept;
 
   [[nodiscard]] const FabricConfig& config() const noexcept { return config_; }
   [[nodiscard]] const Geometry& geometry() const noexcept { return config_.geometry; }
 
-  // Runs one stage. Errors (kDescriptor, kAddress, kEncoding) are found before anything happens, but for
-  // encoding faults in bank words, which cannot exist: no write lets them in.
+  // Runs one stage. Errors (kDescriptor, kAddress, kEncoding) are found before anything happens;
+  // the offset of an encoding fault counts from the start of its transfer's source. A transfer must
+  // not write words that a pass of the same stage reads (kDescriptor).
   Status execute(const Stage& stage);
 
-  // Host access by address. load is a stage of its own: one kWeights, kActivations (broadcast window: all
-  // tiles; Bank B of one tile: counts as mem_reads, not as a broadcast) or kPartialsIn transfer.
-  // Errors: kAddress, kEncoding (banks), and nothing is written.
+  // Host access by address. load is a stage of its own: one kWeights, kActivations (broadcast
+  // window: all tiles; Bank B of one tile: counts as mem_reads, not as a broadcast) or kPartialsIn
+  // transfer. Errors: kAddress, kEncoding (banks; the offset counts from the start of `words`), and
+  // nothing is written.
   Status load(std::uint64_t address, std::span<const std::uint32_t> words);
   // Costs and counts nothing. Errors: kAddress (the broadcast window cannot be read).
   Status read(std::uint64_t address, std::span<std::uint32_t> words) const;
@@ -70,7 +76,9 @@ class Device {
   void account(const Counters& counts, std::span<const TileCounters> tiles) noexcept;
 
   [[nodiscard]] const Counters& counters() const noexcept { return counters_; }
-  [[nodiscard]] std::span<const TileCounters> tile_counters() const noexcept { return tile_counters_; }
+  [[nodiscard]] std::span<const TileCounters> tile_counters() const noexcept {
+    return tile_counters_;
+  }
   void reset_counters() noexcept;
   // Counting off: state and results as ever, counters stand still. On by default.
   void set_counting(bool on) noexcept { counting_ = on; }
@@ -78,6 +86,9 @@ class Device {
 
  private:
   struct Tile;
+  // Runs a valid stage. `broadcast`: its activations count as broadcasts.
+  void step(const Stage& stage, bool broadcast);
+
   FabricConfig config_;
   std::vector<Tile> tiles_;
   Counters counters_{};
