@@ -1,0 +1,42 @@
+// The list: dispatch, tests and benchmarks all derive from it. A new set is one entry, slowest
+// first; where an instruction set gives an operation nothing, its entry may name another set's.
+#include "cpu.hpp"
+#include "operations.hpp"
+
+namespace tfmbs::kernels {
+namespace {
+
+constexpr KernelSet kKernels[] = {
+    {.name = "portable",
+     .supported = cpu_always,
+     .trit_gemm = portable::trit_gemm,
+     .ternarize = portable::ternarize,
+     .quantize_int8 = portable::quantize_int8,
+     .field_count = portable::field_count,
+     .column_count = portable::column_count,
+     .epilogue = portable::epilogue},
+#ifdef TFMBS_KERNELS_X86
+    {.name = "avx2",
+     .supported = cpu_has_avx2,
+     .trit_gemm = avx2::trit_gemm,
+     .ternarize = avx2::ternarize,
+     .quantize_int8 = avx2::quantize_int8,
+     .field_count = avx2::field_count,
+     .column_count = avx2::column_count,
+     .epilogue = avx2::epilogue},
+    {.name = "avx512",
+     .supported = cpu_has_avx512,
+     .trit_gemm = avx512::trit_gemm,
+     .ternarize = avx512::ternarize,
+     .quantize_int8 = avx512::quantize_int8,
+     .field_count = avx512::field_count,
+     .column_count = avx512::column_count,
+     .epilogue = avx512::epilogue},
+#endif
+};
+
+}  // namespace
+
+std::span<const KernelSet> all_kernels() noexcept { return kKernels; }
+
+}  // namespace tfmbs::kernels

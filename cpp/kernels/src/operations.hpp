@@ -1,0 +1,35 @@
+// The implementations that kernel_list.cpp lists: one function an operation and instruction set.
+#pragma once
+
+#include "tfmbs/kernels/kernels.hpp"
+
+namespace tfmbs::kernels {
+
+namespace portable {
+void trit_gemm(const TritGemmArgs& args) noexcept;
+void ternarize(const TernarizeArgs& args) noexcept;
+void quantize_int8(const QuantizeInt8Args& args) noexcept;
+void field_count(const FieldCountArgs& args) noexcept;
+void column_count(const ColumnCountArgs& args) noexcept;
+void epilogue(const EpilogueArgs& args) noexcept;
+}  // namespace portable
+
+namespace avx2 {
+void trit_gemm(const TritGemmArgs& args) noexcept;
+void ternarize(const TernarizeArgs& args) noexcept;
+void quantize_int8(const QuantizeInt8Args& args) noexcept;
+void field_count(const FieldCountArgs& args) noexcept;
+void column_count(const ColumnCountArgs& args) noexcept;
+void epilogue(const EpilogueArgs& args) noexcept;
+}  // namespace avx2
+
+namespace avx512 {
+void trit_gemm(const TritGemmArgs& args) noexcept;
+void ternarize(const TernarizeArgs& args) noexcept;
+void quantize_int8(const QuantizeInt8Args& args) noexcept;
+void field_count(const FieldCountArgs& args) noexcept;
+void column_count(const ColumnCountArgs& args) noexcept;
+void epilogue(const EpilogueArgs& args) noexcept;
+}  // namespace avx512
+
+}  // namespace tfmbs::kernels

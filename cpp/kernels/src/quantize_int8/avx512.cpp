@@ -1,0 +1,182 @@
+// Two passes over a row: the absolute maximum as integers, then 64 values at a time to int8 and
+// through two byte tables (VBMI) to the six planes' words, one mask register a plane.
+#include <immintrin.h>
+
+#include "operations.hpp"
+#include "quantize_int8/balanced_trits.hpp"
+#include "scalar.hpp"
+
+namespace tfmbs::kernels::avx512 {
+namespace {
+
+constexpr TritTable<128> kTrits;
+constexpr int kNearestEven = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+
+// Sixteen elements as fp32, those without a bit in `valid` as zero.
+template <FloatType kType>
+inline __m512 load_floats(std::uint64_t valid, const unsigned char* from) {
+  const auto mask = static_cast<__mmask16>(valid);
+  if constexpr (kType == FloatType::kFloat32) {
+    return _mm512_maskz_loadu_ps(mask, from);
+  } else {
+    const __m256i halves = _mm256_maskz_loadu_epi16(mask, from);
+    if constexpr (kType == FloatType::kFloat16) return _mm512_cvtph_ps(halves);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+  }
+}
+
+struct AbsoluteMaximum {
+  double value;
+  bool finite;
+};
+
+template <FloatType kType>
+AbsoluteMaximum absolute_maximum(const unsigned char* row, std::size_t columns) {
+  if constexpr (kType == FloatType::kFloat64) {
+    const __m512i magnitude_bits = _mm512_set1_epi64(INT64_MAX);
+    __m512i largest = _mm512_setzero_si512();
+    for (std::size_t k = 0; k < columns; k += 8) {
+      const auto mask = static_cast<__mmask8>(columns - k < 8 ? (1U << (columns - k)) - 1 : 0xFFU);
+      largest = _mm512_max_epi64(
+          largest, _mm512_and_si512(_mm512_maskz_loadu_epi64(mask, row + k * 8), magnitude_bits));
+    }
+    const auto bits = static_cast<std::uint64_t>(_mm512_reduce_max_epi64(largest));
+    return {double_from_bits(bits), bits < kFloat64Format.infinity};
+  } else {
+    // Magnitudes of 16 bits are compared as fp32's: loading them costs less than a second
+    // reduction.
+    constexpr std::size_t kBytes = kType == FloatType::kFloat32 ? 4 : 2;
+    const __m512i magnitude_bits = _mm512_set1_epi32(INT32_MAX);
+    __m512i largest[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+    std::size_t k = 0;
+    for (; k + 32 <= columns; k += 32) {
+      for (std::size_t i = 0; i < 2; ++i) {
+        const __m512 v = load_floats<kType>(0xFFFF, row + (k + 16 * i) * kBytes);
+        largest[i] =
+            _mm512_max_epi32(largest[i], _mm512_and_si512(_mm512_castps_si512(v), magnitude_bits));
+      }
+    }
+    for (; k < columns; k += 16) {
+      const std::uint64_t valid = columns - k < 16 ? (1U << (columns - k)) - 1 : 0xFFFFU;
+      const __m512 v = load_floats<kType>(valid, row + k * kBytes);
+      largest[0] =
+          _mm512_max_epi32(largest[0], _mm512_and_si512(_mm512_castps_si512(v), magnitude_bits));
+    }
+    const auto bits = static_cast<std::uint32_t>(
+        _mm512_reduce_max_epi32(_mm512_max_epi32(largest[0], largest[1])));
+    return {static_cast<double>(float_from_bits(bits)), bits < kFloat32Format.infinity};
+  }
+}
+
+// Sixty-four values of int8. |x * inverse| stays below 127.5, so nothing needs clamping.
+template <FloatType kType>
+inline __m512i quantize_64(const unsigned char* from, std::uint64_t valid, double inverse) {
+  if constexpr (kType == FloatType::kFloat64) {
+    const __m512d factor = _mm512_set1_pd(inverse);
+    alignas(64) std::int8_t values[64];
+    for (std::size_t i = 0; i < 64; i += 16) {
+      const __m512d low = _mm512_maskz_loadu_pd(static_cast<__mmask8>(valid >> i), from + i * 8);
+      const __m512d high =
+          _mm512_maskz_loadu_pd(static_cast<__mmask8>(valid >> (i + 8)), from + i * 8 + 64);
+      const __m256i q_low = _mm512_cvt_roundpd_epi32(_mm512_mul_pd(low, factor), kNearestEven);
+      const __m256i q_high = _mm512_cvt_roundpd_epi32(_mm512_mul_pd(high, factor), kNearestEven);
+      const __m512i q = _mm512_inserti64x4(_mm512_castsi256_si512(q_low), q_high, 1);
+      _mm512_mask_cvtepi32_storeu_epi8(values + i, 0xFFFF, q);
+    }
+    return _mm512_load_si512(values);
+  } else {
+    constexpr std::size_t kBytes = kType == FloatType::kFloat32 ? 4 : 2;
+    const __m512 factor = _mm512_set1_ps(static_cast<float>(inverse));
+    __m512i q[4];
+    for (std::size_t i = 0; i < 4; ++i) {
+      const __m512 v = load_floats<kType>(valid >> (16 * i), from + 16 * i * kBytes);
+      q[i] = _mm512_cvt_roundps_epi32(_mm512_mul_ps(v, factor), kNearestEven);
+    }
+    // The packs work in 128-bit lanes: dword 4 l + i of the result holds lane l of register i.
+    const __m512i packed =
+        _mm512_packs_epi16(_mm512_packs_epi32(q[0], q[1]), _mm512_packs_epi32(q[2], q[3]));
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    return _mm512_permutexvar_epi32(order, packed);
+  }
+}
+
+struct Tables {
+  __m512i nonzero[2];
+  __m512i negative[2];
+};
+
+template <FloatType kType>
+void quantize_as(const QuantizeInt8Args& args) {
+  constexpr bool kDouble = kType == FloatType::kFloat64;
+  constexpr std::size_t kBytes = kDouble ? 8 : kType == FloatType::kFloat32 ? 4 : 2;
+  const Tables tables{
+      {_mm512_load_si512(kTrits.nonzero), _mm512_load_si512(kTrits.nonzero + 64)},
+      {_mm512_load_si512(kTrits.negative), _mm512_load_si512(kTrits.negative + 64)}};
+  const std::size_t row_words = blocks_of(args.columns) * kBlockWords;
+  const std::size_t plane_words = args.rows * row_words;
+  for (std::size_t r = 0; r < args.rows; ++r) {
+    const unsigned char* row = byte_offset(args.input, r * args.row_stride * kBytes);
+    const AbsoluteMaximum maximum = absolute_maximum<kType>(row, args.columns);
+    double inverse = 0.0;  // of no use where the row is not finite
+    double scale = 1.0;
+    if constexpr (kDouble) {
+      const double top = maximum.value > 1e-5 ? maximum.value : 1e-5;
+      inverse = 127.0 / top;
+      scale = top / 127.0;
+    } else {
+      const auto largest = static_cast<float>(maximum.value);
+      const float top = largest > 1e-5F ? largest : 1e-5F;
+      inverse = static_cast<double>(127.0F / top);
+      scale = static_cast<double>(top / 127.0F);
+    }
+    args.scales[r] = maximum.finite ? scale : 1.0;
+    args.nan_rows[r] = maximum.finite ? 0 : 1;
+
+    std::uint64_t* planes = args.planes + r * row_words;
+    for (std::size_t k = 0; k < row_words * 32; k += 64) {
+      std::uint64_t valid = 0;
+      if (k < args.columns && args.columns - k < 64) {
+        valid = (std::uint64_t{1} << (args.columns - k)) - 1;
+      } else if (k < args.columns) {
+        valid = ~std::uint64_t{0};
+      }
+      __m512i values = _mm512_setzero_si512();
+      if (maximum.finite && valid != 0) {
+        values = quantize_64<kType>(row + k * kBytes, valid, inverse);
+      }
+      if (args.values != nullptr && valid != 0) {
+        _mm512_mask_storeu_epi8(args.values + r * args.columns + k, valid, values);
+      }
+      const __m512i magnitudes = _mm512_abs_epi8(values);
+      const __m512i nonzero =
+          _mm512_permutex2var_epi8(tables.nonzero[0], magnitudes, tables.nonzero[1]);
+      __m512i negative =
+          _mm512_permutex2var_epi8(tables.negative[0], magnitudes, tables.negative[1]);
+      const __m512i flip = _mm512_maskz_mov_epi8(_mm512_movepi8_mask(values), nonzero);
+      negative = _mm512_xor_si512(negative, flip);
+      std::uint64_t* words = planes + k / kBlockTrits * kBlockWords + k % kBlockTrits / 64;
+      for (std::size_t p = 0; p < kInt8Planes; ++p, words += plane_words) {
+        const __m512i bit = _mm512_set1_epi8(static_cast<char>(1 << p));
+        words[0] = _mm512_test_epi8_mask(nonzero, bit);
+        words[kPlaneWords] = _mm512_test_epi8_mask(negative, bit);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void quantize_int8(const QuantizeInt8Args& args) noexcept {
+  switch (args.type) {
+    case FloatType::kFloat64:
+      return quantize_as<FloatType::kFloat64>(args);
+    case FloatType::kFloat32:
+      return quantize_as<FloatType::kFloat32>(args);
+    case FloatType::kBFloat16:
+      return quantize_as<FloatType::kBFloat16>(args);
+    case FloatType::kFloat16:
+      return quantize_as<FloatType::kFloat16>(args);
+  }
+}
+
+}  // namespace tfmbs::kernels::avx512

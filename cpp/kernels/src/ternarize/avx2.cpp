@@ -1,0 +1,122 @@
+// Floats are compared as integers (scalar.hpp says why), and the compare's sign bits gathered by
+// movemask. The last elements of a row pass through a zeroed buffer of 64.
+#include <immintrin.h>
+
+#include "operations.hpp"
+#include "scalar.hpp"
+
+namespace tfmbs::kernels::avx2 {
+namespace {
+
+inline __m256i load(const unsigned char* from) {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+}
+
+// Bits of 16-bit lanes: bytes 8...15 and 16...23 change places after the pack.
+inline std::uint64_t signs_of_16_bit_lanes(__m256i low, __m256i high) {
+  const __m256i bytes = _mm256_permute4x64_epi64(_mm256_packs_epi16(low, high), 0xD8);
+  return static_cast<std::uint32_t>(_mm256_movemask_epi8(bytes));
+}
+
+// kGroup registers make kBits bits. Magnitudes are below the sign bit, so signed compares serve.
+struct Lanes16 {
+  static constexpr std::size_t kBytes = 2, kGroup = 2, kBits = 32;
+  static __m256i broadcast(std::uint64_t v) { return _mm256_set1_epi16(static_cast<short>(v)); }
+  static __m256i above(__m256i a, __m256i b) { return _mm256_cmpgt_epi16(a, b); }
+  static std::uint64_t signs(const __m256i (&v)[kGroup]) {
+    return signs_of_16_bit_lanes(v[0], v[1]);
+  }
+};
+struct Lanes32 {
+  static constexpr std::size_t kBytes = 4, kGroup = 1, kBits = 8;
+  static __m256i broadcast(std::uint64_t v) { return _mm256_set1_epi32(static_cast<int>(v)); }
+  static __m256i above(__m256i a, __m256i b) { return _mm256_cmpgt_epi32(a, b); }
+  static std::uint64_t signs(const __m256i (&v)[kGroup]) {
+    return static_cast<std::uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(v[0])));
+  }
+};
+struct Lanes64 {
+  static constexpr std::size_t kBytes = 8, kGroup = 1, kBits = 4;
+  static __m256i broadcast(std::uint64_t v) {
+    return _mm256_set1_epi64x(static_cast<long long>(v));
+  }
+  static __m256i above(__m256i a, __m256i b) { return _mm256_cmpgt_epi64(a, b); }
+  static std::uint64_t signs(const __m256i (&v)[kGroup]) {
+    return static_cast<std::uint32_t>(_mm256_movemask_pd(_mm256_castsi256_pd(v[0])));
+  }
+};
+
+struct Limits {
+  __m256i magnitude_bits;
+  __m256i threshold;
+  __m256i infinity;
+};
+
+// 64 elements; returns whether a NaN is among them.
+template <typename L>
+inline __attribute__((always_inline)) bool convert(const unsigned char* from, const Limits& limits,
+                                                   std::uint64_t* words) {
+  std::uint64_t nonzero = 0;
+  std::uint64_t negative = 0;
+  __m256i any_nan = _mm256_setzero_si256();
+  for (std::size_t i = 0; i < 64; i += L::kBits) {
+    __m256i bits[L::kGroup];
+    __m256i set[L::kGroup];
+    for (std::size_t g = 0; g < L::kGroup; ++g) {
+      bits[g] = load(from + i * L::kBytes + 32 * g);
+      const __m256i magnitude = _mm256_and_si256(bits[g], limits.magnitude_bits);
+      const __m256i nan = L::above(magnitude, limits.infinity);
+      any_nan = _mm256_or_si256(any_nan, nan);
+      set[g] = _mm256_andnot_si256(nan, L::above(magnitude, limits.threshold));
+    }
+    nonzero |= L::signs(set) << i;
+    negative |= L::signs(bits) << i;
+  }
+  words[0] = nonzero;
+  words[kPlaneWords] = nonzero & negative;
+  return _mm256_testz_si256(any_nan, any_nan) == 0;
+}
+
+template <typename L>
+void ternarize_as(const TernarizeArgs& args, FloatFormat format) {
+  const std::size_t row_words = blocks_of(args.columns) * kBlockWords;
+  Limits limits{L::broadcast(format.sign - 1), _mm256_setzero_si256(),
+                L::broadcast(format.infinity)};
+  for (std::size_t r = 0; r < args.rows; ++r) {
+    const unsigned char* row = byte_offset(args.input, r * args.row_stride * L::kBytes);
+    std::uint64_t* planes = args.planes + r * row_words;
+    limits.threshold = L::broadcast(
+        threshold_magnitude(args.thresholds != nullptr ? args.thresholds[r] : 0.0, format));
+    bool nan = false;
+    for (std::size_t k = 0; k < row_words * 32; k += 64) {
+      std::uint64_t* words = planes + k / kBlockTrits * kBlockWords + k % kBlockTrits / 64;
+      if (k + 64 <= args.columns) {
+        nan |= convert<L>(row + k * L::kBytes, limits, words);
+      } else if (k < args.columns) {
+        unsigned char tail[64 * L::kBytes] = {};
+        std::memcpy(tail, row + k * L::kBytes, (args.columns - k) * L::kBytes);
+        nan |= convert<L>(tail, limits, words);
+      } else {
+        words[0] = words[kPlaneWords] = 0;
+      }
+    }
+    args.nan_rows[r] = nan ? 1 : 0;
+  }
+}
+
+}  // namespace
+
+void ternarize(const TernarizeArgs& args) noexcept {
+  switch (args.type) {
+    case FloatType::kFloat64:
+      return ternarize_as<Lanes64>(args, kFloat64Format);
+    case FloatType::kFloat32:
+      return ternarize_as<Lanes32>(args, kFloat32Format);
+    case FloatType::kBFloat16:
+      return ternarize_as<Lanes16>(args, kBFloat16Format);
+    case FloatType::kFloat16:
+      return ternarize_as<Lanes16>(args, kFloat16Format);
+  }
+}
+
+}  // namespace tfmbs::kernels::avx2

@@ -1,0 +1,153 @@
+#include <cmath>
+#include <stdexcept>
+
+#include "kernel_test.hpp"
+
+namespace tfmbs::kernels::test {
+namespace {
+
+class QuantizeInt8 : public KernelTest {
+ protected:
+  struct Expected {
+    std::vector<std::int8_t> values;
+    std::vector<double> scales;
+    std::vector<std::uint8_t> nan_rows;
+  };
+
+  template <typename Real>
+  static Expected quantize(FloatMatrix& input) {
+    Expected expected;
+    for (std::size_t r = 0; r < input.rows; ++r) {
+      Real largest = 0;
+      bool finite = true;
+      for (std::size_t k = 0; k < input.columns; ++k) {
+        const auto x = static_cast<Real>(input.get(r, k));
+        finite = finite && std::isfinite(x);
+        if (std::fabs(x) > largest) largest = std::fabs(x);
+      }
+      const Real a = std::max(largest, static_cast<Real>(1e-5));
+      const Real inverse = Real{127} / a;
+      for (std::size_t k = 0; k < input.columns; ++k) {
+        Real q = finite ? std::nearbyint(static_cast<Real>(input.get(r, k)) * inverse) : Real{0};
+        q = std::min(std::max(q, Real{-127}), Real{127});
+        expected.values.push_back(static_cast<std::int8_t>(q));
+      }
+      expected.scales.push_back(finite ? static_cast<double>(a / Real{127}) : 1.0);
+      expected.nan_rows.push_back(finite ? 0 : 1);
+    }
+    return expected;
+  }
+
+  void check(FloatMatrix& input, bool want_values) {
+    const Expected expected =
+        input.type == FloatType::kFloat64 ? quantize<double>(input) : quantize<float>(input);
+    const std::size_t row_words = bit_plane_blocks(input.columns) * kBlockWords;
+    std::vector<std::uint64_t> planes(kInt8Planes * input.rows * row_words, 0xABABABABABABABAB);
+    std::vector<std::int8_t> values(input.rows * input.columns, 99);
+    std::vector<double> scales(input.rows, -1.0);
+    std::vector<std::uint8_t> nan_rows(input.rows, 77);
+    GetParam().quantize_int8({.input = input.bytes.data(),
+                              .type = input.type,
+                              .rows = input.rows,
+                              .columns = input.columns,
+                              .row_stride = input.stride,
+                              .planes = planes.data(),
+                              .values = want_values ? values.data() : nullptr,
+                              .scales = scales.data(),
+                              .nan_rows = nan_rows.data()});
+    ASSERT_EQ(scales, expected.scales);
+    ASSERT_EQ(nan_rows, expected.nan_rows);
+    if (want_values) {
+      ASSERT_EQ(values, expected.values);
+    }
+    // The planes say the same: Horner over the trits, and nothing in the padding.
+    for (std::size_t r = 0; r < input.rows; ++r) {
+      for (std::size_t k = 0; k < bit_plane_blocks(input.columns) * kBlockTrits; ++k) {
+        int value = 0;
+        for (std::size_t p = 0; p < kInt8Planes; ++p) {
+          const std::uint64_t* word =
+              planes.data() + (p * input.rows + r) * row_words + bit_plane_word(k);
+          const int nonzero = static_cast<int>(word[0] >> (k % 64) & 1);
+          const int negative = static_cast<int>(word[kPlaneWords] >> (k % 64) & 1);
+          ASSERT_LE(negative, nonzero);
+          value = 3 * value + nonzero - 2 * negative;
+          if (k >= input.columns) {
+            ASSERT_EQ(nonzero, 0) << "padding, plane " << p;
+          }
+        }
+        if (k < input.columns) {
+          ASSERT_EQ(value, expected.values[r * input.columns + k])
+              << "row " << r << ", column " << k;
+        }
+      }
+    }
+  }
+};
+
+TEST_P(QuantizeInt8, RandomShapes) {
+  for (const FloatType type : kFloatTypes) {
+    for (std::uint64_t i = 0; i < 40; ++i) {
+      SCOPED_TRACE("seed " + std::to_string(case_seed(i)));
+      Random random(case_seed(i));
+      const std::size_t columns =
+          random.chance(0.05) ? random.from_to(4095, 4097) : random.from_to(0, 1100);
+      FloatMatrix input(type, random.below(4), columns, columns + random.below(4));
+      for (std::size_t r = 0; r < input.rows; ++r) {
+        const double size = std::ldexp(1.0, static_cast<int>(random.below(24)) - 12);
+        for (std::size_t k = 0; k < columns; ++k) input.put(r, k, random.real(-size, size));
+        if (columns > 0 && random.chance(0.2)) {
+          input.put(r, random.below(columns),
+                    random.chance(0.5) ? std::nan("") : std::numeric_limits<double>::infinity());
+        }
+      }
+      ASSERT_NO_FATAL_FAILURE(check(input, random.chance(0.5)));
+    }
+  }
+}
+
+// Integers and halves at a scale of one: every int8, and every tie.
+TEST_P(QuantizeInt8, EveryValueAndEveryTie) {
+  for (const FloatType type : kFloatTypes) {
+    FloatMatrix input(type, 1, 509, 509);
+    for (std::size_t k = 0; k < 509; ++k) input.put(0, k, (static_cast<double>(k) - 254) / 2);
+    ASSERT_NO_FATAL_FAILURE(check(input, true));
+  }
+}
+
+TEST_P(QuantizeInt8, AnyBits) {
+  for (const FloatType type : kFloatTypes) {
+    for (std::uint64_t i = 0; i < 10; ++i) {
+      SCOPED_TRACE("seed " + std::to_string(case_seed(500 + i)));
+      Random random(case_seed(500 + i));
+      FloatMatrix input(type, 40, 9, 9);  // short rows: most are finite
+      for (unsigned char& byte : input.bytes) byte = static_cast<unsigned char>(random.bits());
+      ASSERT_NO_FATAL_FAILURE(check(input, true));
+    }
+  }
+}
+
+TEST_P(QuantizeInt8, Extremes) {
+  const double huge[] = {0x1.fffffep127, 0x1.fffffffffffffp1023, 0x1.fep127, 65504.0};
+  for (const FloatType type : kFloatTypes) {
+    const double largest = huge[static_cast<std::size_t>(type)];
+    for (const double size : {127.0, -127.0, 0.0, 1e-6, 1e-5, 2e-5, largest, -largest}) {
+      FloatMatrix input(type, 2, 200, 200);
+      for (std::size_t k = 0; k < 200; ++k) {
+        input.put(0, k, size);
+        input.put(1, k, k % 3 == 0 ? -size : size / 3);
+      }
+      ASSERT_NO_FATAL_FAILURE(check(input, true));
+    }
+  }
+}
+
+TEST_P(QuantizeInt8, AGreatDepth) {
+  FloatMatrix input(FloatType::kFloat32, 1, 131072, 131072);
+  for (std::size_t k = 0; k < input.columns; ++k) input.put(0, k, k % 2 == 0 ? 127.0 : -127.0);
+  ASSERT_NO_FATAL_FAILURE(check(input, true));
+}
+
+TFMBS_FOR_EVERY_SET(QuantizeInt8);
+
+}  // namespace
+}  // namespace tfmbs::kernels::test

@@ -1,0 +1,129 @@
+#include <cmath>
+#include <stdexcept>
+
+#include "kernel_test.hpp"
+
+namespace tfmbs::kernels::test {
+namespace {
+
+class Ternarize : public KernelTest {
+ protected:
+  // thresholds empty: none given.
+  void check(FloatMatrix& input, const std::vector<double>& thresholds) {
+    const std::size_t row_words = bit_plane_blocks(input.columns) * kBlockWords;
+    std::vector<std::uint64_t> planes(input.rows * row_words, 0xABABABABABABABAB);
+    std::vector<std::uint8_t> nan_rows(input.rows, 77);
+    GetParam().ternarize({.input = input.bytes.data(),
+                          .type = input.type,
+                          .rows = input.rows,
+                          .columns = input.columns,
+                          .row_stride = input.stride,
+                          .thresholds = thresholds.empty() ? nullptr : thresholds.data(),
+                          .planes = planes.data(),
+                          .nan_rows = nan_rows.data()});
+    std::vector<std::uint64_t> expected(planes.size(), 0);
+    for (std::size_t r = 0; r < input.rows; ++r) {
+      const double threshold = thresholds.empty() ? 0.0 : thresholds[r];
+      std::uint8_t nan = 0;
+      for (std::size_t k = 0; k < input.columns; ++k) {
+        const double x = input.get(r, k);
+        if (std::isnan(x)) nan = 1;
+        std::uint64_t* word = expected.data() + r * row_words + bit_plane_word(k);
+        if (x > threshold || x < -threshold) word[0] |= std::uint64_t{1} << (k % 64);
+        if (x < -threshold) word[kPlaneWords] |= std::uint64_t{1} << (k % 64);
+      }
+      ASSERT_EQ(nan_rows[r], nan) << "row " << r;
+    }
+    ASSERT_EQ(planes, expected) << input.rows << " x " << input.columns << ", type "
+                                << static_cast<int>(input.type);
+  }
+};
+
+TEST_P(Ternarize, RandomShapes) {
+  for (const FloatType type : kFloatTypes) {
+    for (std::uint64_t i = 0; i < 60; ++i) {
+      SCOPED_TRACE("seed " + std::to_string(case_seed(i)));
+      Random random(case_seed(i));
+      const std::size_t columns =
+          random.chance(0.1) ? random.from_to(4095, 4097) : random.from_to(0, 1100);
+      FloatMatrix input(type, random.below(6), columns, columns + random.below(4));
+      for (std::size_t r = 0; r < input.rows; ++r) {
+        for (std::size_t k = 0; k < columns; ++k) {
+          input.put(r, k, random.chance(0.2) ? 0.0 : random.real(-2, 2));
+        }
+        if (columns > 0 && random.chance(0.2)) input.put(r, random.below(columns), std::nan(""));
+      }
+      std::vector<double> thresholds;
+      if (random.chance(0.7)) {
+        for (std::size_t r = 0; r < input.rows; ++r) {
+          // Often a value of the row itself, which must not pass its own threshold.
+          const bool own = columns > 0 && random.chance(0.5);
+          const double value =
+              own ? std::fabs(input.get(r, random.below(columns))) : random.real(0, 2);
+          thresholds.push_back(std::isnan(value) ? 0.5 : value);
+        }
+      }
+      ASSERT_NO_FATAL_FAILURE(check(input, thresholds));
+    }
+  }
+}
+
+// Any bits at all: denormals, infinities, both zeros, quiet and signalling NaNs.
+TEST_P(Ternarize, AnyBits) {
+  for (const FloatType type : kFloatTypes) {
+    for (std::uint64_t i = 0; i < 20; ++i) {
+      SCOPED_TRACE("seed " + std::to_string(case_seed(500 + i)));
+      Random random(case_seed(500 + i));
+      const std::size_t columns = random.from_to(1, 300);
+      FloatMatrix input(type, 4, columns, columns);
+      for (unsigned char& byte : input.bytes) byte = static_cast<unsigned char>(random.bits());
+      ASSERT_NO_FATAL_FAILURE(check(input, {0.0, 1e-3, 65504.0, 5e-324}));
+    }
+  }
+}
+
+TEST_P(Ternarize, SpecialValues) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  const double smallest[] = {0x1p-149, 0x1p-1074, 0x1p-133, 0x1p-24};
+  const double largest[] = {0x1.fffffep127, 0x1.fffffffffffffp1023, 0x1.fep127, 65504.0};
+  for (const FloatType type : kFloatTypes) {
+    const double tiny = smallest[static_cast<std::size_t>(type)];
+    const double huge = largest[static_cast<std::size_t>(type)];
+    const std::vector<double> values = {0.0,  -0.0,  tiny,      -tiny,      2 * tiny, 1.0, -1.0,
+                                        huge, -huge, kInfinity, -kInfinity, 0.5,      -0.5};
+    const std::vector<double> limits = {0.0,
+                                        5e-324,
+                                        tiny / 2,
+                                        tiny,
+                                        1.5 * tiny,
+                                        std::nextafter(0.5, 0.0),
+                                        0.5,
+                                        std::nextafter(0.5, 1.0),
+                                        huge,
+                                        std::nextafter(huge, 0.0),
+                                        std::nextafter(huge, kInfinity),
+                                        1e308,
+                                        kInfinity};
+    FloatMatrix input(type, limits.size(), values.size(), values.size());
+    for (std::size_t r = 0; r < limits.size(); ++r) {
+      for (std::size_t k = 0; k < values.size(); ++k) input.put(r, k, values[k]);
+    }
+    ASSERT_NO_FATAL_FAILURE(check(input, limits));
+    ASSERT_NO_FATAL_FAILURE(check(input, {}));
+  }
+}
+
+// A weight row with a NaN has a NaN threshold: nothing passes it.
+TEST_P(Ternarize, NanThreshold) {
+  for (const FloatType type : kFloatTypes) {
+    FloatMatrix input(type, 1, 5, 5);
+    for (std::size_t k = 0; k < 5; ++k) input.put(0, k, 3.0);
+    input.put(0, 2, std::numeric_limits<double>::infinity());
+    ASSERT_NO_FATAL_FAILURE(check(input, {std::nan("")}));
+  }
+}
+
+TFMBS_FOR_EVERY_SET(Ternarize);
+
+}  // namespace
+}  // namespace tfmbs::kernels::test
