@@ -22,8 +22,7 @@ struct Pass {
       : task(&descriptor),
         first_weight(descriptor.weight_base / kBytesPerWord),
         first_activation(descriptor.activation_base / kBytesPerWord),
-        depth_stride(geometry.words_per_depth()),
-        lanes_of_word(pt5_words(descriptor.lanes)) {
+        lanes_of_word(geometry.words_per_depth()) {
     for (std::size_t lane = 0; lane < descriptor.lanes; ++lane) {
       if (runs(lane)) {
         lanes_of_word[lane / kTritsPerWord] |=
@@ -39,11 +38,11 @@ struct Pass {
   }
 
   const TaskDescriptor* task;
-  std::size_t first_weight;                  // word in Bank A
-  std::size_t first_activation;              // word in Bank B
-  std::size_t depth_stride;                  // words of Bank A from one depth to the next
-  std::vector<std::uint16_t> lanes_of_word;  // the lanes that run, 15 a weight word
-  std::uint64_t lanes{0};                    // how many run
+  std::size_t first_weight;      // word in Bank A
+  std::size_t first_activation;  // word in Bank B
+  // The lanes that run, 15 a weight word. All words of a depth are read, whatever lanes run.
+  std::vector<std::uint16_t> lanes_of_word;
+  std::uint64_t lanes{0};  // how many run
 };
 
 class TileEngine {
@@ -190,7 +189,7 @@ class TileEngine {
   }
 
   [[nodiscard]] std::size_t weight_word(std::size_t depth) const noexcept {
-    return pass_->first_weight + depth * pass_->depth_stride;
+    return pass_->first_weight + depth * pass_->lanes_of_word.size();
   }
 
   const Pass* pass_;

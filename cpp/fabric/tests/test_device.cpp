@@ -120,23 +120,23 @@ TEST(Engine, OccupancyFollowsWhatIsStored) {
   EXPECT_EQ(machine.device.results(0)[0], 0);
 }
 
-TEST(Engine, FewerLanesReadFewerWords) {
-  // 40 lanes are 3 words a depth; 16 lanes use two of them, and the third one's weights neither
-  // count nor occupy.
+TEST(Engine, FewerLanesReadWholeDepthsAllTheSame) {
+  // 40 lanes are 3 words a depth, read and looked at together: the weight of lane 35 occupies its
+  // depth for a task of 16 lanes too, but is not multiplied.
   Loaded machine(Geometry::make(1, 40, 31).value());
-  Trits weights(2 * 40, 0);
+  Trits weights(3 * 40, 0);
   weights[35] = 1;       // depth 0: lane 35 only
   weights[40 + 15] = 1;  // depth 1: lane 15
   machine.weights(0, weights, 40);
-  machine.activations({1, 1});
-  ASSERT_TRUE(machine.device.run({.depth = 2, .lanes = 16}).ok());
+  machine.activations({1, 1, 1});
+  ASSERT_TRUE(machine.device.run({.depth = 3, .lanes = 16}).ok());
   EXPECT_EQ(machine.device.results(0)[15], 1);
   EXPECT_EQ(machine.device.results(0)[35], 0);
-  EXPECT_EQ(machine.device.counters().cycles, 4U + 1 + 3);
-  EXPECT_EQ(machine.device.counters().sram_reads, 1U + 2);
-  EXPECT_EQ(machine.device.counters().sram_reads_saved, 2U);
+  EXPECT_EQ(machine.device.counters().cycles, 4U + 2 + 3);
+  EXPECT_EQ(machine.device.counters().sram_reads, 1U + 2 * 3);
+  EXPECT_EQ(machine.device.counters().sram_reads_saved, 3U);
   EXPECT_EQ(machine.device.counters().active_ops, 1U);
-  EXPECT_EQ(machine.device.counters().zero_skips, 31U);
+  EXPECT_EQ(machine.device.counters().zero_skips, 3U * 16 - 1);
 }
 
 TEST(Engine, Int8IsExactForEveryValue) {

@@ -93,8 +93,7 @@ void check_random_pass(std::uint64_t seed) {
   device.reset_counters();
   ASSERT_TRUE(device.run(task).ok());
 
-  // Bank A words that the task reads at a depth, and whether one of them holds a weight.
-  const std::size_t words_a_step = pt5_words(task.lanes);
+  const std::size_t words_a_step = g.words_per_depth();
   const auto weight = [&](std::uint32_t t, std::size_t k, std::size_t lane) {
     return weights[t][k * g.lanes() + lane];
   };
@@ -115,7 +114,7 @@ void check_random_pass(std::uint64_t seed) {
         std::uint64_t in_mask = 0;
         for (std::size_t k = j; k < end; ++k) {
           bool occupied = false;
-          for (std::size_t l = 0; l < std::min<std::size_t>(g.lanes(), 15 * words_a_step); ++l) {
+          for (std::size_t l = 0; l < g.lanes(); ++l) {
             occupied |= weight(t, k, l) != 0;
           }
           in_mask += (plane[k] != 0 && occupied) || !task.zero_skip ? 1U : 0U;

@@ -144,8 +144,7 @@ TEST(FabricWord, MasksRoundTrip) {
     const auto trits = random_trits(kTritsPerWord, 0.4, random);
     std::array<std::uint8_t, 3> bytes{};
     ASSERT_TRUE(pack_pt5(trits, bytes).ok());
-    const std::uint32_t word =
-        bytes[0] | bytes[1] << 8 | static_cast<std::uint32_t>(bytes[2] << 16);
+    const std::uint32_t word = bytes[0] + bytes[1] * 0x100U + bytes[2] * 0x10000U;
     const WordMasks masks = word_masks(word);
     for (std::size_t i = 0; i < kTritsPerWord; ++i) {
       EXPECT_EQ((masks.nonzero >> i & 1) != 0, trits[i] != 0);
