@@ -1,0 +1,118 @@
+// A layer's place on a device, for python/pytfmbs/linear.py: the op finds the layer by its text,
+// and this object ends it.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "arguments.hpp"
+#include "errors.hpp"
+#include "fabric_handle.hpp"
+#include "profile_dict.hpp"
+#include "tfmbs/runtime/layer_registry.hpp"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace tfmbs::binding {
+namespace {
+
+using runtime::LayerRegistry;
+using runtime::LayerSpec;
+
+// Owns the registry's entry: when Python lets go, the layer gives its space back.
+class LayerHandle {
+ public:
+  LayerHandle(LayerSpec spec, const FabricHandle& fabric)
+      : layer_(check(LayerRegistry::instance().add(std::move(spec), fabric.fabric))),
+        text_(layer_->spec().to_text()) {}
+  ~LayerHandle() {
+    if (layer_) LayerRegistry::instance().remove(text_);
+  }
+  LayerHandle(LayerHandle&&) = default;
+  LayerHandle& operator=(LayerHandle&&) = delete;
+  LayerHandle(const LayerHandle&) = delete;
+  LayerHandle& operator=(const LayerHandle&) = delete;
+
+  [[nodiscard]] runtime::Layer& layer() const noexcept { return *layer_; }
+  [[nodiscard]] const std::string& text() const noexcept { return text_; }
+
+ private:
+  std::shared_ptr<runtime::Layer> layer_;
+  std::string text_;
+};
+
+LayerHandle make_layer(const FabricHandle& fabric, const std::string& name, std::uint64_t outputs,
+                       std::uint64_t depth, const std::string& weight_quantizer,
+                       const std::string& activation, nb::handle weight_addr,
+                       nb::handle tile_mask) {
+  LayerSpec spec{.name = name,
+                 .outputs = outputs,
+                 .depth = depth,
+                 .quantizer = check(runtime::parse_weight_quantizer(weight_quantizer)),
+                 .activation = check(runtime::parse_activation(activation))};
+  if (!weight_addr.is_none()) {
+    spec.weight_address = unsigned_argument(weight_addr, "weight_addr", ErrorCode::kPlacement);
+  }
+  if (!tile_mask.is_none()) {
+    spec.tile_mask = unsigned_argument(tile_mask, "tile_mask", ErrorCode::kInvalidArgument);
+    if (spec.tile_mask == 0) {
+      throw CoreFailure({ErrorCode::kInvalidArgument, "tile_mask is 0; a layer needs a tile"});
+    }
+  }
+  return {std::move(spec), fabric};
+}
+
+}  // namespace
+
+void bind_layer(nb::module_& m) {
+  m.def("rounded_sparsity", &rounded_sparsity, "zeros"_a, "size"_a,
+        "Zeros among size weights as profiles show it: four decimals.");
+  m.def(
+      "quantization_of",
+      [](const std::string& text) {
+        const LayerSpec spec = check(LayerSpec::parse(text));
+        return std::pair(std::string(runtime::name_of(spec.quantizer)),
+                         std::string(runtime::name_of(spec.activation)));
+      },
+      "spec"_a, "Weight quantizer and activation of a layer specification.");
+  nb::class_<LayerHandle>(m, "Layer", "A layer's place on a device; TFMBSLinear holds one.")
+      .def(
+          "__init__",
+          [](LayerHandle* self, const FabricHandle& fabric, const std::string& name,
+             std::uint64_t outputs, std::uint64_t depth, const std::string& weight_quantizer,
+             const std::string& activation, nb::handle weight_addr, nb::handle tile_mask) {
+            new (self) LayerHandle(make_layer(fabric, name, outputs, depth, weight_quantizer,
+                                              activation, weight_addr, tile_mask));
+          },
+          "fabric"_a, "name"_a, "outputs"_a, "depth"_a, "weight_quantizer"_a, "activation"_a,
+          "weight_addr"_a.none(), "tile_mask"_a.none())
+      .def_prop_ro("spec", [](const LayerHandle& h) { return h.text(); })
+      .def_prop_ro("name", [](const LayerHandle& h) { return h.layer().spec().name; })
+      .def_prop_ro("packed_bytes", [](const LayerHandle& h) { return h.layer().packed_bytes(); })
+      .def("refresh",
+           [](const LayerHandle& h) {
+             const nb::gil_scoped_release release;
+             h.layer().refresh();
+           })
+      .def(
+          "set_pinned",
+          [](const LayerHandle& h, bool pinned) {
+            const nb::gil_scoped_release release;
+            check(h.layer().set_pinned(pinned));
+          },
+          "pinned"_a)
+      .def("profile", [](const LayerHandle& h) {
+        runtime::LayerProfile profile;
+        {
+          const nb::gil_scoped_release release;
+          profile = h.layer().profile();
+        }
+        return layer_dict(profile, h.layer().fabric()->config());
+      });
+}
+
+}  // namespace tfmbs::binding

@@ -1,0 +1,20 @@
+// The extension module pytfmbs._fabric.
+#include <nanobind/nanobind.h>
+
+#include "errors.hpp"
+
+namespace tfmbs::binding {
+void bind_format(nanobind::module_& m);
+void bind_kernels(nanobind::module_& m);
+void bind_fabric(nanobind::module_& m);
+void bind_layer(nanobind::module_& m);
+}  // namespace tfmbs::binding
+
+NB_MODULE(_fabric, m) {
+  m.doc() = "The Ternary Fabric: devices, task descriptors, layers (C++).";
+  tfmbs::binding::register_errors();
+  tfmbs::binding::bind_format(m);
+  tfmbs::binding::bind_kernels(m);
+  tfmbs::binding::bind_fabric(m);
+  tfmbs::binding::bind_layer(m);
+}

@@ -1,0 +1,64 @@
+#include "profile_dict.hpp"
+
+#include <nanobind/stl/string.h>
+
+#include <cmath>
+
+namespace nb = nanobind;
+
+namespace tfmbs::binding {
+namespace {
+
+nb::str key(std::string_view name) { return nb::str(name.data(), name.size()); }
+
+double four_decimals(double sparsity) { return std::round(sparsity * 1e4) / 1e4; }
+
+}  // namespace
+
+double rounded_sparsity(std::uint64_t zeros, std::uint64_t size) {
+  return size == 0 ? 0.0 : four_decimals(static_cast<double>(zeros) / static_cast<double>(size));
+}
+
+nb::dict counters_dict(const fabric::Counters& counters, const fabric::FabricConfig& config) {
+  nb::dict out;
+  for (const auto& field : fabric::kCounterFields) out[key(field.name)] = counters.*field.member;
+  out["cycles_saved"] = counters.cycles_saved();
+  out["utilization"] = counters.utilization(config.geometry);
+  out["energy_pj"] = counters.energy_pj(config.energy);
+  out["energy_saved_pj"] = counters.energy_saved_pj(config.energy);
+  return out;
+}
+
+nb::dict tile_dict(std::size_t tile, const fabric::TileCounters& counters,
+                   const fabric::FabricConfig& /*config*/) {
+  nb::dict out;
+  out["tile"] = tile;
+  for (const auto& field : fabric::kTileCounterFields)
+    out[key(field.name)] = counters.*field.member;
+  return out;
+}
+
+nb::dict layer_dict(const runtime::LayerProfile& layer, const fabric::FabricConfig& config) {
+  nb::dict out = counters_dict(layer.counters, config);
+  out["sparsity"] = four_decimals(layer.sparsity);
+  out["tile_mask"] = layer.tile_mask;
+  out["weight_addr"] =
+      layer.weight_address ? nb::object(nb::int_(*layer.weight_address)) : nb::object(nb::none());
+  out["resident"] = layer.resident;
+  return out;
+}
+
+nb::dict profile_dict(const runtime::Profile& profile, const fabric::FabricConfig& config) {
+  nb::dict out = counters_dict(profile.total, config);
+  nb::list tiles;
+  for (std::size_t t = 0; t < profile.tiles.size(); ++t) {
+    tiles.append(tile_dict(t, profile.tiles[t], config));
+  }
+  out["tiles"] = tiles;
+  nb::dict layers;
+  for (const auto& layer : profile.layers) layers[layer.name.c_str()] = layer_dict(layer, config);
+  out["layers"] = layers;
+  return out;
+}
+
+}  // namespace tfmbs::binding

@@ -1,0 +1,86 @@
+// Who lies where in Bank A: allocation, residency, eviction. Offsets are words, the same in every
+// tile of a layer's mask; layers whose masks share no tile may lie at the same words. Not
+// thread-safe: runtime::Fabric holds the lock.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "tfmbs/format/error.hpp"
+#include "tfmbs/format/geometry.hpp"
+#include "tfmbs/runtime/schedule.hpp"
+
+namespace tfmbs::runtime {
+
+using LayerId = std::uint64_t;
+
+class BankMap {
+ public:
+  explicit BankMap(const Geometry& geometry) : geometry_(geometry) {}
+
+  struct Tenant {
+    std::string name;
+    std::uint64_t tile_mask{1};
+    std::uint64_t words{0};  // what residency takes in each tile of the mask; may exceed the bank
+    std::optional<std::uint32_t> given_word{};  // set where the user gave an address
+    bool pinned{false};
+    bool loaded{false};       // its weights lie at `word`
+    std::uint64_t serial{0};  // of the weights that were loaded (PackedWeights::serial)
+    std::uint32_t word{0};    // valid where loaded or given
+    std::uint64_t last_use{0};
+  };
+
+  struct Admission {
+    Placement placement{};
+    bool hit{false};
+    std::vector<LayerId> evicted{};
+  };
+
+  // A layer arrives. A given address is a byte address in tile 0's Bank A. Errors: kPlacement
+  // (misaligned, outside the bank, does not fit, overlaps another given address; names both
+  // layers). `evicted` gets the automatically placed layers that make way.
+  Status enter(LayerId id, std::string name, std::uint64_t outputs, std::uint64_t depth,
+               std::uint64_t tile_mask, std::optional<std::uint64_t> weight_address,
+               std::vector<LayerId>& evicted);
+  void leave(LayerId id) noexcept { tenants_.erase(id); }
+
+  // A forward needs the layer's weights, those of `serial`: found (hit), placed (evicting the least
+  // recently used unpinned layers as needed), or streamed through a window. Errors: kPlacement
+  // where pinned and given layers leave no window; nothing has changed then.
+  Result<Admission> admit(LayerId id, std::uint64_t serial);
+
+  // Pinned layers are not evicted. Errors: kPlacement where the layer can never be resident.
+  Status set_pinned(LayerId id, bool pinned);
+  // The words were overwritten from outside: whoever is loaded there loses its place.
+  std::vector<LayerId> overwrite(std::uint64_t tile_mask, std::uint32_t word, std::uint32_t words);
+
+  [[nodiscard]] const Tenant& tenant(LayerId id) const { return tenants_.at(id); }
+  [[nodiscard]] bool fits(LayerId id) const {
+    return tenants_.at(id).words <= geometry_.bank_a_words();
+  }
+
+ private:
+  struct Run {
+    std::uint32_t word{0};
+    std::uint32_t words{0};
+  };
+  // Free runs for a mask, in order; `kept_only` counts only layers that cannot be evicted.
+  [[nodiscard]] std::vector<Run> free_runs(LayerId id, std::uint64_t tile_mask,
+                                           bool kept_only) const;
+  [[nodiscard]] std::optional<std::uint32_t> first_fit(LayerId id, std::uint64_t tile_mask,
+                                                       std::uint64_t words, bool kept_only) const;
+  [[nodiscard]] Run largest_run(LayerId id, std::uint64_t tile_mask, bool kept_only) const;
+  // Evicts the least recently used unpinned automatic layer on the mask; false if there is none.
+  bool evict_one(LayerId id, std::uint64_t tile_mask, std::vector<LayerId>& evicted);
+
+  void settle(Tenant& tenant, std::uint64_t serial) noexcept;
+
+  Geometry geometry_;
+  std::unordered_map<LayerId, Tenant> tenants_;
+  std::uint64_t clock_{0};
+};
+
+}  // namespace tfmbs::runtime

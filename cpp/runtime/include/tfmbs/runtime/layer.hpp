@@ -1,0 +1,100 @@
+// A ternary linear layer: quantize, multiply, scale and bias, and the device's account of it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "tfmbs/format/error.hpp"
+#include "tfmbs/kernels/kernels.hpp"
+#include "tfmbs/runtime/executor.hpp"
+#include "tfmbs/runtime/fabric.hpp"
+#include "tfmbs/runtime/lane_statistics.hpp"
+#include "tfmbs/runtime/layer_spec.hpp"
+#include "tfmbs/runtime/packed_weights.hpp"
+#include "tfmbs/runtime/weight_source.hpp"
+
+namespace tfmbs::runtime {
+
+// Row-major, contiguous: samples x depth in, samples x outputs out. The arithmetic after the exact
+// product is fp64 where the input is fp64, else fp32 (kernels::EpilogueArgs has the formula).
+struct LinearArgs {
+  const void* input{nullptr};
+  kernels::FloatType input_type{kernels::FloatType::kFloat32};
+  std::size_t samples{0};
+  const void* bias{nullptr};  // or null
+  kernels::FloatType bias_type{kernels::FloatType::kFloat32};
+  void* output{nullptr};
+  kernels::FloatType output_type{kernels::FloatType::kFloat32};
+};
+
+// The handle by which `refresh`, residency and telemetry of a layer are reached. Safe to use from
+// several threads.
+class Layer {
+ public:
+  // Enters the layer into its device; spec().name is what the device agreed to. Errors: as
+  // Fabric::enter.
+  static Result<std::shared_ptr<Layer>> make(LayerSpec spec, std::shared_ptr<Fabric> fabric);
+  ~Layer();
+  Layer(const Layer&) = delete;
+  Layer& operator=(const Layer&) = delete;
+
+  [[nodiscard]] const LayerSpec& spec() const noexcept { return spec_; }
+  [[nodiscard]] const std::shared_ptr<Fabric>& fabric() const noexcept { return fabric_; }
+
+  // Errors: kInvalidArgument (a shape other than the specification's), kPlacement, kClosed; the
+  // output is then unspecified, and the device as before.
+  Status forward(const WeightSource& weights, const LinearArgs& args, const Executor& executor);
+  Status forward(const TritSource& weights, const LinearArgs& args, const Executor& executor);
+
+  Result<bool> prefetch(const WeightSource& weights, const Executor& executor);
+  Result<bool> prefetch(const TritSource& weights, const Executor& executor);
+  Status set_pinned(bool pinned) { return fabric_->set_pinned(id_, pinned); }
+  // Forgets what was packed: the next forward quantizes anew.
+  void refresh();
+  [[nodiscard]] LayerProfile profile() const { return fabric_->layer_profile(id_); }
+  // Bytes that the packed weights take in host memory; 0 before the first forward.
+  [[nodiscard]] std::size_t packed_bytes() const;
+
+ private:
+  // What was packed, from which weights.
+  struct Packed {
+    std::shared_ptr<const PackedWeights> weights;
+    std::shared_ptr<const LaneStatistics> statistics;
+    const void* data{nullptr};
+    kernels::FloatType type{kernels::FloatType::kFloat32};
+    std::optional<std::int64_t> version{};
+    std::optional<std::uint64_t> fingerprint{};
+    std::shared_ptr<const void> owner{};
+    bool seen_by_content{false};  // the last comparison was one of contents
+  };
+  // A consistent copy for one forward.
+  struct Snapshot {
+    std::shared_ptr<const PackedWeights> weights;
+    std::shared_ptr<const LaneStatistics> statistics;
+  };
+
+  friend void fork_prepare();
+  friend void fork_parent();
+  friend void fork_child();
+
+  Layer(LayerSpec spec, std::shared_ptr<Fabric> fabric, LayerId id);
+  Status check_shape(std::uint64_t outputs, std::uint64_t depth) const;
+  Result<Snapshot> snapshot(const WeightSource& source, const Executor& executor);
+  Result<Snapshot> snapshot(const TritSource& source, const Executor& executor);
+  Snapshot take_snapshot();
+  void adopt(PackedWeights weights);
+  Status run(const Snapshot& snapshot, const LinearArgs& args, const Executor& executor);
+
+  LayerSpec spec_;
+  std::shared_ptr<Fabric> fabric_;
+  LayerId id_;
+  std::uint32_t tile_slots_{1};
+  mutable std::mutex mutex_;
+  Packed packed_;
+};
+
+}  // namespace tfmbs::runtime

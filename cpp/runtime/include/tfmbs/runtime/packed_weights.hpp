@@ -1,0 +1,34 @@
+// A layer's weights, quantized: the one packed copy, immutable once made.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "tfmbs/format/bit_planes.hpp"
+#include "tfmbs/runtime/executor.hpp"
+#include "tfmbs/runtime/layer_spec.hpp"
+#include "tfmbs/runtime/weight_source.hpp"
+
+namespace tfmbs::runtime {
+
+struct PackedWeights {
+  BitPlaneMatrix planes;
+  std::vector<double> scales;             // empty: 1; one value: for all outputs; else one each
+  std::vector<std::uint8_t> nan_outputs;  // empty: none
+  std::uint64_t zeros{0};
+  // Changes when a trit does: what Bank A holds is current where it was loaded from this serial.
+  std::uint64_t serial{0};
+
+  // Zeros among all weights, 0 for an empty matrix. Rounded nowhere: whoever shows it rounds.
+  [[nodiscard]] double sparsity() const noexcept;
+  [[nodiscard]] std::size_t bytes() const noexcept;
+};
+
+// Quantizes and packs. Formulas: docs/python-api.md, "Quantizers". Scales are fp32 values unless
+// the weights are fp64. Preconditions: quantizer is not kCustom; depth <= kernels::kMaxDepth.
+PackedWeights pack_weights(const WeightSource& source, WeightQuantizer quantizer,
+                           const Executor& executor);
+// Errors: kInvalidArgument (a value that is no trit).
+Result<PackedWeights> pack_trits(const TritSource& source);
+
+}  // namespace tfmbs::runtime

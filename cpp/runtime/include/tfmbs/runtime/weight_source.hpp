@@ -1,0 +1,47 @@
+// Where a forward finds its weights, and how it sees that they changed.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include "tfmbs/kernels/kernels.hpp"
+
+namespace tfmbs::runtime {
+
+// Gives a reference that keeps the weight's memory from being freed, and so its address from being
+// reused by other weights.
+class StorageOwner {
+ public:
+  StorageOwner() = default;
+  StorageOwner(const StorageOwner&) = delete;
+  StorageOwner& operator=(const StorageOwner&) = delete;
+  virtual ~StorageOwner() = default;
+  [[nodiscard]] virtual std::shared_ptr<const void> retain() const = 0;
+};
+
+// Row-major weights, outputs x depth, contiguous.
+struct WeightSource {
+  const void* data{nullptr};
+  kernels::FloatType type{kernels::FloatType::kFloat32};
+  std::uint64_t outputs{0};
+  std::uint64_t depth{0};
+  // A counter that every visible write raises; none: the weights are constant.
+  std::optional<std::int64_t> version{};
+  // Compare contents (training) instead of version and address.
+  bool by_content{false};
+  const StorageOwner* owner{nullptr};  // null: the memory outlives the layer
+};
+
+// Weights that somebody else quantized: trits, row-major, and one scale or one an output. Always
+// compared by content.
+struct TritSource {
+  const std::int8_t* trits{nullptr};
+  std::uint64_t outputs{0};
+  std::uint64_t depth{0};
+  const double* scales{nullptr};
+  std::size_t scale_count{1};
+};
+
+}  // namespace tfmbs::runtime

@@ -1,0 +1,150 @@
+#include "tfmbs/runtime/bank_images.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "tfmbs/runtime/stepped_forward.hpp"
+
+namespace tfmbs::runtime {
+namespace {
+
+using fabric::Transfer;
+
+// Samples beyond two write the same words as two do.
+std::uint64_t footprint(std::uint64_t samples) noexcept {
+  return std::min<std::uint64_t>(samples, 2);
+}
+
+}  // namespace
+
+// A record of the same layer, place and footprint is overwritten whole by a later one, so the older
+// may go. The list node is reused: a layer's steady state allocates nothing.
+BankImages::Record& BankImages::replace(std::uint64_t layer, const Schedule& schedule,
+                                        std::uint64_t samples) {
+  for (auto record = records_.begin(); record != records_.end(); ++record) {
+    if (record->layer == layer && footprint(record->samples) == footprint(samples) &&
+        record->schedule.placement() == schedule.placement() &&
+        record->schedule.shape() == schedule.shape()) {
+      records_.splice(records_.end(), records_, record);
+      return records_.back();
+    }
+  }
+  return records_.emplace_back(Record{layer, schedule, nullptr, 0, {}});
+}
+
+void BankImages::add_load(std::uint64_t layer, const Schedule& schedule,
+                          std::shared_ptr<const PackedWeights> weights) {
+  replace(layer, schedule, 0).weights = std::move(weights);
+}
+
+void BankImages::add_forward(std::uint64_t layer, const Schedule& schedule,
+                             std::shared_ptr<const PackedWeights> weights,
+                             const ActivationPlanes& activations) {
+  Record& record = replace(layer, schedule, activations.samples);
+  record.weights = std::move(weights);
+  record.samples = activations.samples;
+  const std::size_t kept = std::min(activations.samples, kTailSamples);
+  record.tail.clear();
+  for (std::uint32_t p = 0; p < activations.planes; ++p) {
+    const BitPlaneView plane = activations.plane(p);
+    const std::uint64_t* first = plane.row(activations.samples - kept);
+    record.tail.insert(record.tail.end(), first, first + kept * plane.row_words());
+  }
+}
+
+void BankImages::materialize(fabric::Device& device) {
+  for (const Record& record : records_) {
+    if (record.samples == 0) {
+      write_load(record, device);
+    } else {
+      write_forward(record, device);
+    }
+  }
+  records_.clear();
+}
+
+void BankImages::materialize_layer(std::uint64_t layer, fabric::Device& device) {
+  if (std::any_of(records_.begin(), records_.end(),
+                  [layer](const Record& record) { return record.layer == layer; })) {
+    materialize(device);
+  }
+}
+
+void BankImages::write_load(const Record& record, fabric::Device& device) {
+  const Schedule& schedule = record.schedule;
+  std::vector<std::uint32_t> words;
+  for (std::uint64_t p = 0; p < schedule.passes(); ++p) {
+    for (std::uint32_t slot = 0; slot < schedule.pass_tiles(p); ++slot) {
+      const Group group = schedule.group(p, slot);
+      for (std::uint64_t c = 0; c < schedule.chunks(); ++c) {
+        pack_group_words(schedule, record.weights->planes.view(), group, c, words);
+        device.place({.kind = Transfer::Kind::kWeights,
+                      .tile_mask = std::uint64_t{1} << group.tile,
+                      .word = schedule.weight_word(p, c),
+                      .source = words});
+      }
+    }
+  }
+}
+
+// Only what later jobs of the same forward did not overwrite is written. In a tile's last two
+// passes, the last three chunks and the last two samples cover both slots of Bank B, the remains of
+// a full chunk under a shorter last one included; the last four chunks cover both slots of a
+// streaming window for the same reason; and a last pass with fewer lanes leaves the results of the
+// pass before in the others.
+void BankImages::write_forward(const Record& record, fabric::Device& device) {
+  const Schedule& schedule = record.schedule;
+  const std::uint64_t chunks = schedule.chunks();
+  const std::uint64_t samples = record.samples;
+  const std::size_t kept = std::min<std::size_t>(samples, kTailSamples);
+  const ActivationPlanes tail{record.tail.data(), kept, schedule.shape().depth,
+                              schedule.shape().planes};
+  const BitPlaneView weights = record.weights->planes.view();
+  std::vector<std::uint32_t> words;
+  std::vector<std::int32_t> sums;
+
+  for (std::uint32_t slot = 0; slot < schedule.tile_count(); ++slot) {
+    if (slot >= schedule.groups()) break;  // a tile of the mask that never runs
+    const std::uint64_t last_pass = (schedule.groups() - 1 - slot) / schedule.tile_count();
+    const std::uint64_t first_pass = last_pass == 0 ? 0 : last_pass - 1;
+    const std::uint64_t tile_bit = std::uint64_t{1} << schedule.tile(slot);
+
+    if (schedule.placement().streamed) {
+      const std::uint64_t last = last_pass * chunks + chunks - 1;
+      for (std::uint64_t s = last < 3 ? 0 : last - 3; s <= last; ++s) {
+        const Group group = schedule.group(s / chunks, slot);
+        pack_group_words(schedule, weights, group, s % chunks, words);
+        device.place({.kind = Transfer::Kind::kWeights,
+                      .tile_mask = tile_bit,
+                      .word = schedule.weight_word(s / chunks, s % chunks),
+                      .source = words});
+      }
+    }
+    for (std::uint64_t p = first_pass; p <= last_pass; ++p) {
+      for (std::uint64_t c = chunks < 3 ? 0 : chunks - 3; c < chunks; ++c) {
+        for (std::uint64_t m = samples - kept; m < samples; ++m) {
+          pack_sample_words(schedule, tail, c, m - (samples - kept), words);
+          device.place({.kind = Transfer::Kind::kActivations,
+                        .tile_mask = tile_bit,
+                        .word = schedule.activation_word(schedule.job(p, c, m, samples)),
+                        .source = words});
+        }
+      }
+      const Group group = schedule.group(p, slot);
+      sums.assign(group.lanes, 0);
+      for (std::uint32_t plane = 0; plane < tail.planes; ++plane) {
+        kernels::active().trit_gemm({.activations = tail.plane(plane).row(kept - 1),
+                                     .rows = 1,
+                                     .weights = weights.row(group.first_output),
+                                     .outputs = group.lanes,
+                                     .blocks = weights.blocks(),
+                                     .out = sums.data(),
+                                     .out_stride = group.lanes,
+                                     .triple = plane != 0});
+      }
+      device.place_results(group.tile, 0, sums);
+    }
+  }
+}
+
+}  // namespace tfmbs::runtime

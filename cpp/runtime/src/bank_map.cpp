@@ -1,0 +1,196 @@
+#include "tfmbs/runtime/bank_map.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace tfmbs::runtime {
+namespace {
+
+bool overlaps(std::uint64_t a, std::uint64_t a_words, std::uint64_t b,
+              std::uint64_t b_words) noexcept {
+  return a < b + b_words && b < a + a_words;
+}
+
+std::string hex(std::uint64_t value) {
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  std::string digits;
+  do {
+    digits.insert(digits.begin(), kDigits[value & 0xF]);
+    value >>= 4;
+  } while (value != 0);
+  return "0x" + digits;
+}
+
+}  // namespace
+
+Status BankMap::enter(LayerId id, std::string name, std::uint64_t outputs, std::uint64_t depth,
+                      std::uint64_t tile_mask, std::optional<std::uint64_t> weight_address,
+                      std::vector<LayerId>& evicted) {
+  Tenant tenant{.name = std::move(name),
+                .tile_mask = tile_mask,
+                .words = resident_words(geometry_, outputs, depth, tile_mask)};
+  if (weight_address) {
+    const std::uint64_t base = geometry_.bank_a_base(0);
+    const std::uint64_t bank_bytes = 4ULL * geometry_.bank_a_words();
+    const std::uint64_t address = *weight_address;
+    const std::string subject = "layer '" + tenant.name + "': weight_addr " + hex(address);
+    if (address < base || address >= base + bank_bytes || address % 4 != 0) {
+      return Error{ErrorCode::kPlacement,
+                   subject + " is not in tile 0's Bank A; allowed are multiples of 4 from " +
+                       hex(base) + " to " + hex(base + bank_bytes - 4),
+                   address};
+    }
+    const std::uint64_t word = (address - base) / 4;
+    if (word + tenant.words > geometry_.bank_a_words()) {
+      return Error{ErrorCode::kPlacement,
+                   subject + " leaves " + std::to_string(geometry_.bank_a_words() - word) +
+                       " words of Bank A, and the layer needs " + std::to_string(tenant.words),
+                   address};
+    }
+    for (const auto& [other_id, other] : tenants_) {
+      if (other.given_word && (other.tile_mask & tile_mask) != 0 &&
+          overlaps(word, tenant.words, *other.given_word, other.words)) {
+        return Error{ErrorCode::kPlacement,
+                     subject + " overlaps layer '" + other.name + "', which was given " +
+                         hex(base + 4ULL * *other.given_word) + " and takes " +
+                         std::to_string(other.words) + " words",
+                     address};
+      }
+    }
+    tenant.given_word = static_cast<std::uint32_t>(word);
+    tenant.word = *tenant.given_word;
+    evicted = overwrite(tile_mask, tenant.word, static_cast<std::uint32_t>(tenant.words));
+  }
+  tenants_.emplace(id, std::move(tenant));
+  return {};
+}
+
+Result<BankMap::Admission> BankMap::admit(LayerId id, std::uint64_t serial) {
+  Tenant& tenant = tenants_.at(id);
+  Admission admission;
+  admission.placement.tile_mask = tenant.tile_mask;
+  if (fits(id)) {
+    admission.placement.words = static_cast<std::uint32_t>(tenant.words);
+    if (tenant.loaded || tenant.given_word) {
+      admission.hit = tenant.loaded && tenant.serial == serial;
+      admission.placement.first_word = tenant.word;
+      settle(tenant, serial);
+      return admission;
+    }
+    if (first_fit(id, tenant.tile_mask, tenant.words, true)) {
+      auto word = first_fit(id, tenant.tile_mask, tenant.words, false);
+      while (!word && evict_one(id, tenant.tile_mask, admission.evicted)) {
+        word = first_fit(id, tenant.tile_mask, tenant.words, false);
+      }
+      // With every evictable layer gone, first_fit is the one that was seen to succeed above.
+      tenant.word = *word;
+      settle(tenant, serial);
+      admission.placement.first_word = tenant.word;
+      return admission;
+    }
+  }
+  const std::uint32_t least = min_window_words(geometry_);
+  if (const Run best = largest_run(id, tenant.tile_mask, true); best.words < least) {
+    return Error{ErrorCode::kPlacement, "layer '" + tenant.name +
+                                            "' finds no room in Bank A: it can stream through " +
+                                            std::to_string(least) +
+                                            " words, and pinned layers and given addresses leave " +
+                                            std::to_string(best.words)};
+  }
+  Run window = largest_run(id, tenant.tile_mask, false);
+  while (window.words < wanted_window_words(geometry_) &&
+         evict_one(id, tenant.tile_mask, admission.evicted)) {
+    window = largest_run(id, tenant.tile_mask, false);
+  }
+  admission.placement.streamed = true;
+  admission.placement.first_word = window.word;
+  admission.placement.words = window.words;
+  tenant.last_use = ++clock_;
+  return admission;
+}
+
+Status BankMap::set_pinned(LayerId id, bool pinned) {
+  Tenant& tenant = tenants_.at(id);
+  if (pinned && !fits(id)) {
+    return Error{ErrorCode::kPlacement, "layer '" + tenant.name + "' cannot be pinned: it needs " +
+                                            std::to_string(tenant.words) +
+                                            " words of Bank A in each tile, and a bank has " +
+                                            std::to_string(geometry_.bank_a_words())};
+  }
+  tenant.pinned = pinned;
+  return {};
+}
+
+std::vector<LayerId> BankMap::overwrite(std::uint64_t tile_mask, std::uint32_t word,
+                                        std::uint32_t words) {
+  std::vector<LayerId> evicted;
+  for (auto& [id, tenant] : tenants_) {
+    if (tenant.loaded && (tenant.tile_mask & tile_mask) != 0 &&
+        overlaps(word, words, tenant.word, tenant.words)) {
+      tenant.loaded = false;
+      evicted.push_back(id);
+    }
+  }
+  return evicted;
+}
+
+void BankMap::settle(Tenant& tenant, std::uint64_t serial) noexcept {
+  tenant.loaded = true;
+  tenant.serial = serial;
+  tenant.last_use = ++clock_;
+}
+
+std::vector<BankMap::Run> BankMap::free_runs(LayerId id, std::uint64_t tile_mask,
+                                             bool kept_only) const {
+  std::vector<Run> taken;
+  for (const auto& [other_id, other] : tenants_) {
+    if (other_id == id || (other.tile_mask & tile_mask) == 0) continue;
+    const bool kept = other.given_word.has_value() || (other.loaded && other.pinned);
+    if (kept || (!kept_only && other.loaded)) {
+      taken.push_back({other.word, static_cast<std::uint32_t>(other.words)});
+    }
+  }
+  std::sort(taken.begin(), taken.end(), [](Run a, Run b) { return a.word < b.word; });
+  std::vector<Run> runs;
+  std::uint32_t end = 0;
+  for (const Run& run : taken) {  // may overlap: tiles of the mask need not agree
+    if (run.word > end) runs.push_back({end, run.word - end});
+    end = std::max(end, run.word + run.words);
+  }
+  if (end < geometry_.bank_a_words()) runs.push_back({end, geometry_.bank_a_words() - end});
+  return runs;
+}
+
+std::optional<std::uint32_t> BankMap::first_fit(LayerId id, std::uint64_t tile_mask,
+                                                std::uint64_t words, bool kept_only) const {
+  for (const Run& run : free_runs(id, tile_mask, kept_only)) {
+    if (run.words >= words) return run.word;
+  }
+  return std::nullopt;
+}
+
+BankMap::Run BankMap::largest_run(LayerId id, std::uint64_t tile_mask, bool kept_only) const {
+  Run best;
+  for (const Run& run : free_runs(id, tile_mask, kept_only)) {
+    if (run.words > best.words) best = run;
+  }
+  return best;
+}
+
+bool BankMap::evict_one(LayerId id, std::uint64_t tile_mask, std::vector<LayerId>& evicted) {
+  const std::pair<const LayerId, Tenant>* oldest = nullptr;
+  for (const auto& entry : tenants_) {
+    const Tenant& tenant = entry.second;
+    if (entry.first == id || !tenant.loaded || tenant.pinned || tenant.given_word ||
+        (tenant.tile_mask & tile_mask) == 0) {
+      continue;
+    }
+    if (oldest == nullptr || tenant.last_use < oldest->second.last_use) oldest = &entry;
+  }
+  if (oldest == nullptr) return false;
+  tenants_.at(oldest->first).loaded = false;
+  evicted.push_back(oldest->first);
+  return true;
+}
+
+}  // namespace tfmbs::runtime

@@ -1,0 +1,134 @@
+#include "tfmbs/runtime/packed_weights.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <span>
+#include <utility>
+
+#include "tfmbs/kernels/weight_statistics.hpp"
+
+namespace tfmbs::runtime {
+namespace {
+
+constexpr double kScaleFloor = 1e-5;   // BitNet b1.58's clamp of the mean
+constexpr double kTwnThreshold = 0.7;  // Li et al., Ternary Weight Networks, 2016
+constexpr std::size_t kGrainWeights = 1U << 16;
+
+const std::byte* row_of(const WeightSource& source, std::size_t row) {
+  return static_cast<const std::byte*>(source.data) +
+         row * source.depth * kernels::float_bytes(source.type);
+}
+
+std::size_t row_grain(const WeightSource& source) {
+  return std::max<std::size_t>(1, kGrainWeights / std::max<std::uint64_t>(1, source.depth));
+}
+
+// A scale in the precision in which the epilogue uses it.
+double working_scale(double scale, kernels::FloatType type) {
+  return type == kernels::FloatType::kFloat64 ? scale
+                                              : static_cast<double>(static_cast<float>(scale));
+}
+
+struct Rule {
+  std::vector<double> thresholds;  // one an output; empty: 0
+  std::vector<double> scales;
+};
+
+// round(w / s) clipped to +-1 is sign(w) where |w| > s / 2 (a half rounds to even, to 0).
+Rule absmean_rule(const WeightSource& source, const Executor& executor) {
+  std::vector<kernels::AbsoluteSum> rows(source.outputs);
+  executor.parallel_for(rows.size(), row_grain(source), [&](std::size_t begin, std::size_t end) {
+    for (std::size_t r = begin; r < end; ++r) {
+      rows[r] = kernels::absolute_sum(row_of(source, r), source.type, source.depth, -1.0);
+    }
+  });
+  kernels::AbsoluteSum total;
+  for (const auto& row : rows) {  // in row order, whatever the threads did
+    total.sum += row.sum;
+    total.count += row.count;
+  }
+  const double mean = total.count == 0 ? 0.0 : total.sum / static_cast<double>(total.count);
+  const double scale = std::max(mean, kScaleFloor);
+  return {std::vector<double>(source.outputs, 0.5 * scale), {working_scale(scale, source.type)}};
+}
+
+Rule twn_rule(const WeightSource& source, const Executor& executor) {
+  Rule rule{std::vector<double>(source.outputs), std::vector<double>(source.outputs)};
+  executor.parallel_for(source.outputs, row_grain(source), [&](std::size_t begin, std::size_t end) {
+    for (std::size_t r = begin; r < end; ++r) {
+      const auto all = kernels::absolute_sum(row_of(source, r), source.type, source.depth, -1.0);
+      const double mean = all.count == 0 ? 0.0 : all.sum / static_cast<double>(all.count);
+      const double threshold = kTwnThreshold * mean;
+      const auto above =
+          kernels::absolute_sum(row_of(source, r), source.type, source.depth, threshold);
+      rule.thresholds[r] = threshold;
+      rule.scales[r] = working_scale(
+          above.count == 0 ? 0.0 : above.sum / static_cast<double>(above.count), source.type);
+    }
+  });
+  return rule;
+}
+
+std::uint64_t count_zeros(BitPlaneView planes) {
+  std::uint64_t nonzero = 0;
+  const std::span words(planes.words, planes.rows * planes.row_words());
+  for (std::size_t block = 0; block < words.size(); block += kBlockWords) {
+    for (std::size_t w = 0; w < kPlaneWords; ++w) {
+      nonzero += static_cast<std::uint64_t>(std::popcount(words[block + w]));
+    }
+  }
+  return std::uint64_t{planes.rows} * planes.trits - nonzero;
+}
+
+}  // namespace
+
+double PackedWeights::sparsity() const noexcept {
+  const auto size = static_cast<double>(planes.rows()) * static_cast<double>(planes.trits());
+  return size == 0.0 ? 0.0 : static_cast<double>(zeros) / size;
+}
+
+std::size_t PackedWeights::bytes() const noexcept {
+  return planes.bytes() + scales.size() * sizeof(double) + nan_outputs.size();
+}
+
+PackedWeights pack_weights(const WeightSource& source, WeightQuantizer quantizer,
+                           const Executor& executor) {
+  Rule rule;
+  if (quantizer == WeightQuantizer::kAbsmean) rule = absmean_rule(source, executor);
+  if (quantizer == WeightQuantizer::kTwn) rule = twn_rule(source, executor);
+
+  PackedWeights packed;
+  packed.planes = BitPlaneMatrix(source.outputs, source.depth);
+  packed.scales = std::move(rule.scales);
+  std::vector<std::uint8_t> nan_outputs(source.outputs);
+  const auto& kernel = kernels::active();
+  executor.parallel_for(source.outputs, row_grain(source), [&](std::size_t begin, std::size_t end) {
+    kernel.ternarize({.input = row_of(source, begin),
+                      .type = source.type,
+                      .rows = end - begin,
+                      .columns = source.depth,
+                      .row_stride = source.depth,
+                      .thresholds = rule.thresholds.empty() ? nullptr : &rule.thresholds[begin],
+                      .planes = packed.planes.row(begin),
+                      .nan_rows = &nan_outputs[begin]});
+  });
+  if (std::find(nan_outputs.begin(), nan_outputs.end(), 1) != nan_outputs.end()) {
+    packed.nan_outputs = std::move(nan_outputs);
+  }
+  packed.zeros = count_zeros(packed.planes.view());
+  return packed;
+}
+
+Result<PackedWeights> pack_trits(const TritSource& source) {
+  auto planes =
+      pack_bit_planes({source.trits, source.outputs * source.depth}, source.outputs, source.depth);
+  if (!planes) return std::move(planes).error();
+  PackedWeights packed;
+  packed.planes = std::move(planes).value();
+  packed.scales.assign(source.scales, source.scales + source.scale_count);
+  packed.zeros = count_zeros(packed.planes.view());
+  return packed;
+}
+
+}  // namespace tfmbs::runtime

@@ -1,0 +1,369 @@
+// The torch ops, namespace `tfmbs`: the only C++ file that sees torch, through the LibTorch stable
+// ABI. Fakes, autograd and effects are registered in python/pytfmbs/ops.py. An op carries no
+// handle: `layer` is a layer specification as text (tfmbs/runtime/layer_spec.hpp).
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "tfmbs/format/bit_planes.hpp"
+#include "tfmbs/kernels/kernels.hpp"
+#include "tfmbs/runtime/executor.hpp"
+#include "tfmbs/runtime/layer_registry.hpp"
+#include "tfmbs/runtime/packed_weights.hpp"
+
+namespace {
+
+using tfmbs::kernels::FloatType;
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+// --- errors ------------------------------------------------------------------------------------
+
+// torch knows only RuntimeError here; Python reads the code in brackets and raises the class of
+// pytfmbs.FabricError that it stands for (python/pytfmbs/errors.py).
+[[noreturn]] void raise(const tfmbs::Error& error) {
+  throw std::runtime_error(std::string("[tfmbs:") + tfmbs::error_code_name(error.code) + "] " +
+                           error.message);
+}
+
+void require(const tfmbs::Status& status) {
+  if (!status) raise(status.error());
+}
+
+template <typename T>
+T require(tfmbs::Result<T> result) {
+  if (!result) raise(result.error());
+  return std::move(result).value();
+}
+
+// --- torch's side of the runtime's interfaces ----------------------------------------------------
+
+// torch's own pool and settings (torch.set_num_threads).
+class TorchExecutor final : public tfmbs::runtime::Executor {
+ public:
+  [[nodiscard]] std::size_t threads() const noexcept override {
+    return torch::stable::get_num_threads();
+  }
+  void parallel_for(std::size_t count, std::size_t grain,
+                    tfmbs::runtime::RangeFunction body) const override {
+    if (count == 0) return;
+    if (count <= grain) {  // what parallel_for would do, without its price
+      body(0, count);
+      return;
+    }
+    torch::stable::parallel_for(
+        0, static_cast<std::int64_t>(count), static_cast<std::int64_t>(grain),
+        [&body](std::int64_t begin, std::int64_t end) {
+          body(static_cast<std::size_t>(begin), static_cast<std::size_t>(end));
+        });
+  }
+};
+
+template <typename Out>
+Out call_unary(const char* name, const Tensor& tensor) {
+  StableIValue stack[1] = {torch::stable::detail::from(tensor)};
+  TORCH_ERROR_CODE_CHECK(torch_call_dispatcher(name, "", stack, TORCH_ABI_VERSION));
+  return torch::stable::detail::to<Out>(stack[0]);
+}
+
+// A view has a TensorImpl of its own and shares the storage: holding it keeps the storage's address
+// from being reused even after `parameter.data = other`, which swaps storages in place.
+class TensorStorage final : public tfmbs::runtime::StorageOwner {
+ public:
+  explicit TensorStorage(const Tensor& tensor) : tensor_(tensor) {}
+  [[nodiscard]] std::shared_ptr<const void> retain() const override {
+    return std::make_shared<const Tensor>(call_unary<Tensor>("aten::alias", tensor_));
+  }
+
+ private:
+  const Tensor& tensor_;
+};
+
+std::optional<FloatType> float_type(ScalarType type) {
+  switch (type) {
+    case ScalarType::Float:
+      return FloatType::kFloat32;
+    case ScalarType::Double:
+      return FloatType::kFloat64;
+    case ScalarType::BFloat16:
+      return FloatType::kBFloat16;
+    case ScalarType::Half:
+      return FloatType::kFloat16;
+    default:
+      return std::nullopt;
+  }
+}
+
+FloatType require_float(const Tensor& tensor, const char* what) {
+  const auto type = float_type(tensor.scalar_type());
+  STD_TORCH_CHECK(type.has_value(), "tfmbs: ", what,
+                  " must be float32, float64, bfloat16 or float16");
+  return *type;
+}
+
+Tensor as_contiguous(const Tensor& tensor) {
+  return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
+}
+
+Tensor empty(const std::vector<std::int64_t>& sizes, ScalarType type) {
+  std::vector<std::int64_t> strides(sizes.size());
+  std::int64_t stride = 1;
+  for (std::size_t i = sizes.size(); i-- > 0;) {
+    strides[i] = stride;
+    stride *= sizes[i] > 0 ? sizes[i] : 1;
+  }
+  AtenTensorHandle handle = nullptr;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
+      static_cast<std::int64_t>(sizes.size()), sizes.data(), strides.data(),
+      torch::stable::detail::to<std::int32_t>(torch::stable::detail::from(type)),
+      aoti_torch_device_type_cpu(), 0, &handle));
+  return Tensor(handle);
+}
+
+void check_matrix(const Tensor& weight, const char* what) {
+  STD_TORCH_CHECK(weight.dim() == 2, "tfmbs: ", what,
+                  " must be a matrix, out_features x in_features, but has ", weight.dim(),
+                  " dimensions");
+}
+
+// The weights of one op call. `contiguous_weight` must live as long as the source.
+tfmbs::runtime::WeightSource weight_source(const Tensor& weight, const Tensor& contiguous_weight,
+                                           const TensorStorage& storage, bool training) {
+  // A copy made for its layout is a new tensor at every call: only its content tells anything.
+  const bool copied = contiguous_weight.get() != weight.get();
+  std::optional<std::int64_t> version;
+  if (!copied && !call_unary<bool>("aten::is_inference", weight)) {
+    version = call_unary<std::int64_t>("aten::_version", weight);
+  }
+  return {.data = contiguous_weight.const_data_ptr(),
+          .type = require_float(weight, "weight"),
+          .outputs = static_cast<std::uint64_t>(weight.size(0)),
+          .depth = static_cast<std::uint64_t>(weight.size(1)),
+          .version = version,
+          .by_content = training || copied,
+          .owner = copied ? nullptr : &storage};
+}
+
+// Scales as the runtime takes them: fp64 values, one or one an output.
+std::vector<double> scale_values(const Tensor& scale, std::int64_t outputs) {
+  STD_TORCH_CHECK(scale.numel() == 1 || scale.numel() == outputs, "tfmbs: scale must hold 1 or ",
+                  outputs, " values, but holds ", scale.numel());
+  const Tensor dense = as_contiguous(scale);
+  const auto count = static_cast<std::size_t>(scale.numel());
+  if (scale.scalar_type() == ScalarType::Double) {
+    const auto* values = static_cast<const double*>(dense.const_data_ptr());
+    return {values, values + count};
+  }
+  STD_TORCH_CHECK(scale.scalar_type() == ScalarType::Float,
+                  "tfmbs: scale must be float32 or float64");
+  const auto* values = static_cast<const float*>(dense.const_data_ptr());
+  return {values, values + count};
+}
+
+struct LinearCall {
+  Tensor input;  // contiguous
+  std::optional<Tensor> bias;
+  Tensor output;
+  tfmbs::runtime::LinearArgs args;
+};
+
+LinearCall prepare(const Tensor& input, std::int64_t outputs, std::int64_t depth,
+                   const std::optional<Tensor>& bias, std::optional<ScalarType> out_dtype) {
+  STD_TORCH_CHECK(input.dim() >= 1, "tfmbs: input needs at least one dimension");
+  const std::int64_t features = input.size(input.dim() - 1);
+  STD_TORCH_CHECK(features == depth, "tfmbs: input has ", features,
+                  " features in its last dimension, but the weight has ", depth);
+  const ScalarType out_type = out_dtype.value_or(input.scalar_type());
+  std::vector<std::int64_t> sizes(input.sizes().begin(), input.sizes().end());
+  std::size_t samples = 1;
+  for (std::size_t i = 0; i + 1 < sizes.size(); ++i) samples *= static_cast<std::size_t>(sizes[i]);
+  sizes.back() = outputs;
+
+  LinearCall call{as_contiguous(input), std::nullopt, empty(sizes, out_type), {}};
+  call.args.input = call.input.const_data_ptr();
+  call.args.input_type = require_float(input, "input");
+  call.args.samples = samples;
+  if (bias) {
+    STD_TORCH_CHECK(bias->dim() == 1 && bias->size(0) == outputs,
+                    "tfmbs: bias must be a vector of ", outputs, " values");
+    call.bias = as_contiguous(*bias);
+    call.args.bias = call.bias->const_data_ptr();
+    call.args.bias_type = require_float(*bias, "bias");
+  }
+  call.args.output = call.output.mutable_data_ptr();
+  call.args.output_type = require_float(call.output, "out_dtype");
+  return call;
+}
+
+// --- ops ---------------------------------------------------------------------------------------
+
+// ste_clip is for the gradient alone (python/pytfmbs/ops.py).
+Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
+              const std::string& layer, bool training, std::optional<double> /*ste_clip*/,
+              std::optional<ScalarType> out_dtype) {
+  check_matrix(weight, "weight");
+  STD_TORCH_CHECK(out_dtype.has_value() || input.scalar_type() == weight.scalar_type(),
+                  "tfmbs: input and weight must have the same dtype");
+  LinearCall call = prepare(input, weight.size(0), weight.size(1), bias, out_dtype);
+  const Tensor dense = as_contiguous(weight);
+  const TensorStorage storage(weight);
+  const auto found = require(tfmbs::runtime::LayerRegistry::instance().find_or_make(layer));
+  require(
+      found->forward(weight_source(weight, dense, storage, training), call.args, TorchExecutor{}));
+  return call.output;
+}
+
+// weight is what trits and scale were made of, for the gradient alone.
+Tensor linear_trits(const Tensor& input, const Tensor& /*weight*/, const Tensor& trits,
+                    const Tensor& scale, const std::optional<Tensor>& bias,
+                    const std::string& layer, std::optional<double> /*ste_clip*/,
+                    std::optional<ScalarType> out_dtype) {
+  check_matrix(trits, "trits");
+  STD_TORCH_CHECK(trits.scalar_type() == ScalarType::Char, "tfmbs: trits must be int8");
+  LinearCall call = prepare(input, trits.size(0), trits.size(1), bias, out_dtype);
+  const Tensor dense = as_contiguous(trits);
+  const std::vector<double> scales = scale_values(scale, trits.size(0));
+  const auto found = require(tfmbs::runtime::LayerRegistry::instance().find_or_make(layer));
+  require(found->forward(
+      tfmbs::runtime::TritSource{.trits = static_cast<const std::int8_t*>(dense.const_data_ptr()),
+                                 .outputs = static_cast<std::uint64_t>(trits.size(0)),
+                                 .depth = static_cast<std::uint64_t>(trits.size(1)),
+                                 .scales = scales.data(),
+                                 .scale_count = scales.size()},
+      call.args, TorchExecutor{}));
+  return call.output;
+}
+
+bool prefetch(const Tensor& weight, const std::string& layer, bool training) {
+  check_matrix(weight, "weight");
+  const Tensor dense = as_contiguous(weight);
+  const TensorStorage storage(weight);
+  const auto found = require(tfmbs::runtime::LayerRegistry::instance().find_or_make(layer));
+  return require(found->prefetch(weight_source(weight, dense, storage, training), TorchExecutor{}));
+}
+
+bool prefetch_trits(const Tensor& trits, const Tensor& scale, const std::string& layer) {
+  check_matrix(trits, "trits");
+  STD_TORCH_CHECK(trits.scalar_type() == ScalarType::Char, "tfmbs: trits must be int8");
+  const Tensor dense = as_contiguous(trits);
+  const std::vector<double> scales = scale_values(scale, trits.size(0));
+  const auto found = require(tfmbs::runtime::LayerRegistry::instance().find_or_make(layer));
+  return require(found->prefetch(
+      tfmbs::runtime::TritSource{.trits = static_cast<const std::int8_t*>(dense.const_data_ptr()),
+                                 .outputs = static_cast<std::uint64_t>(trits.size(0)),
+                                 .depth = static_cast<std::uint64_t>(trits.size(1)),
+                                 .scales = scales.data(),
+                                 .scale_count = scales.size()},
+      TorchExecutor{}));
+}
+
+// A vector of scales in fp32, or fp64 for fp64 weights or inputs.
+Tensor scale_tensor(const double* values, std::vector<std::int64_t> sizes, bool wide) {
+  Tensor scale = empty(sizes, wide ? ScalarType::Double : ScalarType::Float);
+  void* out = scale.mutable_data_ptr();
+  for (std::int64_t i = 0; i < scale.numel(); ++i) {
+    if (wide) {
+      static_cast<double*>(out)[i] = values[i];
+    } else {
+      static_cast<float*>(out)[i] = static_cast<float>(values[i]);
+    }
+  }
+  return scale;
+}
+
+std::tuple<Tensor, Tensor> quantize_weight(const Tensor& weight, const std::string& quantizer) {
+  check_matrix(weight, "weight");
+  const auto kind = require(tfmbs::runtime::parse_weight_quantizer(quantizer));
+  STD_TORCH_CHECK(kind != tfmbs::runtime::WeightQuantizer::kCustom,
+                  "tfmbs: a custom quantizer is called in Python");
+  const Tensor dense = as_contiguous(weight);
+  const FloatType type = require_float(weight, "weight");
+  const auto packed =
+      tfmbs::runtime::pack_weights({.data = dense.const_data_ptr(),
+                                    .type = type,
+                                    .outputs = static_cast<std::uint64_t>(weight.size(0)),
+                                    .depth = static_cast<std::uint64_t>(weight.size(1))},
+                                   kind, TorchExecutor{});
+  Tensor trits = empty({weight.size(0), weight.size(1)}, ScalarType::Char);
+  require(tfmbs::unpack_bit_planes(packed.planes.view(),
+                                   {static_cast<std::int8_t*>(trits.mutable_data_ptr()),
+                                    static_cast<std::size_t>(trits.numel())}));
+  const std::vector<double> one{1.0};
+  const std::vector<double>& scales = packed.scales.empty() ? one : packed.scales;
+  const bool each = kind == tfmbs::runtime::WeightQuantizer::kTwn;
+  return {trits,
+          scale_tensor(scales.data(), {each ? weight.size(0) : 1}, type == FloatType::kFloat64)};
+}
+
+std::tuple<Tensor, Tensor> quantize_activation(const Tensor& input, const std::string& activation) {
+  STD_TORCH_CHECK(input.dim() >= 1, "tfmbs: input needs at least one dimension");
+  const auto kind = require(tfmbs::runtime::parse_activation(activation));
+  const FloatType type = require_float(input, "input");
+  const Tensor dense = as_contiguous(input);
+  std::vector<std::int64_t> sizes(input.sizes().begin(), input.sizes().end());
+  const auto depth = static_cast<std::size_t>(sizes.back());
+  std::size_t samples = 1;
+  for (std::size_t i = 0; i + 1 < sizes.size(); ++i) samples *= static_cast<std::size_t>(sizes[i]);
+  Tensor values = empty(sizes, ScalarType::Char);
+  sizes.back() = 1;
+
+  std::vector<double> scales(samples, 1.0);
+  std::vector<std::uint8_t> nan_rows(samples);
+  auto* out = static_cast<std::int8_t*>(values.mutable_data_ptr());
+  if (kind == tfmbs::runtime::Activation::kTernary) {
+    tfmbs::BitPlaneMatrix planes(samples, depth);
+    tfmbs::kernels::active().ternarize({.input = dense.const_data_ptr(),
+                                        .type = type,
+                                        .rows = samples,
+                                        .columns = depth,
+                                        .row_stride = depth,
+                                        .thresholds = nullptr,
+                                        .planes = planes.data(),
+                                        .nan_rows = nan_rows.data()});
+    require(tfmbs::unpack_bit_planes(planes.view(), {out, samples * depth}));
+  } else {
+    tfmbs::BitPlaneMatrix planes(samples * tfmbs::kernels::kInt8Planes, depth);
+    tfmbs::kernels::active().quantize_int8({.input = dense.const_data_ptr(),
+                                            .type = type,
+                                            .rows = samples,
+                                            .columns = depth,
+                                            .row_stride = depth,
+                                            .planes = planes.data(),
+                                            .values = out,
+                                            .scales = scales.data(),
+                                            .nan_rows = nan_rows.data()});
+  }
+  return {values, scale_tensor(scales.data(), sizes, type == FloatType::kFloat64)};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY(tfmbs, m) {
+  m.def(
+      "linear(Tensor input, Tensor weight, Tensor? bias, str layer, bool training, "
+      "float? ste_clip=None, ScalarType? out_dtype=None) -> Tensor");
+  m.def(
+      "linear_trits(Tensor input, Tensor weight, Tensor trits, Tensor scale, Tensor? bias, "
+      "str layer, float? ste_clip=None, ScalarType? out_dtype=None) -> Tensor");
+  m.def("prefetch(Tensor weight, str layer, bool training) -> bool");
+  m.def("prefetch_trits(Tensor trits, Tensor scale, str layer) -> bool");
+  m.def("quantize_weight(Tensor weight, str quantizer) -> (Tensor trits, Tensor scale)");
+  m.def("quantize_activation(Tensor input, str activation) -> (Tensor values, Tensor scale)");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(tfmbs, CPU, m) {
+  m.impl("linear", TORCH_BOX(&linear));
+  m.impl("linear_trits", TORCH_BOX(&linear_trits));
+  m.impl("prefetch", TORCH_BOX(&prefetch));
+  m.impl("prefetch_trits", TORCH_BOX(&prefetch_trits));
+  m.impl("quantize_weight", TORCH_BOX(&quantize_weight));
+  m.impl("quantize_activation", TORCH_BOX(&quantize_activation));
+}

@@ -1,0 +1,71 @@
+"""What the fabric raises: one hierarchy under FabricError. Everything else is Python's or torch's own.
+
+Messages say what was given, what is allowed, and where. After an error the device is as it was before the call.
+"""
+
+from __future__ import annotations
+
+import re
+
+
+class FabricError(Exception):
+    """Base of all errors of the fabric's own."""
+
+    #: Byte offset or address that the error is about, where one is known.
+    offset: int | None = None
+
+
+class ArgumentError(FabricError, ValueError):
+    """A value outside what a call allows."""
+
+
+class EncodingError(FabricError, ValueError):
+    """Bytes that are no PT-5 code, or values that are no trits; ``offset`` names the first."""
+
+
+class GeometryError(FabricError, ValueError):
+    """A device configuration that cannot be built."""
+
+
+class AddressError(FabricError, ValueError):
+    """An address outside the map, misaligned, or across a region's end."""
+
+
+class DescriptorError(FabricError, ValueError):
+    """A task descriptor that the device cannot run."""
+
+
+class PlacementError(FabricError):
+    """No room in Bank A, or an overlap with another layer's given address."""
+
+
+class ClosedError(FabricError):
+    """A device that was closed."""
+
+
+# One class per code of cpp/format/include/tfmbs/format/error.hpp.
+_CLASSES: dict[str, type[FabricError]] = {
+    "invalid_argument": ArgumentError,
+    "encoding": EncodingError,
+    "geometry": GeometryError,
+    "address": AddressError,
+    "descriptor": DescriptorError,
+    "placement": PlacementError,
+    "closed": ClosedError,
+}
+
+# Torch ops can raise only RuntimeError, so their messages begin with the code.
+_OP_MESSAGE = re.compile(r"\[tfmbs:(\w+)\] (.*)", re.DOTALL)
+
+
+def from_code(code: str, message: str, offset: int | None) -> FabricError:
+    """The exception for an error code of the C++ core."""
+    error = _CLASSES.get(code, FabricError)(message)
+    error.offset = offset
+    return error
+
+
+def from_op(error: BaseException) -> FabricError | None:
+    """The exception that a torch op's error stands for, or None where it is not the fabric's."""
+    found = _OP_MESSAGE.search(str(error))
+    return None if found is None else from_code(found[1], found[2].strip(), None)

@@ -1,0 +1,315 @@
+"""TFMBSLinear: nn.Linear on the Ternary Fabric."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from . import _fabric, errors, ops, quantizers
+from ._fabric import Fabric
+from .quantizers import WeightQuantizer
+
+_ACTIVATIONS = ("ternary", "int8")
+_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+# What __setstate__ builds anew: a place on a device is this process's own.
+_TRANSIENT = ("_layer", "_spec")
+
+
+class TFMBSLinear(nn.Linear):
+    """A drop-in for nn.Linear with ternary weights, computed as the Ternary Fabric computes it.
+
+    Weights stay ordinary parameters (``weight``, ``bias``, nn.Linear's ``state_dict``); they are quantized and packed
+    on the first forward, and again whenever they change. The product is exact in int32; scale and bias are applied in
+    fp32 (fp64 for fp64 input), and the result is rounded once to nn.Linear's output dtype.
+
+    Args:
+        in_features, out_features, bias: as nn.Linear's.
+        device, dtype: as nn.Linear's; dtype is float32, float64, bfloat16 or float16.
+        name: the layer's name in telemetry; None makes one. A name that another layer of the device has gets a suffix.
+        weight_addr: byte address in tile 0's Bank A; None lets the device choose.
+        fabric: the device; None is the process's default one.
+        weight_quantizer: "sign", "absmean", "twn", or an object (see pytfmbs.WeightQuantizer).
+        activation: "ternary" (sign; one trit) or "int8" (a token's absmax to ±127).
+        ste_clip: the straight-through window of the input gradient, |x| <= ste_clip; None is 1 for ternary activations
+            and no window for int8. Where activations are sums of trits, about sqrt(in_features) of the layer before.
+        tile_mask: tiles to run on, bit t for tile t; None is the lowest min(tiles, ceil(out_features / lanes)).
+
+    Shapes: input [..., in_features], output [..., out_features].
+
+    Raises:
+        PlacementError: weight_addr outside Bank A, too small a rest of the bank, or another layer's.
+        ArgumentError: a tile mask or activation that does not exist. ValueError, TypeError: as named.
+    """
+
+    _layer: _fabric.Layer
+    _spec: str
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        name: str | None = None,
+        weight_addr: int | None = None,
+        fabric: Fabric | None = None,
+        weight_quantizer: str | WeightQuantizer = "sign",
+        activation: str = "ternary",
+        ste_clip: float | None = None,
+        tile_mask: int | None = None,
+    ) -> None:
+        if (dtype or torch.get_default_dtype()) not in _DTYPES:
+            raise TypeError(
+                f"dtype is {dtype}; TFMBSLinear takes float32, float64, bfloat16 and float16"
+            )
+        if fabric is not None and not isinstance(fabric, Fabric):
+            raise TypeError(f"fabric must be a pytfmbs.Fabric or None, not {type(fabric).__name__}")
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name must be a string or None, not {type(name).__name__}")
+        if activation not in _ACTIVATIONS:
+            raise ValueError(
+                f"activation is {activation!r}; allowed are {', '.join(map(repr, _ACTIVATIONS))}"
+            )
+        if ste_clip is not None and not ste_clip > 0:
+            raise ValueError(f"ste_clip is {ste_clip!r}; it must be above 0")
+        super().__init__(in_features, out_features, bias, device=device, dtype=dtype)
+        self._fabric = Fabric() if fabric is None else fabric
+        self._weight_quantizer = quantizers.resolve(weight_quantizer)
+        self._activation = activation
+        self._given_addr = weight_addr
+        self._given_mask = tile_mask
+        self._pinned = False
+        self.ste_clip = ste_clip
+        self._enter(name or "linear")
+
+    # --- the forward --------------------------------------------------------------------------
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[..., in_features] to [..., out_features]; one call into C++. Bad input raises what nn.Linear raises."""
+        out_dtype = None
+        if torch.is_autocast_enabled("cpu"):
+            out_dtype = self._autocast_dtype(input)
+        try:
+            if self._custom:
+                trits, scale = self._weight_quantizer(self.weight.detach())
+                return ops.linear_trits(  # type: ignore[no-any-return]
+                    input, self.weight, trits, scale, self.bias, self._spec, self._clip, out_dtype
+                )
+            return ops.linear(  # type: ignore[no-any-return]
+                input, self.weight, self.bias, self._spec, self.training, self._clip, out_dtype
+            )
+        except (RuntimeError, TypeError) as error:
+            self._raise_as_linear_does(error, input)
+
+    def _autocast_dtype(self, input: Tensor) -> torch.dtype | None:
+        """What nn.Linear returns under autocast, or None where autocast leaves the op alone."""
+        eligible = (torch.float32, torch.bfloat16, torch.float16)
+        if isinstance(input, Tensor) and input.dtype in eligible and self.weight.dtype in eligible:
+            return torch.get_autocast_dtype("cpu")
+        return None
+
+    def _raise_as_linear_does(self, error: Exception, input: Tensor) -> NoReturn:
+        if (own := errors.from_op(error)) is not None:
+            raise own from None
+        nn.functional.linear(input, self.weight, self.bias)  # raises, in its own type and words
+        raise error
+
+    # --- placement and telemetry --------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The layer's name in telemetry. Setting it starts the layer's counters anew."""
+        return self._layer.name
+
+    @name.setter
+    def name(self, name: str) -> None:
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"name must be a string that is not empty, not {name!r}")
+        if name != self.name:
+            self._enter(name)
+
+    @property
+    def fabric(self) -> Fabric:
+        """The device that the layer runs on."""
+        return self._fabric
+
+    @property
+    def weight_quantizer(self) -> WeightQuantizer:
+        return self._weight_quantizer
+
+    @property
+    def activation(self) -> str:
+        return self._activation
+
+    @property
+    def weight_addr(self) -> int | None:
+        """Byte address in tile 0's Bank A: the given one, or where the device put the layer, or None."""
+        return self._layer.profile()["weight_addr"]  # type: ignore[no-any-return]
+
+    @weight_addr.setter
+    def weight_addr(self, address: int | None) -> None:
+        self._move(address, self._given_mask)
+
+    @property
+    def tile_mask(self) -> int:
+        """Tiles that the layer runs on, bit t for tile t. Setting None goes back to the automatic mask."""
+        return self._layer.profile()["tile_mask"]  # type: ignore[no-any-return]
+
+    @tile_mask.setter
+    def tile_mask(self, mask: int | None) -> None:
+        self._move(self._given_addr, mask)
+
+    @property
+    def resident(self) -> bool:
+        """Whether the layer's weights lie in Bank A."""
+        return self._layer.profile()["resident"]  # type: ignore[no-any-return]
+
+    @property
+    def pinned(self) -> bool:
+        return self._pinned
+
+    @property
+    def packed_bytes(self) -> int:
+        """Host memory that the packed weights take, in bytes; 0 before the first forward."""
+        return self._layer.packed_bytes
+
+    @property
+    def telemetry_hint(self) -> dict[str, Any]:
+        """What the compiler and the runtime agree on: ``layer``, ``sparsity`` (zeros among the quantized weights, four
+        decimals), ``tile_mask``; and the layer's shape, quantizers and place."""
+        profile = self._layer.profile()
+        trits, _ = self.quantized_weight()
+        zeros = trits.numel() - int(torch.count_nonzero(trits))
+        return {
+            "layer": self.name,
+            "sparsity": _fabric.rounded_sparsity(zeros, trits.numel()),
+            "tile_mask": profile["tile_mask"],
+            "weight_addr": profile["weight_addr"],
+            "resident": profile["resident"],
+            "in_features": self.in_features,
+            "out_features": self.out_features,
+            "weight_quantizer": self._weight_quantizer.name,
+            "activation": self._activation,
+        }
+
+    def quantized_weight(self) -> tuple[Tensor, Tensor]:
+        """Trits, int8 [out_features, in_features], and scale, [1] or [out_features], of the present weight."""
+        with torch.no_grad():
+            return self._weight_quantizer(self.weight.detach())
+
+    def prefetch(self) -> bool:
+        """Loads the weights into Bank A before a forward; True if they are resident now, False if they stream."""
+        try:
+            with torch.no_grad():
+                if self._custom:
+                    return bool(ops.prefetch_trits(*self.quantized_weight(), self._spec))
+                return bool(ops.prefetch(self.weight, self._spec, self.training))
+        except RuntimeError as error:
+            raise errors.from_op(error) or error from None
+
+    def pin(self) -> None:
+        """Loads the layer and keeps it in Bank A. Raises PlacementError where it does not fit."""
+        self._layer.set_pinned(True)
+        self._pinned = True
+        if not self.prefetch():
+            self.unpin()
+            raise errors.PlacementError(
+                f"layer {self.name!r} cannot be pinned: no room beside what is pinned already"
+            )
+
+    def unpin(self) -> None:
+        """Lets the layer be evicted again."""
+        self._layer.set_pinned(False)
+        self._pinned = False
+
+    def refresh(self) -> None:
+        """Quantizes the weight anew at the next forward: for changes that nothing shows, such as writes through
+        ``.data`` in eval mode or into inference tensors."""
+        self._layer.refresh()
+
+    # --- life ---------------------------------------------------------------------------------
+
+    @property
+    def _custom(self) -> bool:
+        return self._is_custom
+
+    def _enter(self, name: str, address: int | None = None, mask: int | None = None) -> None:
+        """A place on the device under a name; the old place is given up once the new one is had."""
+        address = self._given_addr if address is None else address
+        mask = self._given_mask if mask is None else mask
+        layer = _fabric.Layer(
+            self._fabric,
+            name,
+            self.out_features,
+            self.in_features,
+            quantizers.spec_name(self._weight_quantizer),
+            self._activation,
+            address,
+            mask,
+        )
+        if self._pinned:
+            layer.set_pinned(True)
+        self._layer = layer
+        self._spec = layer.spec
+        self._is_custom = quantizers.spec_name(self._weight_quantizer) == "custom"
+
+    def _move(self, address: int | None, mask: int | None) -> None:
+        """Another address or mask under the same name."""
+        before = (self._given_addr, self._given_mask)
+        name = self.name
+        del self._layer  # its name and its place are free for the new one
+        try:
+            self._given_addr, self._given_mask = address, mask
+            self._enter(name)
+        except Exception:
+            self._given_addr, self._given_mask = before
+            self._enter(name)
+            raise
+
+    @property
+    def ste_clip(self) -> float | None:
+        """The straight-through window of the input gradient; None is the activation's default."""
+        return self._ste_clip
+
+    @ste_clip.setter
+    def ste_clip(self, clip: float | None) -> None:
+        self._ste_clip = clip
+        self._clip = 1.0 if clip is None and self._activation == "ternary" else clip
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {key: value for key, value in self.__dict__.items() if key not in _TRANSIENT}
+        state["_name"] = self.name
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        name = state.pop("_name")
+        super().__setstate__(state)
+        try:
+            self._enter(name)
+        except errors.PlacementError as error:
+            self._given_addr = None
+            warnings.warn(f"{error}; placed automatically instead", stacklevel=2)
+            self._enter(name)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TFMBSLinear:
+        """A copy under the name with a suffix, placed automatically."""
+        duplicate = type(self).__new__(type(self))
+        memo[id(self)] = duplicate
+        state = copy.deepcopy(self.__getstate__(), memo)
+        state["_given_addr"] = None
+        state["_pinned"] = False
+        duplicate.__setstate__(state)
+        return duplicate
+
+    def extra_repr(self) -> str:
+        return (
+            f"{super().extra_repr()}, name={self.name!r}, weight_quantizer={self._weight_quantizer.name!r}, "
+            f"activation={self._activation!r}"
+        )

@@ -1,0 +1,181 @@
+"""The torch ops, namespace ``tfmbs``: fakes, autograd and effects around cpp/torch_ops.
+
+``torch.ops.tfmbs.linear(input, weight, bias, layer, training, ste_clip, out_dtype)``
+    A ternary linear layer on the device that ``layer`` names. ``layer`` is a layer specification as text
+    (name, shape, quantizers, placement, device), never a handle: a program exported with it runs in any process.
+``torch.ops.tfmbs.linear_trits(input, weight, trits, scale, bias, layer, ste_clip, out_dtype)``
+    The same with weights that somebody else quantized.
+``torch.ops.tfmbs.prefetch``, ``prefetch_trits``
+    Load a layer's weights into Bank A; True if they are resident.
+``torch.ops.tfmbs.quantize_weight(weight, quantizer)``, ``quantize_activation(input, activation)``
+    The quantizers alone: int8 values and their scales. These are pure.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import _fabric
+from .straight_through import dequantized, linear_gradients
+
+linear = torch.ops.tfmbs.linear.default
+linear_trits = torch.ops.tfmbs.linear_trits.default
+prefetch = torch.ops.tfmbs.prefetch.default
+prefetch_trits = torch.ops.tfmbs.prefetch_trits.default
+quantize_weight = torch.ops.tfmbs.quantize_weight.default
+quantize_activation = torch.ops.tfmbs.quantize_activation.default
+
+_DEVICE_OPS = ("linear", "linear_trits", "prefetch", "prefetch_trits")
+
+
+def _register_ordered_effects() -> None:
+    """Keeps torch.compile from dropping, merging or reordering ops that the device sees.
+
+    torch.library has no public call for it yet (2.13); this is the one place that uses the private one.
+    """
+    from torch._library.effects import EffectType
+
+    for name in _DEVICE_OPS:
+        torch.library._register_effectful_op(f"tfmbs::{name}", EffectType.ORDERED)
+
+
+# --- fakes ---------------------------------------------------------------------------------------
+
+
+def _fake_output(
+    input: Tensor, weight: Tensor, bias: Tensor | None, out_dtype: torch.dtype | None
+) -> Tensor:
+    if out_dtype is None:  # nn.Linear's own checks, in its words
+        shape = torch.nn.functional.linear(input, weight, bias).shape
+    else:
+        shape = torch.Size((*input.shape[:-1], weight.shape[0]))
+    return input.new_empty(shape, dtype=out_dtype or input.dtype)
+
+
+@torch.library.register_fake("tfmbs::linear")
+def _(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    layer: str,
+    training: bool,
+    ste_clip: float | None = None,
+    out_dtype: torch.dtype | None = None,
+) -> Tensor:
+    return _fake_output(input, weight, bias, out_dtype)
+
+
+@torch.library.register_fake("tfmbs::linear_trits")
+def _(
+    input: Tensor,
+    weight: Tensor,
+    trits: Tensor,
+    scale: Tensor,
+    bias: Tensor | None,
+    layer: str,
+    ste_clip: float | None = None,
+    out_dtype: torch.dtype | None = None,
+) -> Tensor:
+    return _fake_output(input, weight, bias, out_dtype)
+
+
+@torch.library.register_fake("tfmbs::prefetch")
+def _(weight: Tensor, layer: str, training: bool) -> bool:
+    return True
+
+
+@torch.library.register_fake("tfmbs::prefetch_trits")
+def _(trits: Tensor, scale: Tensor, layer: str) -> bool:
+    return True
+
+
+def _scale_dtype(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+@torch.library.register_fake("tfmbs::quantize_weight")
+def _(weight: Tensor, quantizer: str) -> tuple[Tensor, Tensor]:
+    scales = weight.shape[0] if quantizer == "twn" else 1
+    return (
+        weight.new_empty(weight.shape, dtype=torch.int8),
+        weight.new_empty((scales,), dtype=_scale_dtype(weight.dtype)),
+    )
+
+
+@torch.library.register_fake("tfmbs::quantize_activation")
+def _(input: Tensor, activation: str) -> tuple[Tensor, Tensor]:
+    return (
+        input.new_empty(input.shape, dtype=torch.int8),
+        input.new_empty((*input.shape[:-1], 1), dtype=_scale_dtype(input.dtype)),
+    )
+
+
+# --- autograd ------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=4096)
+def quantization_of(layer: str) -> tuple[str, str]:
+    """Weight quantizer and activation of a layer specification."""
+    return _fabric.quantization_of(layer)
+
+
+def _quantized_input(input: Tensor, layer: str, needed: bool) -> Tensor:
+    if not needed:
+        return input
+    values, scale = quantize_activation(input, quantization_of(layer)[1])
+    return dequantized(values, scale, input.dtype)
+
+
+def _linear_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    input, weight, _, ctx.layer, _, ctx.ste_clip, _ = inputs
+    ctx.save_for_backward(input, weight)
+
+
+def _linear_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    input, weight = ctx.saved_tensors
+    needs = ctx.needs_input_grad
+    quantized_weight = weight
+    if needs[0]:
+        trits, scale = quantize_weight(weight, quantization_of(ctx.layer)[0])
+        quantized_weight = dequantized(trits, scale, weight.dtype)
+    gradients = linear_gradients(
+        grad,
+        input,
+        weight,
+        _quantized_input(input, ctx.layer, needs[1]),
+        quantized_weight,
+        ctx.ste_clip,
+        needs[:3],
+    )
+    return (*gradients, None, None, None, None)
+
+
+def _linear_trits_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    input, weight, trits, scale, _, ctx.layer, ctx.ste_clip, _ = inputs
+    ctx.save_for_backward(input, weight, trits, scale)
+
+
+def _linear_trits_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    input, weight, trits, scale = ctx.saved_tensors
+    needs = ctx.needs_input_grad
+    grad_input, grad_weight, grad_bias = linear_gradients(
+        grad,
+        input,
+        weight,
+        _quantized_input(input, ctx.layer, needs[1]),
+        dequantized(trits, scale, weight.dtype),
+        ctx.ste_clip,
+        (needs[0], needs[1], needs[4]),
+    )
+    return grad_input, grad_weight, None, None, grad_bias, None, None, None
+
+
+torch.library.register_autograd("tfmbs::linear", _linear_backward, setup_context=_linear_setup)
+torch.library.register_autograd(
+    "tfmbs::linear_trits", _linear_trits_backward, setup_context=_linear_trits_setup
+)
+_register_ordered_effects()

@@ -1,0 +1,49 @@
+"""Straight-through gradients of a ternary linear layer.
+
+The forward is y = x̂ ŵᵀ + b with x̂ and ŵ quantized and rescaled. The gradient takes both quantizers for
+identities inside a window, and their scales for constants (Bengio et al. 2013; Courbariaux et al. 2016):
+
+    dL/dx = (g ŵ) · 1[|x| ≤ ste_clip]      dL/dw = (gᵀ x̂) · 1[|w| ≤ 1]      dL/db = Σ g
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+WEIGHT_CLIP = 1.0
+
+
+def dequantized(values: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
+    """values · scale in dtype; scale is [1], [rows] (one a row of a matrix), or has a last dimension of 1."""
+    if scale.dim() == 1 and values.dim() == 2:
+        scale = scale.unsqueeze(1)
+    return values.to(dtype) * scale.to(dtype)
+
+
+def linear_gradients(
+    grad: Tensor,
+    input: Tensor,
+    weight: Tensor,
+    quantized_input: Tensor,
+    quantized_weight: Tensor,
+    ste_clip: float | None,
+    needs: tuple[bool, bool, bool],
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients of input, weight and bias, each None where not needed.
+
+    grad: [..., out]. input: [..., in]. weight: [out, in]. quantized_*: x̂ and ŵ, of the same shapes.
+    """
+    grad = grad.to(weight.dtype)
+    grad_input = grad_weight = grad_bias = None
+    if needs[0]:
+        grad_input = grad.matmul(quantized_weight).to(input.dtype)
+        if ste_clip is not None:
+            grad_input = grad_input * (input.abs() <= ste_clip)
+    rows = grad.reshape(-1, weight.shape[0])
+    if needs[1]:
+        columns = quantized_input.to(weight.dtype).reshape(-1, weight.shape[1])
+        grad_weight = rows.t().matmul(columns) * (weight.abs() <= WEIGHT_CLIP)
+    if needs[2]:
+        grad_bias = rows.sum(0)
+    return grad_input, grad_weight, grad_bias
