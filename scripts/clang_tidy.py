@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -76,6 +77,8 @@ def main() -> int:
         else:
             todo.append((source, stamp))
 
+    seen: set[str] = set()
+
     def check(item: tuple[Path, Path]) -> bool:
         source, stamp = item
         started = time.monotonic()
@@ -92,7 +95,13 @@ def main() -> int:
         if run.returncode == 0:
             stamp.touch()
         else:
-            print(run.stdout, run.stderr, sep="\n", flush=True)
+            # A finding in a header comes with every file that includes it: show it once.
+            findings = re.split(r"(?m)^(?=\S+:\d+:\d+: (?:error|warning):)", run.stdout)
+            new = [finding for finding in findings if finding not in seen]
+            seen.update(new)
+            print(*new, sep="", flush=True)
+            if len(findings) == 1:
+                print(run.stderr, flush=True)
         return run.returncode == 0
 
     with ThreadPoolExecutor(arguments.jobs) as pool:
