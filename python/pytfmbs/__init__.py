@@ -1,7 +1,8 @@
 """pytfmbs: train, run, profile and compile ternary networks in PyTorch.
 
-Modules of torch's kind (``TFMBSLinear``, ``convert``) compute ternary products at the speed of the CPU's best kernels,
-and the Ternary Fabric, a tiled ternary vector engine, keeps exact account of them (``Fabric``).
+Modules of torch's kind (``TFMBSLinear``, ``convert``) compute ternary products at the speed of the
+CPU's best kernels, and the Ternary Fabric, a tiled ternary vector engine, keeps exact account of
+them (``Fabric``).
 """
 
 from __future__ import annotations

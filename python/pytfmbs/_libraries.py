@@ -12,7 +12,8 @@ _SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
 
 
 def load_torch_ops() -> None:
-    """Registers the torch ops of namespace ``tfmbs``. Raises ImportError where the library is missing or unfit."""
+    """Registers the torch ops of namespace ``tfmbs``. Raises ImportError where the library is
+    missing or unfit."""
     library = _HERE / f"libtfmbs_torch{_SUFFIX}"
     if not library.exists():
         raise ImportError(
@@ -23,5 +24,6 @@ def load_torch_ops() -> None:
         torch.ops.load_library(str(library))
     except OSError as error:
         raise ImportError(
-            f"{library.name} does not load with torch {torch.__version__} (2.10 or later is needed): {error}"
+            f"{library.name} does not load with torch {torch.__version__} "
+            f"(2.10 or later is needed): {error}"
         ) from error

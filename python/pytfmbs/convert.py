@@ -18,8 +18,9 @@ def convert(
 ) -> nn.Module:
     """Swaps the nn.Linears of a model for TFMBSLinears, in place, and returns the model.
 
-    The parameters are kept, not copied: optimizers, tied weights and ``state_dict`` go on as before. Each layer is
-    named after its path in the model. A module that appears twice is swapped once.
+    The parameters are kept, not copied: optimizers, tied weights and ``state_dict`` go on as
+    before. Each layer is named after its path in the model. A module that appears twice is swapped
+    once.
 
     model: any module; an nn.Linear itself gives a TFMBSLinear.
     filter_fn: which to swap (module, path); None swaps every module whose type is nn.Linear.

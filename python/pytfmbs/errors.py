@@ -1,6 +1,8 @@
-"""What the fabric raises: one hierarchy under FabricError. Everything else is Python's or torch's own.
+"""What the fabric raises: one hierarchy under FabricError. Everything else is Python's or torch's
+own.
 
-Messages say what was given, what is allowed, and where. After an error the device is as it was before the call.
+Messages say what was given, what is allowed, and where. After an error the device is as it was
+before the call.
 """
 
 from __future__ import annotations

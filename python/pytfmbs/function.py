@@ -1,4 +1,5 @@
-"""TFMBSLinearFunction: the fabric in the autograd graph, for code that brings its own parameters."""
+"""TFMBSLinearFunction: the fabric in the autograd graph, for code that brings its own
+parameters."""
 
 from __future__ import annotations
 
@@ -25,11 +26,13 @@ def _shared_layer(out_features: int, in_features: int) -> _fabric.Layer:
 
 
 class TFMBSLinearFunction(torch.autograd.Function):
-    """``apply(input, weight, bias=None, layer=None)``: a ternary linear product with straight-through gradients.
+    """``apply(input, weight, bias=None, layer=None)``: a ternary linear product with
+    straight-through gradients.
 
     input: [..., in]. weight: [out, in]. bias: [out] or None. Returns [..., out].
-    layer: a TFMBSLinear whose quantizers, device and name are used; None is sign weights and ternary activations on
-    the default device. Bad input raises what nn.Linear raises; FabricError is the device's own.
+    layer: a TFMBSLinear whose quantizers, device and name are used; None is sign weights and
+    ternary activations on the default device. Bad input raises what nn.Linear raises; FabricError
+    is the device's own.
     """
 
     @staticmethod

@@ -22,27 +22,33 @@ _TRANSIENT = ("_layer", "_spec")
 class TFMBSLinear(nn.Linear):
     """A drop-in for nn.Linear with ternary weights, computed as the Ternary Fabric computes it.
 
-    Weights stay ordinary parameters (``weight``, ``bias``, nn.Linear's ``state_dict``); they are quantized and packed
-    on the first forward, and again whenever they change. The product is exact in int32; scale and bias are applied in
-    fp32 (fp64 for fp64 input), and the result is rounded once to nn.Linear's output dtype.
+    Weights stay ordinary parameters (``weight``, ``bias``, nn.Linear's ``state_dict``); they are
+    quantized and packed on the first forward, and again whenever they change. The product is exact
+    in int32; scale and bias are applied in fp32 (fp64 for fp64 input), and the result is rounded
+    once to nn.Linear's output dtype.
 
     Args:
         in_features, out_features, bias: as nn.Linear's.
         device, dtype: as nn.Linear's; dtype is float32, float64, bfloat16 or float16.
-        name: the layer's name in telemetry; None makes one. A name that another layer of the device has gets a suffix.
+        name: the layer's name in telemetry; None makes one. A name that another layer of the device
+            has gets a suffix.
         weight_addr: byte address in tile 0's Bank A; None lets the device choose.
         fabric: the device; None is the process's default one.
         weight_quantizer: "sign", "absmean", "twn", or an object (see pytfmbs.WeightQuantizer).
         activation: "ternary" (sign; one trit) or "int8" (a token's absmax to ±127).
-        ste_clip: the straight-through window of the input gradient, |x| <= ste_clip; None is 1 for ternary activations
-            and no window for int8. Where activations are sums of trits, about sqrt(in_features) of the layer before.
-        tile_mask: tiles to run on, bit t for tile t; None is the lowest min(tiles, ceil(out_features / lanes)).
+        ste_clip: the straight-through window of the input gradient, |x| <= ste_clip; None is 1 for
+            ternary activations and no window for int8. Where activations are sums of trits, about
+            sqrt(in_features) of the layer before.
+        tile_mask: tiles to run on, bit t for tile t; None is the lowest min(tiles,
+            ceil(out_features / lanes)).
 
     Shapes: input [..., in_features], output [..., out_features].
 
     Raises:
-        PlacementError: weight_addr outside Bank A, too small a rest of the bank, or another layer's.
-        ArgumentError: a tile mask or activation that does not exist. ValueError, TypeError: as named.
+        PlacementError: weight_addr outside Bank A, too small a rest of the bank, or another
+            layer's.
+        ArgumentError: a tile mask or activation that does not exist. ValueError, TypeError: as
+            named.
     """
 
     _layer: _fabric.Layer
@@ -91,7 +97,8 @@ class TFMBSLinear(nn.Linear):
     # --- the forward --------------------------------------------------------------------------
 
     def forward(self, input: Tensor) -> Tensor:
-        """[..., in_features] to [..., out_features]; one call into C++. Bad input raises what nn.Linear raises."""
+        """[..., in_features] to [..., out_features]; one call into C++. Bad input raises what
+        nn.Linear raises."""
         out_dtype = None
         if torch.is_autocast_enabled("cpu"):
             out_dtype = self._autocast_dtype(input)
@@ -149,7 +156,8 @@ class TFMBSLinear(nn.Linear):
 
     @property
     def weight_addr(self) -> int | None:
-        """Byte address in tile 0's Bank A: the given one, or where the device put the layer, or None."""
+        """Byte address in tile 0's Bank A: the given one, or where the device put the layer, or
+        None."""
         return self._layer.profile()["weight_addr"]  # type: ignore[no-any-return]
 
     @weight_addr.setter
@@ -158,7 +166,8 @@ class TFMBSLinear(nn.Linear):
 
     @property
     def tile_mask(self) -> int:
-        """Tiles that the layer runs on, bit t for tile t. Setting None goes back to the automatic mask."""
+        """Tiles that the layer runs on, bit t for tile t. Setting None goes back to the automatic
+        mask."""
         return self._layer.profile()["tile_mask"]  # type: ignore[no-any-return]
 
     @tile_mask.setter
@@ -181,8 +190,9 @@ class TFMBSLinear(nn.Linear):
 
     @property
     def telemetry_hint(self) -> dict[str, Any]:
-        """What the compiler and the runtime agree on: ``layer``, ``sparsity`` (zeros among the quantized weights, four
-        decimals), ``tile_mask``; and the layer's shape, quantizers and place."""
+        """What the compiler and the runtime agree on: ``layer``, ``sparsity`` (zeros among the
+        quantized weights, four decimals), ``tile_mask``; and the layer's shape, quantizers and
+        place."""
         profile = self._layer.profile()
         trits, _ = self.quantized_weight()
         zeros = trits.numel() - int(torch.count_nonzero(trits))
@@ -199,12 +209,14 @@ class TFMBSLinear(nn.Linear):
         }
 
     def quantized_weight(self) -> tuple[Tensor, Tensor]:
-        """Trits, int8 [out_features, in_features], and scale, [1] or [out_features], of the present weight."""
+        """Trits, int8 [out_features, in_features], and scale, [1] or [out_features], of the present
+        weight."""
         with torch.no_grad():
             return self._weight_quantizer(self.weight.detach())
 
     def prefetch(self) -> bool:
-        """Loads the weights into Bank A before a forward; True if they are resident now, False if they stream."""
+        """Loads the weights into Bank A before a forward; True if they are resident now, False if
+        they stream."""
         try:
             with torch.no_grad():
                 if self._custom:
@@ -229,8 +241,8 @@ class TFMBSLinear(nn.Linear):
         self._pinned = False
 
     def refresh(self) -> None:
-        """Quantizes the weight anew at the next forward: for changes that nothing shows, such as writes through
-        ``.data`` in eval mode or into inference tensors."""
+        """Quantizes the weight anew at the next forward: for changes that nothing shows, such as
+        writes through ``.data`` in eval mode or into inference tensors."""
         self._layer.refresh()
 
     # --- life ---------------------------------------------------------------------------------
@@ -310,6 +322,6 @@ class TFMBSLinear(nn.Linear):
 
     def extra_repr(self) -> str:
         return (
-            f"{super().extra_repr()}, name={self.name!r}, weight_quantizer={self._weight_quantizer.name!r}, "
-            f"activation={self._activation!r}"
+            f"{super().extra_repr()}, name={self.name!r}, "
+            f"weight_quantizer={self._weight_quantizer.name!r}, activation={self._activation!r}"
         )

@@ -1,8 +1,9 @@
 """The torch ops, namespace ``tfmbs``: fakes, autograd and effects around cpp/torch_ops.
 
 ``torch.ops.tfmbs.linear(input, weight, bias, layer, training, ste_clip, out_dtype)``
-    A ternary linear layer on the device that ``layer`` names. ``layer`` is a layer specification as text
-    (name, shape, quantizers, placement, device), never a handle: a program exported with it runs in any process.
+    A ternary linear layer on the device that ``layer`` names. ``layer`` is a layer specification as
+    text (name, shape, quantizers, placement, device), never a handle: a program exported with it
+    runs in any process.
 ``torch.ops.tfmbs.linear_trits(input, weight, trits, scale, bias, layer, ste_clip, out_dtype)``
     The same with weights that somebody else quantized.
 ``torch.ops.tfmbs.prefetch``, ``prefetch_trits``
@@ -35,7 +36,8 @@ _DEVICE_OPS = ("linear", "linear_trits", "prefetch", "prefetch_trits")
 def _register_ordered_effects() -> None:
     """Keeps torch.compile from dropping, merging or reordering ops that the device sees.
 
-    torch.library has no public call for it yet (2.13); this is the one place that uses the private one.
+    torch.library has no public call for it yet (2.13); this is the one place that uses the private
+    one.
     """
     from torch._library.effects import EffectType
 

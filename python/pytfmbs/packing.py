@@ -15,8 +15,8 @@ Array = TypeVar("Array", torch.Tensor, np.ndarray)
 def pack_pt5(trits: Array) -> Array:
     """Packs trits, the first in the lowest digit, the tail padded with zeros.
 
-    trits: any shape, of an integer or float dtype, every value -1, 0 or +1; taken in row-major order.
-    Returns uint8, [ceil(n / 5)], of the kind that was given (tensor or array).
+    trits: any shape, of an integer or float dtype, every value -1, 0 or +1; taken in row-major
+    order. Returns uint8, [ceil(n / 5)], of the kind that was given (tensor or array).
     Raises ArgumentError (a value that is no trit; ``offset`` is its index), TypeError.
     """
     if isinstance(trits, torch.Tensor):
@@ -75,7 +75,8 @@ def _tensor_trits(trits: torch.Tensor) -> torch.Tensor:
 
 
 def _as_int8(trits: np.ndarray) -> np.ndarray:
-    """As int8, with every value that is no trit mapped to one that the packer refuses by its index."""
+    """As int8, with every value that is no trit mapped to one that the packer refuses by its
+    index."""
     if trits.dtype == np.int8:
         return trits
     if trits.dtype.kind not in "iuf":

@@ -1,4 +1,5 @@
-"""Weight quantizers: from a weight matrix to trits and scales (formulas: docs/python-api.md, "Quantizers")."""
+"""Weight quantizers: from a weight matrix to trits and scales (formulas: docs/python-api.md,
+"Quantizers")."""
 
 from __future__ import annotations
 
@@ -13,10 +14,10 @@ from . import ops
 class WeightQuantizer(Protocol):
     """What a layer's ``weight_quantizer`` has to be: write your own by writing these two.
 
-    ``name`` shows in telemetry. The call takes the weight, [out, in] of a float dtype, and returns trits, int8
-    [out, in] of -1, 0 and +1, and scale, float32 or float64, of one value or one an output, [1] or [out]. It should
-    consist of torch ops, so that torch.compile and torch.export can trace it. The product is exact in the trits; the
-    scale is applied to it afterwards.
+    ``name`` shows in telemetry. The call takes the weight, [out, in] of a float dtype, and returns
+    trits, int8 [out, in] of -1, 0 and +1, and scale, float32 or float64, of one value or one an
+    output, [1] or [out]. It should consist of torch ops, so that torch.compile and torch.export can
+    trace it. The product is exact in the trits; the scale is applied to it afterwards.
     """
 
     @property
@@ -51,14 +52,15 @@ class SignQuantizer(_BuiltIn):
 
 
 class AbsMeanQuantizer(_BuiltIn):
-    """BitNet b1.58 (Ma et al. 2024): s = max(mean|w|, 1e-5), trit = round(w/s) clipped to ±1, one scale s."""
+    """BitNet b1.58 (Ma et al. 2024): s = max(mean|w|, 1e-5), trit = round(w/s) clipped to ±1, one
+    scale s."""
 
     name = "absmean"
 
 
 class TwnQuantizer(_BuiltIn):
-    """Ternary weight networks (Li et al. 2016), an output at a time: trit = sign(w) where |w| > 0.7·mean|w|, else 0;
-    scale = the mean of those |w|."""
+    """Ternary weight networks (Li et al. 2016), an output at a time: trit = sign(w) where |w| >
+    0.7·mean|w|, else 0; scale = the mean of those |w|."""
 
     name = "twn"
 
@@ -69,7 +71,8 @@ BUILT_IN: dict[str, _BuiltIn] = {
 
 
 def resolve(quantizer: str | WeightQuantizer) -> WeightQuantizer:
-    """The quantizer of a name, or the object itself. Raises ValueError or TypeError, naming what is allowed."""
+    """The quantizer of a name, or the object itself. Raises ValueError or TypeError, naming what is
+    allowed."""
     if isinstance(quantizer, str):
         if quantizer not in BUILT_IN:
             allowed = ", ".join(map(repr, BUILT_IN))
@@ -79,8 +82,8 @@ def resolve(quantizer: str | WeightQuantizer) -> WeightQuantizer:
         return BUILT_IN[quantizer]
     if isinstance(quantizer, type) or not isinstance(quantizer, WeightQuantizer):
         raise TypeError(
-            f"weight_quantizer must be a name or an object with `name` and `__call__(weight) -> (trits, scale)`, "
-            f"not {quantizer!r}"
+            "weight_quantizer must be a name or an object with `name` and "
+            f"`__call__(weight) -> (trits, scale)`, not {quantizer!r}"
         )
     return quantizer
 

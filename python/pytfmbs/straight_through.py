@@ -1,7 +1,8 @@
 """Straight-through gradients of a ternary linear layer.
 
-The forward is y = x̂ ŵᵀ + b with x̂ and ŵ quantized and rescaled. The gradient takes both quantizers for
-identities inside a window, and their scales for constants (Bengio et al. 2013; Courbariaux et al. 2016):
+The forward is y = x̂ ŵᵀ + b with x̂ and ŵ quantized and rescaled. The gradient takes both
+quantizers for identities inside a window, and their scales for constants (Bengio et al. 2013;
+Courbariaux et al. 2016):
 
     dL/dx = (g ŵ) · 1[|x| ≤ ste_clip]      dL/dw = (gᵀ x̂) · 1[|w| ≤ 1]      dL/db = Σ g
 """
@@ -15,7 +16,8 @@ WEIGHT_CLIP = 1.0
 
 
 def dequantized(values: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
-    """values · scale in dtype; scale is [1], [rows] (one a row of a matrix), or has a last dimension of 1."""
+    """values · scale in dtype; scale is [1], [rows] (one a row of a matrix), or has a last
+    dimension of 1."""
     if scale.dim() == 1 and values.dim() == 2:
         scale = scale.unsqueeze(1)
     return values.to(dtype) * scale.to(dtype)
@@ -32,7 +34,8 @@ def linear_gradients(
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Gradients of input, weight and bias, each None where not needed.
 
-    grad: [..., out]. input: [..., in]. weight: [out, in]. quantized_*: x̂ and ŵ, of the same shapes.
+    grad: [..., out]. input: [..., in]. weight: [out, in]. quantized_*: x̂ and ŵ, of the same
+        shapes.
     """
     grad = grad.to(weight.dtype)
     grad_input = grad_weight = grad_bias = None
