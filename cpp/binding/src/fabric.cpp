@@ -3,7 +3,6 @@
 #include "tfmbs/runtime/fabric.hpp"
 
 #include <nanobind/nanobind.h>
-#include <nanobind/operators.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -26,6 +25,8 @@ namespace {
 using fabric::FabricConfig;
 using fabric::TaskDescriptor;
 using runtime::Fabric;
+
+using Reduced = nb::typed<nb::tuple, nb::any, nb::ellipsis>;  // what __reduce__ gives
 
 constexpr std::uint64_t kMax32 = std::numeric_limits<std::uint32_t>::max();
 
@@ -146,14 +147,20 @@ void bind_config(nb::module_& m) {
           "tile"_a)
       .def_prop_ro("broadcast_base",
                    [](const FabricConfig& c) { return c.geometry.broadcast_base(); })
-      .def(nb::self == nb::self)
+      .def(
+          "__eq__",
+          [](const FabricConfig& a, nb::handle b) {
+            FabricConfig other;
+            return nb::try_cast(b, other) && a == other;
+          },
+          nb::arg().none())
       .def("__hash__",
            [](const FabricConfig& c) {
              return nb::hash(
                  nb::make_tuple(c.geometry.tiles(), c.geometry.lanes(), c.geometry.bank_depth()));
            })
       .def("__repr__", &config_repr)
-      .def("__reduce__", [](const FabricConfig& c) {
+      .def("__reduce__", [](const FabricConfig& c) -> Reduced {
         return nb::make_tuple(
             nb::module_::import_("pytfmbs._fabric").attr("_config_from_values"),
             nb::make_tuple(c.geometry.tiles(), c.geometry.lanes(), c.geometry.bank_depth(),
@@ -405,7 +412,7 @@ void bind_fabric(nb::module_& m) {
       .def("__copy__", [](nb::handle self) { return nb::borrow(self); })
       .def("__deepcopy__", [](nb::handle self, nb::handle) { return nb::borrow(self); })
       // Pickled by configuration: unpickling makes a new device, or gives the default one.
-      .def("__reduce__", [](nb::handle self) {
+      .def("__reduce__", [](nb::handle self) -> Reduced {
         const auto& fabric = nb::cast<FabricHandle&>(self).fabric;
         const nb::object rebuild =
             nb::module_::import_("pytfmbs._fabric").attr("_fabric_from_values");

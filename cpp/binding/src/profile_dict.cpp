@@ -19,8 +19,8 @@ double rounded_sparsity(std::uint64_t zeros, std::uint64_t size) {
   return size == 0 ? 0.0 : four_decimals(static_cast<double>(zeros) / static_cast<double>(size));
 }
 
-nb::dict counters_dict(const fabric::Counters& counters, const fabric::FabricConfig& config) {
-  nb::dict out;
+StringDict counters_dict(const fabric::Counters& counters, const fabric::FabricConfig& config) {
+  StringDict out;
   for (const auto& field : fabric::kCounterFields) out[key(field.name)] = counters.*field.member;
   out["cycles_saved"] = counters.cycles_saved();
   out["utilization"] = counters.utilization(config.geometry);
@@ -29,17 +29,17 @@ nb::dict counters_dict(const fabric::Counters& counters, const fabric::FabricCon
   return out;
 }
 
-nb::dict tile_dict(std::size_t tile, const fabric::TileCounters& counters,
-                   const fabric::FabricConfig& /*config*/) {
-  nb::dict out;
+StringDict tile_dict(std::size_t tile, const fabric::TileCounters& counters,
+                     const fabric::FabricConfig& /*config*/) {
+  StringDict out;
   out["tile"] = tile;
   for (const auto& field : fabric::kTileCounterFields)
     out[key(field.name)] = counters.*field.member;
   return out;
 }
 
-nb::dict layer_dict(const runtime::LayerProfile& layer, const fabric::FabricConfig& config) {
-  nb::dict out = counters_dict(layer.counters, config);
+StringDict layer_dict(const runtime::LayerProfile& layer, const fabric::FabricConfig& config) {
+  StringDict out = counters_dict(layer.counters, config);
   out["sparsity"] = four_decimals(layer.sparsity);
   out["tile_mask"] = layer.tile_mask;
   out["weight_addr"] =
@@ -48,8 +48,8 @@ nb::dict layer_dict(const runtime::LayerProfile& layer, const fabric::FabricConf
   return out;
 }
 
-nb::dict profile_dict(const runtime::Profile& profile, const fabric::FabricConfig& config) {
-  nb::dict out = counters_dict(profile.total, config);
+StringDict profile_dict(const runtime::Profile& profile, const fabric::FabricConfig& config) {
+  StringDict out = counters_dict(profile.total, config);
   nb::list tiles;
   for (std::size_t t = 0; t < profile.tiles.size(); ++t) {
     tiles.append(tile_dict(t, profile.tiles[t], config));
