@@ -1,1 +1,270 @@
-int main(){}
+// Every operation of every set of the list, on the shapes of a small classifier (784 -> 60 -> 10)
+// and of a large layer. One thread. Times are a call's; items are products (trit_gemm) or elements.
+#include <benchmark/benchmark.h>
+
+#include <cstdint>
+#include <memory>
+#include <random>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "tfmbs/format/bit_planes.hpp"
+#include "tfmbs/kernels/fingerprint.hpp"
+#include "tfmbs/kernels/kernels.hpp"
+#include "tfmbs/kernels/weight_statistics.hpp"
+
+namespace {
+
+using namespace tfmbs;
+using namespace tfmbs::kernels;
+
+struct Shape {
+  std::size_t depth;
+  std::size_t outputs;
+};
+constexpr Shape kShapes[] = {{784, 60}, {60, 10}, {4096, 4096}};
+constexpr std::size_t kRows[] = {1, 64};
+
+BitPlaneMatrix random_planes(std::size_t rows, std::size_t trits, double zeros) {
+  std::mt19937_64 random(1);
+  std::uniform_real_distribution<double> uniform(0, 1);
+  BitPlaneMatrix planes(rows, trits);
+  for (std::size_t r = 0; r < rows; ++r) {
+    for (std::size_t k = 0; k < trits; ++k) {
+      if (uniform(random) < zeros) continue;
+      std::uint64_t* word = planes.row(r) + bit_plane_word(k);
+      word[0] |= std::uint64_t{1} << (k % 64);
+      if (uniform(random) < 0.5) word[kPlaneWords] |= std::uint64_t{1} << (k % 64);
+    }
+  }
+  return planes;
+}
+
+void count_items(benchmark::State& state, std::size_t items) {
+  state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(items));
+}
+
+void trit_gemm(benchmark::State& state, const KernelSet& set, Shape shape, std::size_t rows) {
+  const BitPlaneMatrix activations = random_planes(rows, shape.depth, 0.3);
+  const BitPlaneMatrix weights = random_planes(shape.outputs, shape.depth, 0.3);
+  std::vector<std::int32_t> out(rows * shape.outputs);
+  const TritGemmArgs args{.activations = activations.view().words,
+                          .rows = rows,
+                          .weights = weights.view().words,
+                          .outputs = shape.outputs,
+                          .blocks = bit_plane_blocks(shape.depth),
+                          .out = out.data(),
+                          .out_stride = shape.outputs,
+                          .triple = false};
+  for (auto _ : state) {
+    set.trit_gemm(args);
+    benchmark::ClobberMemory();
+  }
+  count_items(state, rows * shape.outputs * shape.depth);
+}
+
+template <typename T>
+std::vector<T> random_values(std::size_t count) {
+  std::mt19937_64 random(2);
+  std::uniform_real_distribution<double> uniform(-1, 1);
+  std::vector<T> values(count);
+  for (T& value : values) {
+    // For the 16-bit formats any bits below the NaNs' will do.
+    value =
+        std::is_integral_v<T> ? static_cast<T>(random() & 0xBBFF) : static_cast<T>(uniform(random));
+  }
+  return values;
+}
+
+template <typename T>
+void ternarize(benchmark::State& state, const KernelSet& set, FloatType type, std::size_t depth,
+               std::size_t rows) {
+  const std::vector<T> input = random_values<T>(rows * depth);
+  BitPlaneMatrix planes(rows, depth);
+  std::vector<std::uint8_t> nan_rows(rows);
+  const TernarizeArgs args{.input = input.data(),
+                           .type = type,
+                           .rows = rows,
+                           .columns = depth,
+                           .row_stride = depth,
+                           .thresholds = nullptr,
+                           .planes = planes.data(),
+                           .nan_rows = nan_rows.data()};
+  for (auto _ : state) {
+    set.ternarize(args);
+    benchmark::ClobberMemory();
+  }
+  count_items(state, rows * depth);
+}
+
+template <typename T>
+void quantize_int8(benchmark::State& state, const KernelSet& set, FloatType type, std::size_t depth,
+                   std::size_t rows) {
+  const std::vector<T> input = random_values<T>(rows * depth);
+  BitPlaneMatrix planes(kInt8Planes * rows, depth);
+  std::vector<double> scales(rows);
+  std::vector<std::uint8_t> nan_rows(rows);
+  const QuantizeInt8Args args{.input = input.data(),
+                              .type = type,
+                              .rows = rows,
+                              .columns = depth,
+                              .row_stride = depth,
+                              .planes = planes.data(),
+                              .values = nullptr,
+                              .scales = scales.data(),
+                              .nan_rows = nan_rows.data()};
+  for (auto _ : state) {
+    set.quantize_int8(args);
+    benchmark::ClobberMemory();
+  }
+  count_items(state, rows * depth);
+}
+
+void field_count(benchmark::State& state, const KernelSet& set, std::size_t depth, std::size_t rows,
+                 std::size_t chunk) {
+  const BitPlaneMatrix activations = random_planes(rows, depth, 0.3);
+  const std::size_t chunks = (depth + chunk - 1) / chunk;
+  std::vector<std::uint32_t> cycles(rows * chunks);
+  std::vector<std::uint32_t> steps(rows * chunks);
+  const FieldCountArgs args{.activations = activations.view().words,
+                            .rows = rows,
+                            .trits = depth,
+                            .occupancy = nullptr,
+                            .chunk_depth = chunk,
+                            .cycles = cycles.data(),
+                            .steps = steps.data()};
+  for (auto _ : state) {
+    set.field_count(args);
+    benchmark::ClobberMemory();
+  }
+  count_items(state, rows * depth);
+}
+
+void column_count(benchmark::State& state, const KernelSet& set, std::size_t depth,
+                  std::size_t rows) {
+  const BitPlaneMatrix activations = random_planes(rows, depth, 0.3);
+  std::vector<std::uint32_t> counts(depth);
+  const ColumnCountArgs args{.activations = activations.view().words,
+                             .rows = rows,
+                             .trits = depth,
+                             .counts = counts.data()};
+  for (auto _ : state) {
+    set.column_count(args);
+    benchmark::ClobberMemory();
+  }
+  count_items(state, rows * depth);
+}
+
+void epilogue(benchmark::State& state, const KernelSet& set, std::size_t outputs, std::size_t rows,
+              FloatType out_type) {
+  const std::vector<std::int32_t> accumulators(rows * outputs, 17);
+  const std::vector<double> row_scales(rows, 0.5);
+  const std::vector<double> output_scales(outputs, 0.25);
+  const std::vector<float> bias = random_values<float>(outputs);
+  std::vector<double> out(rows * outputs);
+  const EpilogueArgs args{.accumulators = accumulators.data(),
+                          .rows = rows,
+                          .outputs = outputs,
+                          .accumulator_stride = outputs,
+                          .row_scales = row_scales.data(),
+                          .output_scales = output_scales.data(),
+                          .output_scale_step = 1,
+                          .bias = bias.data(),
+                          .bias_type = FloatType::kFloat32,
+                          .nan_rows = nullptr,
+                          .nan_outputs = nullptr,
+                          .out = out.data(),
+                          .out_type = out_type,
+                          .out_stride = outputs,
+                          .wide = false};
+  for (auto _ : state) {
+    set.epilogue(args);
+    benchmark::ClobberMemory();
+  }
+  count_items(state, rows * outputs);
+}
+
+void fingerprint_of(benchmark::State& state, std::size_t bytes) {
+  const std::vector<unsigned char> data(bytes, 3);
+  for (auto _ : state) benchmark::DoNotOptimize(fingerprint(data.data(), bytes));
+  state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(bytes));
+}
+
+void absolute_sum_of(benchmark::State& state, std::size_t columns) {
+  const std::vector<float> row = random_values<float>(columns);
+  for (auto _ : state) {
+    benchmark::DoNotOptimize(absolute_sum(row.data(), FloatType::kFloat32, columns, -1.0));
+  }
+  state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(4 * columns));
+}
+
+template <typename... Parts>
+std::string join(const Parts&... parts) {
+  std::ostringstream text;
+  (text << ... << parts);
+  return text.str();
+}
+
+template <typename Function>
+void add(const std::string& name, Function function) {
+  benchmark::RegisterBenchmark(name.c_str(), function);
+}
+
+// Names are operation/M<rows>/<depth>[x<outputs>]/<set>.
+void register_set(const KernelSet& set, Shape shape, std::size_t rows) {
+  const std::string by_depth = join("/M", rows, "/", shape.depth, "/", set.name);
+  const std::string by_output = join("/M", rows, "/", shape.outputs, "/", set.name);
+  add(join("trit_gemm/M", rows, "/", shape.depth, "x", shape.outputs, "/", set.name),
+      [=](benchmark::State& state) { trit_gemm(state, set, shape, rows); });
+  add("ternarize_fp32" + by_depth, [=](benchmark::State& state) {
+    ternarize<float>(state, set, FloatType::kFloat32, shape.depth, rows);
+  });
+  add("ternarize_bf16" + by_depth, [=](benchmark::State& state) {
+    ternarize<std::uint16_t>(state, set, FloatType::kBFloat16, shape.depth, rows);
+  });
+  add("quantize_int8_fp32" + by_depth, [=](benchmark::State& state) {
+    quantize_int8<float>(state, set, FloatType::kFloat32, shape.depth, rows);
+  });
+  add("field_count_one_chunk" + by_depth, [=](benchmark::State& state) {
+    field_count(state, set, shape.depth, rows, (shape.depth + 14) / 15 * 15);
+  });
+  add("field_count_chunks_of_510" + by_depth,
+      [=](benchmark::State& state) { field_count(state, set, shape.depth, rows, 510); });
+  add("column_count" + by_depth,
+      [=](benchmark::State& state) { column_count(state, set, shape.depth, rows); });
+  add("epilogue_fp32" + by_output, [=](benchmark::State& state) {
+    epilogue(state, set, shape.outputs, rows, FloatType::kFloat32);
+  });
+  add("epilogue_bf16" + by_output, [=](benchmark::State& state) {
+    epilogue(state, set, shape.outputs, rows, FloatType::kBFloat16);
+  });
+}
+
+void register_all() {
+  for (const KernelSet& set : all_kernels()) {
+    if (!set.supported()) continue;
+    for (const std::size_t rows : kRows) {
+      for (const Shape shape : kShapes) register_set(set, shape, rows);
+    }
+  }
+  for (const std::size_t bytes : {188160UL, 67108864UL}) {
+    add(join("fingerprint/", bytes),
+        [=](benchmark::State& state) { fingerprint_of(state, bytes); });
+  }
+  for (const std::size_t columns : {784UL, 4096UL}) {
+    add(join("absolute_sum_fp32/", columns),
+        [=](benchmark::State& state) { absolute_sum_of(state, columns); });
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  register_all();
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  benchmark::RunSpecifiedBenchmarks();
+  benchmark::Shutdown();
+  return 0;
+}

@@ -11,45 +11,51 @@ constexpr std::size_t kGroup = 4;   // outputs whose counts stay in registers
 constexpr std::size_t kPanel = 16;  // outputs reduced together: one register of int32
 constexpr int kAndXor = 0x60;       // ternary logic a & (b ^ c)
 
-// kRows rows times four outputs. dots[r][i] holds outputs 2i and 2i + 1, in the even and the odd
-// int32 lanes, still to be summed over the eight 64-bit lanes. A 64-bit lane counts at most 2^24 /
-// 8 products, so its low half is the count.
-template <std::size_t kRows>
-inline __attribute__((always_inline)) void dot_group(
-    const std::uint64_t* const (&activations)[kRows], const std::uint64_t* const (&weights)[kGroup],
-    std::size_t words, __m512i (&dots)[kRows][kGroup / 2]) {
-  __m512i count[kRows][kGroup];
-  __m512i minus[kRows][kGroup];
-  for (std::size_t r = 0; r < kRows; ++r) {
-    for (std::size_t n = 0; n < kGroup; ++n) count[r][n] = minus[r][n] = _mm512_setzero_si512();
-  }
-  for (std::size_t w = 0; w < words; w += kBlockWords) {
-    __m512i nonzero[kRows];
-    __m512i negative[kRows];
-    for (std::size_t r = 0; r < kRows; ++r) {
-      nonzero[r] = _mm512_loadu_si512(activations[r] + w);
-      negative[r] = _mm512_loadu_si512(activations[r] + w + kPlaneWords);
-    }
+struct Counts {
+  __m512i nonzero;
+  __m512i negative;
+};
+
+// The counts of one block, in eight lanes of at most 64.
+inline __attribute__((always_inline)) Counts count_block(__m512i nonzero, __m512i negative,
+                                                         const std::uint64_t* weight) {
+  const __m512i product = _mm512_and_si512(nonzero, _mm512_loadu_si512(weight));
+  const __m512i minus = _mm512_ternarylogic_epi64(
+      product, negative, _mm512_loadu_si512(weight + kPlaneWords), kAndXor);
+  return {_mm512_popcnt_epi64(product), _mm512_popcnt_epi64(minus)};
+}
+
+// One row times four outputs; more rows at once would save loads that are not the limit, and were
+// slower. dots[i] holds outputs 2i and 2i + 1, in the even and the odd int32 lanes, still to be
+// summed over the eight 64-bit lanes. A 64-bit lane counts at most 2^24 / 8 products, so its low
+// half is the count.
+inline __attribute__((always_inline)) void dot_group(const std::uint64_t* activation,
+                                                     const std::uint64_t* const (&weights)[kGroup],
+                                                     std::size_t words,
+                                                     __m512i (&dots)[kGroup / 2]) {
+  Counts counts[kGroup];
+  {  // The first block begins the sums: with one or two blocks, clearing them first would show.
+    const __m512i nonzero = _mm512_loadu_si512(activation);
+    const __m512i negative = _mm512_loadu_si512(activation + kPlaneWords);
     for (std::size_t n = 0; n < kGroup; ++n) {
-      const __m512i weight_nonzero = _mm512_loadu_si512(weights[n] + w);
-      const __m512i weight_negative = _mm512_loadu_si512(weights[n] + w + kPlaneWords);
-      for (std::size_t r = 0; r < kRows; ++r) {
-        const __m512i product = _mm512_and_si512(nonzero[r], weight_nonzero);
-        const __m512i sign =
-            _mm512_ternarylogic_epi64(product, negative[r], weight_negative, kAndXor);
-        count[r][n] = _mm512_add_epi64(count[r][n], _mm512_popcnt_epi64(product));
-        minus[r][n] = _mm512_add_epi64(minus[r][n], _mm512_popcnt_epi64(sign));
-      }
+      counts[n] = count_block(nonzero, negative, weights[n]);
     }
   }
-  for (std::size_t r = 0; r < kRows; ++r) {
+  for (std::size_t w = kBlockWords; w < words; w += kBlockWords) {
+    const __m512i nonzero = _mm512_loadu_si512(activation + w);
+    const __m512i negative = _mm512_loadu_si512(activation + w + kPlaneWords);
     for (std::size_t n = 0; n < kGroup; ++n) {
-      count[r][n] = _mm512_sub_epi64(count[r][n], _mm512_slli_epi64(minus[r][n], 1));
+      const Counts block = count_block(nonzero, negative, weights[n] + w);
+      counts[n].nonzero = _mm512_add_epi64(counts[n].nonzero, block.nonzero);
+      counts[n].negative = _mm512_add_epi64(counts[n].negative, block.negative);
     }
-    for (std::size_t i = 0; i < kGroup / 2; ++i) {
-      dots[r][i] =
-          _mm512_mask_shuffle_epi32(count[r][2 * i], 0xAAAA, count[r][2 * i + 1], _MM_PERM_CCAA);
-    }
+  }
+  __m512i sums[kGroup];
+  for (std::size_t n = 0; n < kGroup; ++n) {
+    sums[n] = _mm512_sub_epi64(counts[n].nonzero, _mm512_slli_epi64(counts[n].negative, 1));
+  }
+  for (std::size_t i = 0; i < kGroup / 2; ++i) {
+    dots[i] = _mm512_mask_shuffle_epi32(sums[2 * i], 0xAAAA, sums[2 * i + 1], _MM_PERM_CCAA);
   }
 }
 
@@ -67,54 +73,58 @@ inline __m512i reduce_panel(const __m512i (&v)[kPanel / 2]) {
   return add_lanes(low, high);
 }
 
-template <std::size_t kRows>
-inline __attribute__((always_inline)) void panel_rows(const TritGemmArgs& args, std::size_t row,
-                                                      std::size_t output, std::size_t outputs) {
-  const std::size_t words = args.blocks * kBlockWords;
-  const std::uint64_t* activations[kRows];
-  for (std::size_t r = 0; r < kRows; ++r) activations[r] = args.activations + (row + r) * words;
-
-  __m512i sums[kRows][kPanel / 2];
+// The dot products of a row with a panel of weights, one an int32 lane. A last panel may be cut
+// short; its other lanes are zero.
+inline __attribute__((always_inline)) __m512i dot_panel(const std::uint64_t* activation,
+                                                        const std::uint64_t* weights,
+                                                        std::size_t outputs, std::size_t words) {
+  __m512i dots[kPanel / 2];
   for (std::size_t g = 0; g < kPanel / kGroup; ++g) {
-    __m512i dots[kRows][kGroup / 2];
+    __m512i group[kGroup / 2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
     if (g * kGroup < outputs) {
-      const std::uint64_t* weights[kGroup];
+      const std::uint64_t* rows[kGroup];
       for (std::size_t n = 0; n < kGroup; ++n) {
         // An output beyond the last repeats it; its sum is not stored.
         const std::size_t wanted = g * kGroup + n;
-        weights[n] = args.weights + (output + (wanted < outputs ? wanted : outputs - 1)) * words;
+        rows[n] = weights + (wanted < outputs ? wanted : outputs - 1) * words;
       }
-      dot_group<kRows>(activations, weights, words, dots);
-    } else {
-      for (std::size_t r = 0; r < kRows; ++r) dots[r][0] = dots[r][1] = _mm512_setzero_si512();
+      dot_group(activation, rows, words, group);
     }
-    for (std::size_t r = 0; r < kRows; ++r) {
-      sums[r][2 * g] = dots[r][0];
-      sums[r][2 * g + 1] = dots[r][1];
-    }
+    dots[2 * g] = group[0];
+    dots[2 * g + 1] = group[1];
   }
+  return reduce_panel(dots);
+}
 
-  const auto mask = static_cast<__mmask16>((1U << outputs) - 1);
-  for (std::size_t r = 0; r < kRows; ++r) {
-    std::int32_t* out = args.out + (row + r) * args.out_stride + output;
-    __m512i sum = reduce_panel(sums[r]);
-    if (args.triple) {
-      const __m512i old = _mm512_maskz_loadu_epi32(mask, out);
-      sum = _mm512_add_epi32(sum, _mm512_add_epi32(old, _mm512_slli_epi32(old, 1)));
-    }
-    _mm512_mask_storeu_epi32(out, mask, sum);
+inline void store(const TritGemmArgs& args, std::int32_t* out, __mmask16 mask, __m512i sums) {
+  if (args.triple) {
+    const __m512i old = _mm512_maskz_loadu_epi32(mask, out);
+    sums = _mm512_add_epi32(sums, _mm512_add_epi32(old, _mm512_slli_epi32(old, 1)));
   }
+  _mm512_mask_storeu_epi32(out, mask, sums);
 }
 
 }  // namespace
 
 // A panel of weights (16 outputs) stays in the nearest cache while every row passes over it.
 void trit_gemm(const TritGemmArgs& args) noexcept {
+  const std::size_t words = args.blocks * kBlockWords;
   for (std::size_t output = 0; output < args.outputs; output += kPanel) {
-    const std::size_t outputs = args.outputs - output < kPanel ? args.outputs - output : kPanel;
-    std::size_t row = 0;
-    for (; row + 2 <= args.rows; row += 2) panel_rows<2>(args, row, output, outputs);
-    if (row < args.rows) panel_rows<1>(args, row, output, outputs);
+    const std::size_t left = args.outputs - output;
+    const std::uint64_t* weights = args.weights + output * words;
+    const std::uint64_t* activation = args.activations;
+    std::int32_t* out = args.out + output;
+    for (std::size_t m = 0; m < args.rows; ++m, activation += words, out += args.out_stride) {
+      if (args.blocks == 0) {
+        store(args, out, static_cast<__mmask16>(left < kPanel ? (1U << left) - 1 : 0xFFFFU),
+              _mm512_setzero_si512());
+      } else if (left >= kPanel) {
+        store(args, out, 0xFFFF, dot_panel(activation, weights, kPanel, words));
+      } else {
+        store(args, out, static_cast<__mmask16>((1U << left) - 1),
+              dot_panel(activation, weights, left, words));
+      }
+    }
   }
 }
 
