@@ -51,7 +51,7 @@ TEST(Geometry, Limits) {
         Shape{4, 65537, 1024}, Shape{4, kHuge, 1024}, Shape{4, 15, 0}, Shape{4, 15, 14},
         Shape{4, 15, (1U << 22) + 1}, Shape{4, 15, kHuge}, Shape{4, (1ULL << 32) + 15, 1024},
         // Each field in range, but the map beyond 32 bits; the last one's bank wraps to few bytes.
-        Shape{64, 16, 1U << 22}, Shape{1, 65536, 1U << 22}, Shape{1, 15 * 1024, 1U << 20}}) {
+        Shape{64, 16, 1U << 22}, Shape{1, 65536, 1U << 22}, Shape{1, 15 * 1025, 1U << 22}}) {
     const auto made = Geometry::make(s.tiles, s.lanes, s.depth);
     ASSERT_FALSE(made.ok()) << s.tiles << " " << s.lanes << " " << s.depth;
     EXPECT_EQ(made.error().code, ErrorCode::kGeometry);

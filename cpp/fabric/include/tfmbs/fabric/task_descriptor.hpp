@@ -14,8 +14,9 @@ struct TaskDescriptor {
   std::uint64_t activation_base{0};  // byte offset into Bank B of each tile, a multiple of 4
   std::uint32_t depth{0};            // depths, 1...bank_depth
   std::uint32_t lanes{0};            // lanes that run, 1...geometry.lanes()
-  // Bit l%64 of word l/64 for lane l; empty: all of `lanes`. A masked lane neither multiplies nor
-  // counts, and its result register stays as it was.
+  // Bit l%64 of word l/64 for lane l; empty: all of `lanes`. At least one bit, none from `lanes`
+  // on; words that are not there are 0. A masked lane neither multiplies nor counts, and its result
+  // register stays as it was.
   std::vector<std::uint64_t> lane_mask{};
   std::uint64_t tile_mask{1};  // bit t for tile t, not 0
   std::uint32_t planes{1};     // 1 (trits) or 6 (int8)

@@ -20,9 +20,12 @@ class TaskQueue {
   TaskQueue(const TaskQueue&) = delete;
   TaskQueue& operator=(const TaskQueue&) = delete;
 
-  // Queues a task; the worker starts with the first one. Thread-safe.
+  // Queues a task; the worker starts with the first one. Thread-safe. Where no worker can be
+  // started the task ends with that error.
   std::shared_ptr<TaskTicket> submit(TaskDescriptor task);
-  // Blocks until the task has run and gives its status; may be called again, by any thread.
+  // Blocks until the task has run and gives its status; may be called again, by any thread. What
+  // the runner throws comes as a kDescriptor error. Errors of its own: kInvalidArgument (no ticket,
+  // or another queue's), and is_done() is then true.
   Status wait(const std::shared_ptr<TaskTicket>& ticket);
   [[nodiscard]] bool is_done(const std::shared_ptr<TaskTicket>& ticket) const;
   // Blocks until nothing is queued or running.

@@ -25,7 +25,8 @@ struct LaneBlock {
 void pack_lane_major(BitPlaneView weights, LaneBlock block,
                      std::span<std::uint32_t> words) noexcept;
 
-// The inverse, into `weights` (rows block.output...; lanes beyond the last row must be zero).
+// The inverse, into `weights` (rows block.output..., nothing but the rectangle); lanes beyond the
+// last row or beyond block.lanes must be zero, and nothing is written on errors.
 // Errors: kEncoding for a word that is no fabric word or for a non-zero lane beyond the last row.
 Status unpack_lane_major(std::span<const std::uint32_t> words, LaneBlock block,
                          BitPlaneMatrix& weights);
