@@ -20,6 +20,7 @@ help:
 	@echo "make test      every test: C++, C++ under sanitizers, Python, packaging"
 	@echo "make lint      clang-format, clang-tidy, ruff and mypy (LINT_ALL=1: every C++ file anew)"
 	@echo "make format    formats C++ and Python in place"
+	@echo "make bench     the kernels' benchmarks (ARGS=--benchmark_filter=trit_gemm)"
 	@echo "make build     the libraries, into python/pytfmbs"
 	@echo "make clean     removes what was built, and keeps .venv"
 
@@ -75,6 +76,15 @@ test-sanitize: .venv/.installed-build
 
 test-python: build .venv/.installed-demo .venv/.installed-test
 	@$(PY) -m pytest $(ARGS)
+
+# --- bench ----------------------------------------------------------------------------------------
+.PHONY: bench
+bench: $(BUILD)/build.ninja
+	@scripts/system-packages.sh benchmark
+	@grep -q '^TFMBS_BUILD_BENCHMARKS:BOOL=ON' $(BUILD)/CMakeCache.txt || \
+	  cmake -S . -B $(BUILD) -DTFMBS_BUILD_BENCHMARKS=ON
+	@cmake --build $(BUILD) --target bench_kernels
+	@$(BUILD)/cpp/kernels/bench_kernels $(ARGS)
 
 # --- lint -----------------------------------------------------------------------------------------
 .PHONY: lint format

@@ -3,6 +3,7 @@
 #   python    Python 3.10 or later with venv and headers
 #   compiler  a C++20 compiler
 #   gtest     GoogleTest
+#   benchmark Google Benchmark
 # What is missing is installed by apt where apt and the right to use it are there. Otherwise the
 # message says which package to install, and the exit status is 1.
 set -euo pipefail
@@ -12,15 +13,18 @@ has_compiler() {
   printf '#include <concepts>\n#include <span>\nint main() { return std::integral<int> ? 0 : 1; }\n' |
     "${CXX:-c++}" -std=c++20 -x c++ -fsyntax-only - 2>/dev/null
 }
-has_gtest() {
-  printf '#include <gtest/gtest.h>\n' | "${CXX:-c++}" -std=c++20 -x c++ -fsyntax-only - 2>/dev/null
+has_header() {
+  printf '#include <%s>\n' "$1" | "${CXX:-c++}" -std=c++20 -x c++ -fsyntax-only - 2>/dev/null
 }
+has_gtest() { has_header gtest/gtest.h; }
+has_benchmark() { has_header benchmark/benchmark.h; }
 has_python() { find_python >/dev/null; }
 
 packages_of() {
   case $1 in
     compiler) echo g++ ;;
     gtest) echo libgtest-dev ;;
+    benchmark) echo libbenchmark-dev ;;
     python) echo python3 python3-venv python3-dev ;;
   esac
 }
