@@ -1,0 +1,138 @@
+#include <gtest/gtest.h>
+
+#include "tfmbs/runtime/bank_map.hpp"
+
+namespace tfmbs::runtime {
+namespace {
+
+// The default device: Bank A of 1,024 words; a layer of 15 outputs on one tile takes `depth` words.
+class BankMapTest : public ::testing::Test {
+ protected:
+  Status enter(LayerId id, std::uint64_t depth, std::uint64_t mask = 1,
+               std::optional<std::uint64_t> address = std::nullopt) {
+    return map.enter(id, "layer" + std::to_string(id), 15, depth, mask, address, evicted);
+  }
+  BankMap::Admission admit(LayerId id, std::uint64_t serial = 1) {
+    auto admission = map.admit(id, serial);
+    EXPECT_TRUE(admission.ok());
+    return admission.value();
+  }
+
+  BankMap map{Geometry{}};
+  std::vector<LayerId> evicted;
+};
+
+TEST_F(BankMapTest, FirstFitThenHits) {
+  ASSERT_TRUE(enter(1, 784));
+  ASSERT_TRUE(enter(2, 60));
+  EXPECT_EQ(admit(1).placement, (Placement{1, 0, 784, false}));
+  EXPECT_EQ(admit(2).placement, (Placement{1, 784, 60, false}));
+  EXPECT_TRUE(admit(1).hit);
+  EXPECT_TRUE(admit(2).hit);
+}
+
+TEST_F(BankMapTest, NewWeightsAreAMissInPlace) {
+  ASSERT_TRUE(enter(1, 784));
+  EXPECT_FALSE(admit(1, 1).hit);
+  const auto again = admit(1, 2);
+  EXPECT_FALSE(again.hit);
+  EXPECT_EQ(again.placement.first_word, 0U);
+  EXPECT_TRUE(admit(1, 2).hit);
+}
+
+TEST_F(BankMapTest, LeastRecentlyUsedIsEvictedAndPinnedIsNot) {
+  for (LayerId id = 1; id <= 3; ++id) {
+    ASSERT_TRUE(enter(id, 300));
+    admit(id);
+  }
+  admit(1);
+  ASSERT_TRUE(map.set_pinned(2, true));
+  ASSERT_TRUE(enter(4, 300));
+  EXPECT_EQ(admit(4).evicted, std::vector<LayerId>{3});  // 2 is older, but pinned
+  EXPECT_TRUE(admit(2).hit);
+  EXPECT_FALSE(admit(3).hit);
+}
+
+TEST_F(BankMapTest, LayersOnDisjointTilesShareWords) {
+  ASSERT_TRUE(enter(1, 1000, 0b0011));
+  ASSERT_TRUE(enter(2, 1000, 0b1100));
+  EXPECT_EQ(admit(1).placement.first_word, 0U);
+  const auto second = admit(2);
+  EXPECT_EQ(second.placement.first_word, 0U);
+  EXPECT_TRUE(second.evicted.empty());
+}
+
+TEST_F(BankMapTest, WhatNeverFitsStreamsThroughHalfABank) {
+  ASSERT_TRUE(enter(1, 600));
+  ASSERT_TRUE(enter(2, 2000));
+  admit(1);
+  const auto streamed = admit(2);
+  EXPECT_TRUE(streamed.placement.streamed);
+  EXPECT_EQ(streamed.evicted, std::vector<LayerId>{1});  // 424 free words are less than half
+  EXPECT_EQ(streamed.placement.words, 1024U);
+  EXPECT_FALSE(admit(2).hit);
+}
+
+TEST_F(BankMapTest, StreamingAroundPinnedLayersAndNoRoomAtAll) {
+  ASSERT_TRUE(enter(1, 1000));
+  ASSERT_TRUE(enter(2, 2000));
+  admit(1);
+  ASSERT_TRUE(map.set_pinned(1, true));
+  EXPECT_EQ(admit(2).placement, (Placement{1, 1000, 24, true}));
+  ASSERT_TRUE(enter(3, 10));
+  ASSERT_TRUE(map.set_pinned(3, true));
+  admit(3);
+  const auto refused = map.admit(2, 1);  // 14 words are less than one activation word's depths
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, ErrorCode::kPlacement);
+  EXPECT_TRUE(admit(1).hit);
+  EXPECT_TRUE(admit(3).hit);
+}
+
+TEST_F(BankMapTest, GivenAddressesAreKeptAndAutomaticLayersMakeWay) {
+  ASSERT_TRUE(enter(1, 500));
+  admit(1);
+  ASSERT_TRUE(enter(2, 500, 1, 0x1000 + 4 * 100));
+  EXPECT_EQ(evicted, std::vector<LayerId>{1});
+  EXPECT_EQ(admit(2).placement.first_word, 100U);
+  const auto moved = admit(1);  // words 0 to 99 and 600 to 1,023 are left: no room for 500
+  EXPECT_TRUE(moved.placement.streamed);
+  EXPECT_EQ(moved.placement.first_word, 600U);
+}
+
+TEST_F(BankMapTest, BadAddressesAreRefused) {
+  ASSERT_TRUE(enter(1, 100, 1, 0x1000));
+  const auto overlap = enter(2, 100, 1, 0x1000 + 4 * 99);
+  ASSERT_FALSE(overlap.ok());
+  EXPECT_NE(overlap.error().message.find("'layer2'"), std::string::npos);
+  EXPECT_NE(overlap.error().message.find("'layer1'"), std::string::npos);
+  EXPECT_TRUE(enter(3, 100, 2, 0x1000 + 4 * 99).ok());  // another tile
+  for (const std::uint64_t address : {0x0FFCULL, 0x1002ULL, 0x2000ULL, 0x9000ULL, ~0ULL - 3}) {
+    EXPECT_FALSE(enter(4, 15, 1, address).ok()) << address;
+  }
+  EXPECT_FALSE(enter(4, 100, 1, 0x1000 + 4 * 925).ok());  // one word too many
+  EXPECT_TRUE(enter(4, 100, 1, 0x1000 + 4 * 924).ok());   // exactly the bank's end
+  EXPECT_FALSE(enter(5, 1025, 4, 0x1000).ok());           // larger than the bank
+}
+
+TEST_F(BankMapTest, LeavingGivesTheSpaceBack) {
+  ASSERT_TRUE(enter(1, 1000));
+  admit(1);
+  map.leave(1);
+  ASSERT_TRUE(enter(2, 1000));
+  const auto admission = admit(2);
+  EXPECT_EQ(admission.placement.first_word, 0U);
+  EXPECT_TRUE(admission.evicted.empty());
+}
+
+TEST_F(BankMapTest, OverwritingFromOutsideEvicts) {
+  ASSERT_TRUE(enter(1, 100));
+  admit(1);
+  EXPECT_TRUE(map.overwrite(1, 100, 5).empty());
+  EXPECT_TRUE(map.overwrite(2, 0, 5).empty());
+  EXPECT_EQ(map.overwrite(1, 99, 5), std::vector<LayerId>{1});
+  EXPECT_FALSE(admit(1).hit);
+}
+
+}  // namespace
+}  // namespace tfmbs::runtime

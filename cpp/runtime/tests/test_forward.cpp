@@ -1,0 +1,250 @@
+// Layers end to end: exact results, and the closed form against the stepped engine.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+
+#include "tfmbs/runtime/layer.hpp"
+#include "tfmbs/runtime/layer_registry.hpp"
+
+namespace tfmbs::runtime {
+namespace {
+
+struct Problem {
+  std::uint64_t outputs;
+  std::uint64_t depth;
+  std::size_t samples;
+  std::vector<float> weights;
+  std::vector<float> input;
+  std::vector<float> bias;
+};
+
+// A float of either sign, or zero with probability `sparsity`.
+float draw(std::mt19937_64& random, double sparsity) {
+  if (std::uniform_real_distribution<>(0, 1)(random) < sparsity) return 0.0F;
+  return std::uniform_real_distribution<float>(-1, 1)(random);
+}
+
+Problem make_problem(std::mt19937_64& random, std::uint64_t outputs, std::uint64_t depth,
+                     std::size_t samples, double sparsity) {
+  Problem problem{outputs, depth, samples, {}, {}, {}};
+  for (std::size_t i = 0; i < outputs * depth; ++i)
+    problem.weights.push_back(draw(random, sparsity));
+  for (std::size_t i = 0; i < samples * depth; ++i) problem.input.push_back(draw(random, sparsity));
+  for (std::size_t i = 0; i < outputs; ++i) problem.bias.push_back(draw(random, 0));
+  return problem;
+}
+
+int sign(float x) { return (x > 0) - (x < 0); }
+
+std::vector<float> reference(const Problem& p) {
+  std::vector<float> out;
+  for (std::size_t m = 0; m < p.samples; ++m) {
+    for (std::size_t n = 0; n < p.outputs; ++n) {
+      int sum = 0;
+      for (std::size_t k = 0; k < p.depth; ++k) {
+        sum += sign(p.input[m * p.depth + k]) * sign(p.weights[n * p.depth + k]);
+      }
+      out.push_back(static_cast<float>(sum) + p.bias[n]);
+    }
+  }
+  return out;
+}
+
+std::vector<float> run(Layer& layer, const Problem& p, std::int64_t version = 0) {
+  std::vector<float> out(p.samples * p.outputs);
+  const Status status = layer.forward(
+      WeightSource{
+          .data = p.weights.data(), .outputs = p.outputs, .depth = p.depth, .version = version},
+      {.input = p.input.data(), .samples = p.samples, .bias = p.bias.data(), .output = out.data()},
+      SerialExecutor{});
+  EXPECT_TRUE(status.ok()) << (status.ok() ? "" : status.error().message);
+  return out;
+}
+
+std::shared_ptr<Layer> make_layer(const std::shared_ptr<Fabric>& fabric, const Problem& p,
+                                  Activation activation = Activation::kTernary) {
+  auto layer = Layer::make(
+      {.name = "layer", .outputs = p.outputs, .depth = p.depth, .activation = activation}, fabric);
+  EXPECT_TRUE(layer.ok());
+  return layer.value();
+}
+
+void expect_same_device(Fabric& a, Fabric& b) {
+  const Profile pa = a.profile().value();
+  const Profile pb = b.profile().value();
+  for (const auto& field : fabric::kCounterFields) {
+    EXPECT_EQ(pa.total.*field.member, pb.total.*field.member) << field.name;
+  }
+  ASSERT_EQ(pa.tiles.size(), pb.tiles.size());
+  for (std::size_t t = 0; t < pa.tiles.size(); ++t) {
+    for (const auto& field : fabric::kTileCounterFields) {
+      EXPECT_EQ(pa.tiles[t].*field.member, pb.tiles[t].*field.member) << t << " " << field.name;
+    }
+  }
+  ASSERT_EQ(pa.layers.size(), pb.layers.size());
+  for (std::size_t i = 0; i < pa.layers.size(); ++i) {
+    EXPECT_EQ(pa.layers[i].counters, pb.layers[i].counters) << pa.layers[i].name;
+  }
+  const Geometry& geometry = a.config().geometry;
+  const auto compare = [&](std::uint64_t address, std::uint32_t words) {
+    std::vector<std::uint32_t> left(words);
+    std::vector<std::uint32_t> right(words);
+    ASSERT_TRUE(a.read(address, left).ok());
+    ASSERT_TRUE(b.read(address, right).ok());
+    EXPECT_EQ(left, right) << "at " << address;
+  };
+  for (std::uint32_t t = 0; t < geometry.tiles(); ++t) {
+    compare(geometry.bank_a_base(t), geometry.bank_a_words());
+    compare(geometry.bank_b_base(t), geometry.bank_b_words());
+    compare(geometry.results_base(t), geometry.lanes());
+  }
+}
+
+TEST(Forward, EqualsTheReferenceAndTheSteppedEngine) {
+  constexpr std::uint64_t kSeed = 20240229;
+  std::mt19937_64 random(kSeed);
+  const std::array<Geometry, 6> geometries{
+      Geometry{},
+      Geometry::make(1, 15, 15).value(),
+      Geometry::make(3, 7, 31).value(),
+      Geometry::make(2, 40, 64).value(),
+      Geometry::make(64, 1, 16).value(),
+      Geometry::make(5, 16, 100).value(),
+  };
+  const auto pick = [&](std::initializer_list<std::uint64_t> values) {
+    return *(values.begin() +
+             std::uniform_int_distribution<std::size_t>(0, values.size() - 1)(random));
+  };
+  for (int round = 0; round < 250; ++round) {
+    const auto& geometry = geometries[static_cast<std::size_t>(round) % geometries.size()];
+    const auto closed = Fabric::open(Engine::kClosedForm, {geometry, {}});
+    const auto stepped = Fabric::open(Engine::kStepped, {geometry, {}});
+    std::vector<std::shared_ptr<Layer>> layers;
+    std::vector<Problem> problems;
+    for (int l = 0; l < 2; ++l) {
+      problems.push_back(make_problem(random, pick({1, 7, 15, 16, 60, 61, 130}),
+                                      pick({1, 14, 15, 16, 31, 64, 100, 513, 1020, 1024, 1025}),
+                                      pick({1, 2, 3, 5}), pick({0, 1}) != 0 ? 0.9 : 0.1));
+    }
+    SCOPED_TRACE("seed " + std::to_string(kSeed) + ", round " + std::to_string(round));
+    const auto activation = round % 3 == 0 ? Activation::kInt8 : Activation::kTernary;
+    for (const auto& problem : problems) {
+      layers.push_back(make_layer(closed, problem, activation));
+      layers.push_back(make_layer(stepped, problem, activation));
+    }
+    for (const std::size_t l : {0U, 1U, 0U}) {
+      const auto fast = run(*layers[2 * l], problems[l]);
+      const auto slow = run(*layers[2 * l + 1], problems[l]);
+      ASSERT_EQ(fast, slow);
+      if (activation == Activation::kTernary) {
+        ASSERT_EQ(fast, reference(problems[l]));
+      }
+    }
+    expect_same_device(*closed, *stepped);
+    if (HasFailure()) return;
+  }
+}
+
+TEST(Forward, SeesAWeightThatChanges) {
+  std::mt19937_64 random(1);
+  Problem problem = make_problem(random, 20, 50, 2, 0.2);
+  const auto layer = make_layer(Fabric::open(Engine::kClosedForm, {}), problem);
+  EXPECT_EQ(run(*layer, problem, 1), reference(problem));
+  for (float& w : problem.weights) w = -w;
+  EXPECT_NE(run(*layer, problem, 1),
+            reference(problem));  // same place and version: taken as unchanged
+  EXPECT_EQ(run(*layer, problem, 2), reference(problem));
+  for (float& w : problem.weights) w = -w;
+  layer->refresh();
+  EXPECT_EQ(run(*layer, problem, 2), reference(problem));
+}
+
+TEST(Forward, TrainingComparesContents) {
+  std::mt19937_64 random(2);
+  Problem problem = make_problem(random, 20, 50, 2, 0.2);
+  const auto fabric = Fabric::open(Engine::kClosedForm, {});
+  const auto layer = make_layer(fabric, problem);
+  const auto train = [&] {
+    std::vector<float> out(problem.samples * problem.outputs);
+    EXPECT_TRUE(layer->forward(WeightSource{.data = problem.weights.data(),
+                                            .outputs = 20,
+                                            .depth = 50,
+                                            .version = 0,
+                                            .by_content = true},
+                               {.input = problem.input.data(),
+                                .samples = 2,
+                                .bias = problem.bias.data(),
+                                .output = out.data()},
+                               SerialExecutor{}));
+    return out;
+  };
+  EXPECT_EQ(train(), reference(problem));
+  EXPECT_EQ(train(), reference(problem));
+  EXPECT_EQ(fabric->profile().value().total.residency_hits, 1U);
+  problem.weights[7] = -problem.weights[7] + 0.5F;
+  EXPECT_EQ(train(), reference(problem));
+  problem.weights[3] = problem.weights[3] == 0 ? 1.0F : -problem.weights[3];
+  EXPECT_EQ(run(*layer, problem, 0), reference(problem));  // the first forward after training
+}
+
+TEST(Forward, DegenerateShapes) {
+  std::mt19937_64 random(3);
+  const auto fabric = Fabric::open(Engine::kClosedForm, {});
+  Problem none = make_problem(random, 5, 9, 0, 0);
+  EXPECT_TRUE(run(*make_layer(fabric, none), none).empty());
+  Problem no_depth = make_problem(random, 5, 0, 3, 0);
+  const auto out = run(*make_layer(fabric, no_depth), no_depth);
+  for (std::size_t i = 0; i < out.size(); ++i) EXPECT_EQ(out[i], no_depth.bias[i % 5]);
+  EXPECT_EQ(fabric->profile().value().total, fabric::Counters{});
+}
+
+TEST(Forward, ErrorsLeaveTheDeviceAsItWas) {
+  std::mt19937_64 random(4);
+  const auto fabric = Fabric::open(Engine::kClosedForm, {});
+  const Problem problem = make_problem(random, 15, 20, 1, 0);
+  const auto layer = make_layer(fabric, problem);
+  run(*layer, problem);
+  const auto before = fabric->profile().value();
+  std::vector<float> out(15);
+  const auto wrong = layer->forward(
+      WeightSource{.data = problem.weights.data(), .outputs = 15, .depth = 19, .version = 0},
+      {.input = problem.input.data(), .samples = 1, .output = out.data()}, SerialExecutor{});
+  ASSERT_FALSE(wrong.ok());
+  EXPECT_EQ(wrong.error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(fabric->profile().value().total, before.total);
+  ASSERT_TRUE(fabric->close().ok());
+  const auto closed = layer->forward(
+      WeightSource{.data = problem.weights.data(), .outputs = 15, .depth = 20, .version = 0},
+      {.input = problem.input.data(), .samples = 1, .output = out.data()}, SerialExecutor{});
+  ASSERT_FALSE(closed.ok());
+  EXPECT_EQ(closed.error().code, ErrorCode::kClosed);
+  EXPECT_FALSE(Fabric::default_fabric()->close().ok());
+}
+
+TEST(LayerRegistry, MakesWhatAnExportedProgramNames) {
+  LayerSpec spec{.name = "exported", .outputs = 3, .depth = 4};
+  spec.fabric = {"elsewhere", Engine::kClosedForm, {Geometry::make(2, 7, 30).value(), {}}};
+  const auto first = LayerRegistry::instance().find_or_make(spec.to_text());
+  ASSERT_TRUE(first.ok());
+  EXPECT_EQ(first.value()->fabric()->config().geometry.lanes(), 7U);
+  EXPECT_EQ(LayerRegistry::instance().find_or_make(spec.to_text()).value(), first.value());
+  LayerRegistry::instance().remove(spec.to_text());
+  EXPECT_FALSE(LayerRegistry::instance().find_or_make("nonsense").ok());
+}
+
+TEST(Fabric, NamesOfLayersAreUnique) {
+  const auto fabric = Fabric::open(Engine::kClosedForm, {});
+  const auto make = [&] {
+    return Layer::make({.name = "fc", .outputs = 1, .depth = 1}, fabric).value();
+  };
+  const auto a = make();
+  auto b = make();
+  EXPECT_EQ(a->spec().name, "fc");
+  EXPECT_EQ(b->spec().name, "fc-1");
+  b.reset();
+  EXPECT_EQ(make()->spec().name, "fc-1");
+}
+
+}  // namespace
+}  // namespace tfmbs::runtime
