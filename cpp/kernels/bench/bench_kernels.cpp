@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "tfmbs/format/bit_planes.hpp"
-#include "tfmbs/kernels/fingerprint.hpp"
 #include "tfmbs/kernels/kernels.hpp"
 #include "tfmbs/kernels/weight_statistics.hpp"
 
@@ -185,9 +184,9 @@ void epilogue(benchmark::State& state, const KernelSet& set, std::size_t outputs
   count_items(state, rows * outputs);
 }
 
-void fingerprint_of(benchmark::State& state, std::size_t bytes) {
+void fingerprint_of(benchmark::State& state, const KernelSet& set, std::size_t bytes) {
   const std::vector<unsigned char> data(bytes, 3);
-  for (auto _ : state) benchmark::DoNotOptimize(fingerprint(data.data(), bytes));
+  for (auto _ : state) benchmark::DoNotOptimize(set.fingerprint(data.data(), bytes));
   state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(bytes));
 }
 
@@ -247,10 +246,10 @@ void register_all() {
     for (const std::size_t rows : kRows) {
       for (const Shape shape : kShapes) register_set(set, shape, rows);
     }
-  }
-  for (const std::size_t bytes : {188160UL, 67108864UL}) {
-    add(join("fingerprint/", bytes),
-        [=](benchmark::State& state) { fingerprint_of(state, bytes); });
+    for (const std::size_t bytes : {2400UL, 188160UL, 67108864UL}) {
+      add(join("fingerprint/", bytes, "/", set.name),
+          [=](benchmark::State& state) { fingerprint_of(state, set, bytes); });
+    }
   }
   for (const std::size_t columns : {784UL, 4096UL}) {
     add(join("absolute_sum_fp32/", columns),

@@ -2,6 +2,7 @@
 // first; where an instruction set gives an operation nothing, its entry may name another set's.
 #include "cpu.hpp"
 #include "operations.hpp"
+#include "tfmbs/kernels/fingerprint.hpp"
 
 namespace tfmbs::kernels {
 namespace {
@@ -14,7 +15,8 @@ constexpr KernelSet kKernels[] = {
      .quantize_int8 = portable::quantize_int8,
      .field_count = portable::field_count,
      .column_count = portable::column_count,
-     .epilogue = portable::epilogue},
+     .epilogue = portable::epilogue,
+     .fingerprint = portable::fingerprint},
 #ifdef TFMBS_KERNELS_X86
     {.name = "avx2",
      .supported = cpu_has_avx2,
@@ -23,7 +25,8 @@ constexpr KernelSet kKernels[] = {
      .quantize_int8 = avx2::quantize_int8,
      .field_count = avx2::field_count,
      .column_count = avx2::column_count,
-     .epilogue = avx2::epilogue},
+     .epilogue = avx2::epilogue,
+     .fingerprint = portable::fingerprint},
     {.name = "avx512",
      .supported = cpu_has_avx512,
      .trit_gemm = avx512::trit_gemm,
@@ -31,12 +34,17 @@ constexpr KernelSet kKernels[] = {
      .quantize_int8 = avx512::quantize_int8,
      .field_count = avx512::field_count,
      .column_count = avx512::column_count,
-     .epilogue = avx512::epilogue},
+     .epilogue = avx512::epilogue,
+     .fingerprint = avx512::fingerprint},
 #endif
 };
 
 }  // namespace
 
 std::span<const KernelSet> all_kernels() noexcept { return kKernels; }
+
+std::uint64_t fingerprint(const void* data, std::size_t bytes) noexcept {
+  return active().fingerprint(data, bytes);
+}
 
 }  // namespace tfmbs::kernels

@@ -12,6 +12,7 @@ void quantize_int8(const QuantizeInt8Args& args) noexcept;
 void field_count(const FieldCountArgs& args) noexcept;
 void column_count(const ColumnCountArgs& args) noexcept;
 void epilogue(const EpilogueArgs& args) noexcept;
+std::uint64_t fingerprint(const void* data, std::size_t bytes) noexcept;
 }  // namespace portable
 
 namespace avx2 {
@@ -30,6 +31,7 @@ void quantize_int8(const QuantizeInt8Args& args) noexcept;
 void field_count(const FieldCountArgs& args) noexcept;
 void column_count(const ColumnCountArgs& args) noexcept;
 void epilogue(const EpilogueArgs& args) noexcept;
+std::uint64_t fingerprint(const void* data, std::size_t bytes) noexcept;
 }  // namespace avx512
 
 }  // namespace tfmbs::kernels

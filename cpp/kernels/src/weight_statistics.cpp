@@ -13,24 +13,27 @@ constexpr std::size_t kLanes = 8;
 template <FloatType kType>
 AbsoluteSum absolute_sum_of(const void* row, std::size_t columns, double threshold) noexcept {
   double lanes[kLanes] = {};
-  std::uint64_t counts[kLanes] = {};
-  const auto add = [&](std::size_t lane, std::size_t i) {
-    const double magnitude = std::fabs(load_double(row, kType, i));
+  double counts[kLanes] =
+      {};  // as doubles, so that a lane stays in one vector type; exact below 2^53
+  const auto add = [&](std::size_t lane, double value) {
+    const double magnitude = std::fabs(value);
     // False for a NaN; adding +0.0 leaves a lane, which is never -0.0, as it is.
-    const bool enters = magnitude > threshold;
-    lanes[lane] += enters ? magnitude : 0.0;
-    counts[lane] += enters ? 1 : 0;
+    lanes[lane] += magnitude > threshold ? magnitude : 0.0;
+    counts[lane] += magnitude > threshold ? 1.0 : 0.0;
   };
   std::size_t i = 0;
   for (; i + kLanes <= columns; i += kLanes) {
-    for (std::size_t lane = 0; lane < kLanes; ++lane) add(lane, i + lane);
+    double values[kLanes];
+    for (std::size_t lane = 0; lane < kLanes; ++lane)
+      values[lane] = load_double(row, kType, i + lane);
+    for (std::size_t lane = 0; lane < kLanes; ++lane) add(lane, values[lane]);
   }
-  for (std::size_t lane = 0; i < columns; ++lane, ++i) add(lane, i);
+  for (std::size_t lane = 0; i < columns; ++lane, ++i) add(lane, load_double(row, kType, i));
 
   AbsoluteSum result;
   result.sum = ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) +
                ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
-  for (const std::uint64_t count : counts) result.count += count;
+  for (const double count : counts) result.count += static_cast<std::uint64_t>(count);
   return result;
 }
 

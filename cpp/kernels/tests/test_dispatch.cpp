@@ -87,6 +87,7 @@ TEST(KernelList, StartsWithPortableAndIsComplete) {
     EXPECT_NE(set.field_count, nullptr);
     EXPECT_NE(set.column_count, nullptr);
     EXPECT_NE(set.epilogue, nullptr);
+    EXPECT_NE(set.fingerprint, nullptr);
   }
 }
 

@@ -11,7 +11,25 @@
 namespace tfmbs::kernels::test {
 namespace {
 
-TEST(Fingerprint, DependsOnTheContentAlone) {
+class Fingerprint : public KernelTest {
+ protected:
+  std::uint64_t fingerprint(const void* data, std::size_t bytes) {
+    return GetParam().fingerprint(data, bytes);
+  }
+};
+
+TEST_P(Fingerprint, EverySetGivesTheSame) {
+  Random random(case_seed(0));
+  for (std::size_t size = 0; size <= 1100; ++size) {
+    std::vector<unsigned char> bytes(size);
+    for (unsigned char& byte : bytes) byte = static_cast<unsigned char>(random.bits());
+    ASSERT_EQ(fingerprint(bytes.data(), size),
+              all_kernels().front().fingerprint(bytes.data(), size));
+    ASSERT_EQ(fingerprint(bytes.data(), size), kernels::fingerprint(bytes.data(), size));
+  }
+}
+
+TEST_P(Fingerprint, DependsOnTheContentAlone) {
   Random random(case_seed(1));
   for (std::size_t size = 0; size <= 200; ++size) {
     std::vector<unsigned char> bytes(size);
@@ -25,7 +43,7 @@ TEST(Fingerprint, DependsOnTheContentAlone) {
   }
 }
 
-TEST(Fingerprint, SizesOfZerosDiffer) {
+TEST_P(Fingerprint, SizesOfZerosDiffer) {
   const std::vector<unsigned char> zeros(1000);
   std::set<std::uint64_t> seen;
   for (std::size_t size = 0; size <= zeros.size(); ++size) {
@@ -33,7 +51,7 @@ TEST(Fingerprint, SizesOfZerosDiffer) {
   }
 }
 
-TEST(Fingerprint, EveryBitCounts) {
+TEST_P(Fingerprint, EveryBitCounts) {
   Random random(case_seed(2));
   for (const std::size_t size : {1UL, 7UL, 8UL, 13UL, 64UL, 71UL, 200UL, 333UL}) {
     std::vector<unsigned char> bytes(size);
@@ -49,7 +67,7 @@ TEST(Fingerprint, EveryBitCounts) {
 
 // Flipped signs are what training does, and what a hash of products could cancel: every pair of
 // them, for each type, in equal weights and in random ones.
-TEST(Fingerprint, PairsOfFlippedSignsCount) {
+TEST_P(Fingerprint, PairsOfFlippedSignsCount) {
   Random random(case_seed(3));
   for (const std::size_t width : {2UL, 4UL, 8UL}) {
     for (const bool equal : {true, false}) {
@@ -74,7 +92,7 @@ TEST(Fingerprint, PairsOfFlippedSignsCount) {
   }
 }
 
-TEST(Fingerprint, OrderCounts) {
+TEST_P(Fingerprint, OrderCounts) {
   Random random(case_seed(4));
   std::vector<std::uint64_t> words(64);
   for (std::uint64_t& word : words) word = random.bits();
@@ -87,6 +105,8 @@ TEST(Fingerprint, OrderCounts) {
     }
   }
 }
+
+TFMBS_FOR_EVERY_SET(Fingerprint);
 
 }  // namespace
 }  // namespace tfmbs::kernels::test

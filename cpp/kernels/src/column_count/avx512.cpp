@@ -29,11 +29,14 @@ inline __attribute__((always_inline)) void count_words(const std::uint64_t* word
     for (std::size_t q = 0; q < 4; ++q) {
       const std::size_t k = 64 * i + 16 * q;
       if (k >= columns) return;
-      const std::size_t left = columns - k;
-      const auto mask = static_cast<__mmask16>(left < 16 ? (1U << left) - 1 : 0xFFFFU);
-      const __m512i old = _mm512_maskz_loadu_epi32(mask, counts + k);
-      _mm512_mask_storeu_epi32(counts + k, mask,
-                               _mm512_add_epi32(old, _mm512_cvtepu8_epi32(quarters[q])));
+      const __m512i more = _mm512_cvtepu8_epi32(quarters[q]);
+      if (columns - k >= 16) {
+        _mm512_storeu_si512(counts + k, _mm512_add_epi32(_mm512_loadu_si512(counts + k), more));
+      } else {
+        const auto mask = static_cast<__mmask16>((1U << (columns - k)) - 1);
+        const __m512i old = _mm512_maskz_loadu_epi32(mask, counts + k);
+        _mm512_mask_storeu_epi32(counts + k, mask, _mm512_add_epi32(old, more));
+      }
     }
   }
 }

@@ -134,17 +134,18 @@ void quantize_as(const QuantizeInt8Args& args) {
 
     std::uint64_t* planes = args.planes + r * row_words;
     for (std::size_t k = 0; k < row_words * 32; k += 64) {
-      std::uint64_t valid = 0;
-      if (k < args.columns && args.columns - k < 64) {
-        valid = (std::uint64_t{1} << (args.columns - k)) - 1;
-      } else if (k < args.columns) {
-        valid = ~std::uint64_t{0};
+      std::uint64_t* words = planes + k / kBlockTrits * kBlockWords + k % kBlockTrits / 64;
+      if (k >= args.columns) {
+        for (std::size_t p = 0; p < kInt8Planes; ++p, words += plane_words) {
+          words[0] = words[kPlaneWords] = 0;
+        }
+        continue;
       }
+      const std::size_t left = args.columns - k;
+      const std::uint64_t valid = left < 64 ? (std::uint64_t{1} << left) - 1 : ~std::uint64_t{0};
       __m512i values = _mm512_setzero_si512();
-      if (maximum.finite && valid != 0) {
-        values = quantize_64<kType>(row + k * kBytes, valid, inverse);
-      }
-      if (args.values != nullptr && valid != 0) {
+      if (maximum.finite) values = quantize_64<kType>(row + k * kBytes, valid, inverse);
+      if (args.values != nullptr) {
         _mm512_mask_storeu_epi8(args.values + r * args.columns + k, valid, values);
       }
       const __m512i magnitudes = _mm512_abs_epi8(values);
@@ -154,7 +155,6 @@ void quantize_as(const QuantizeInt8Args& args) {
           _mm512_permutex2var_epi8(tables.negative[0], magnitudes, tables.negative[1]);
       const __m512i flip = _mm512_maskz_mov_epi8(_mm512_movepi8_mask(values), nonzero);
       negative = _mm512_xor_si512(negative, flip);
-      std::uint64_t* words = planes + k / kBlockTrits * kBlockWords + k % kBlockTrits / 64;
       for (std::size_t p = 0; p < kInt8Planes; ++p, words += plane_words) {
         const __m512i bit = _mm512_set1_epi8(static_cast<char>(1 << p));
         words[0] = _mm512_test_epi8_mask(nonzero, bit);

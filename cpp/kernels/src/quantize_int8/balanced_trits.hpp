@@ -28,8 +28,7 @@ constexpr TritBits balanced_trits(int value) {
   return bits;
 }
 // 127 = 243 - 81 - 27 - 9 + 1
-static_assert(balanced_trits(127).nonzero == 0b101111 &&
-              balanced_trits(127).negative == 0b001110);
+static_assert(balanced_trits(127).nonzero == 0b101111 && balanced_trits(127).negative == 0b001110);
 
 // For values 0...kSize-1. A negative value has the same nonzero bits, and the others of them
 // negative.

@@ -120,6 +120,7 @@ struct KernelSet {
   void (*field_count)(const FieldCountArgs&) noexcept;
   void (*column_count)(const ColumnCountArgs&) noexcept;
   void (*epilogue)(const EpilogueArgs&) noexcept;
+  std::uint64_t (*fingerprint)(const void* data, std::size_t bytes) noexcept;  // fingerprint.hpp
 };
 
 // Every set compiled in, portable first, fastest last (kernel_list.cpp is the list).
