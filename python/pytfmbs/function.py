@@ -21,7 +21,7 @@ def _shared_layer(out_features: int, in_features: int) -> _fabric.Layer:
     """The default device's layer for calls without one, one a shape."""
     name = f"TFMBSLinearFunction.{in_features}x{out_features}"
     return _fabric.Layer(
-        _fabric.Fabric(), name, out_features, in_features, "sign", "ternary", None, None
+        _fabric.Fabric(), name, out_features, in_features, "sign", "ternary", None, None, _STE_CLIP
     )
 
 
@@ -48,22 +48,22 @@ class TFMBSLinearFunction(torch.autograd.Function):
                 torch.nn.functional.linear(
                     input.new_empty(0, *input.shape[-1:]), weight, bias
                 )  # shapes and dtypes
-                spec, ctx.ste_clip = _shared_layer(*weight.shape).spec, _STE_CLIP
+                spec = _shared_layer(*weight.shape).spec
                 trits, scale = ops.quantize_weight(weight, "sign")
-                output = ops.linear(input, weight, bias, spec, True, None, None)
+                output = ops.linear(input, weight, bias, spec, True)
             else:
-                spec, ctx.ste_clip = layer._spec, layer._clip
+                spec = layer._spec
                 trits, scale = layer.weight_quantizer(weight)
                 if layer._custom:
-                    output = ops.linear_trits(input, weight, trits, scale, bias, spec, None, None)
+                    output = ops.linear_trits(input, weight, trits, scale, bias, spec)
                 else:
-                    output = ops.linear(input, weight, bias, spec, layer.training, None, None)
+                    output = ops.linear(input, weight, bias, spec, layer.training)
         except RuntimeError as error:
             if (own := errors.from_op(error)) is not None:
                 raise own from None
             torch.nn.functional.linear(input, weight, bias)  # raises, in its own type and words
             raise
-        ctx.activation = ops.quantization_of(spec)[1]
+        _, ctx.activation, ctx.ste_clip = ops.quantization_of(spec)
         ctx.save_for_backward(input, weight, trits, scale)
         return output  # type: ignore[no-any-return]
 

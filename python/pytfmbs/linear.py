@@ -18,6 +18,14 @@ _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 # What __setstate__ builds anew: a place on a device is this process's own.
 _TRANSIENT = ("_layer", "_spec")
 
+_linear = ops.linear
+
+
+def _checked_clip(clip: float | None) -> float | None:
+    if clip is not None and not clip > 0:
+        raise ValueError(f"ste_clip is {clip!r}; it must be above 0, or None")
+    return None if clip is None else float(clip)
+
 
 class TFMBSLinear(nn.Linear):
     """A drop-in for nn.Linear with ternary weights, computed as the Ternary Fabric computes it.
@@ -82,8 +90,6 @@ class TFMBSLinear(nn.Linear):
             raise ValueError(
                 f"activation is {activation!r}; allowed are {', '.join(map(repr, _ACTIVATIONS))}"
             )
-        if ste_clip is not None and not ste_clip > 0:
-            raise ValueError(f"ste_clip is {ste_clip!r}; it must be above 0")
         super().__init__(in_features, out_features, bias, device=device, dtype=dtype)
         self._fabric = Fabric() if fabric is None else fabric
         self._weight_quantizer = quantizers.resolve(weight_quantizer)
@@ -91,7 +97,7 @@ class TFMBSLinear(nn.Linear):
         self._given_addr = weight_addr
         self._given_mask = tile_mask
         self._pinned = False
-        self.ste_clip = ste_clip
+        self._ste_clip = _checked_clip(ste_clip)
         self._enter(name or "linear")
 
     # --- the forward --------------------------------------------------------------------------
@@ -99,20 +105,28 @@ class TFMBSLinear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """[..., in_features] to [..., out_features]; one call into C++. Bad input raises what
         nn.Linear raises."""
-        out_dtype = None
-        if torch.is_autocast_enabled("cpu"):
-            out_dtype = self._autocast_dtype(input)
+        # nn.Module's attribute lookup costs as much as a small product; a weight or bias that is no
+        # parameter of its own (parametrized, pruned) is found the ordinary way.
+        parameters = self._parameters
+        weight: Any = parameters["weight"] if "weight" in parameters else self.weight  # noqa: SIM401
+        bias = parameters["bias"] if "bias" in parameters else self.bias  # noqa: SIM401
         try:
-            if self._custom:
-                trits, scale = self._weight_quantizer(self.weight.detach())
-                return ops.linear_trits(  # type: ignore[no-any-return]
-                    input, self.weight, trits, scale, self.bias, self._spec, self._clip, out_dtype
-                )
-            return ops.linear(  # type: ignore[no-any-return]
-                input, self.weight, self.bias, self._spec, self.training, self._clip, out_dtype
-            )
+            if self._custom or torch.is_autocast_enabled("cpu"):
+                return self._forward_general(input, weight, bias)
+            return _linear(input, weight, bias, self._spec, self.training)  # type: ignore[no-any-return]
         except (RuntimeError, TypeError) as error:
             self._raise_as_linear_does(error, input)
+
+    def _forward_general(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """With a quantizer of the user's, or under autocast."""
+        autocast = torch.is_autocast_enabled("cpu")
+        out_dtype = self._autocast_dtype(input) if autocast else None
+        if not self._custom:
+            return _linear(input, weight, bias, self._spec, self.training, out_dtype)  # type: ignore[no-any-return]
+        trits, scale = self._weight_quantizer(weight.detach())
+        return ops.linear_trits(  # type: ignore[no-any-return]
+            input, weight, trits, scale, bias, self._spec, out_dtype
+        )
 
     def _autocast_dtype(self, input: Tensor) -> torch.dtype | None:
         """What nn.Linear returns under autocast, or None where autocast leaves the op alone."""
@@ -247,10 +261,6 @@ class TFMBSLinear(nn.Linear):
 
     # --- life ---------------------------------------------------------------------------------
 
-    @property
-    def _custom(self) -> bool:
-        return self._is_custom
-
     def _enter(self, name: str, address: int | None = None, mask: int | None = None) -> None:
         """A place on the device under a name; the old place is given up once the new one is had."""
         address = self._given_addr if address is None else address
@@ -264,12 +274,13 @@ class TFMBSLinear(nn.Linear):
             self._activation,
             address,
             mask,
+            self._window(),
         )
         if self._pinned:
             layer.set_pinned(True)
         self._layer = layer
         self._spec = layer.spec
-        self._is_custom = quantizers.spec_name(self._weight_quantizer) == "custom"
+        self._custom = quantizers.spec_name(self._weight_quantizer) == "custom"
 
     def _move(self, address: int | None, mask: int | None) -> None:
         """Another address or mask under the same name."""
@@ -291,8 +302,12 @@ class TFMBSLinear(nn.Linear):
 
     @ste_clip.setter
     def ste_clip(self, clip: float | None) -> None:
-        self._ste_clip = clip
-        self._clip = 1.0 if clip is None and self._activation == "ternary" else clip
+        self._ste_clip = _checked_clip(clip)
+        self._layer.set_ste_clip(self._window())
+        self._spec = self._layer.spec
+
+    def _window(self) -> float | None:
+        return 1.0 if self._ste_clip is None and self._activation == "ternary" else self._ste_clip
 
     def __getstate__(self) -> dict[str, Any]:
         state = {key: value for key, value in self.__dict__.items() if key not in _TRANSIENT}

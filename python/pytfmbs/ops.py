@@ -1,10 +1,10 @@
 """The torch ops, namespace ``tfmbs``: fakes, autograd and effects around cpp/torch_ops.
 
-``torch.ops.tfmbs.linear(input, weight, bias, layer, training, ste_clip, out_dtype)``
+``torch.ops.tfmbs.linear(input, weight, bias, layer, training, out_dtype)``
     A ternary linear layer on the device that ``layer`` names. ``layer`` is a layer specification as
     text (name, shape, quantizers, placement, device), never a handle: a program exported with it
     runs in any process.
-``torch.ops.tfmbs.linear_trits(input, weight, trits, scale, bias, layer, ste_clip, out_dtype)``
+``torch.ops.tfmbs.linear_trits(input, weight, trits, scale, bias, layer, out_dtype)``
     The same with weights that somebody else quantized.
 ``torch.ops.tfmbs.prefetch``, ``prefetch_trits``
     Load a layer's weights into Bank A; True if they are resident.
@@ -65,7 +65,6 @@ def _(
     bias: Tensor | None,
     layer: str,
     training: bool,
-    ste_clip: float | None = None,
     out_dtype: torch.dtype | None = None,
 ) -> Tensor:
     return _fake_output(input, weight, bias, out_dtype)
@@ -79,7 +78,6 @@ def _(
     scale: Tensor,
     bias: Tensor | None,
     layer: str,
-    ste_clip: float | None = None,
     out_dtype: torch.dtype | None = None,
 ) -> Tensor:
     return _fake_output(input, weight, bias, out_dtype)
@@ -120,8 +118,8 @@ def _(input: Tensor, activation: str) -> tuple[Tensor, Tensor]:
 
 
 @lru_cache(maxsize=4096)
-def quantization_of(layer: str) -> tuple[str, str]:
-    """Weight quantizer and activation of a layer specification."""
+def quantization_of(layer: str) -> tuple[str, str, float | None]:
+    """Weight quantizer, activation and straight-through window of a layer specification."""
     return _fabric.quantization_of(layer)
 
 
@@ -133,7 +131,7 @@ def _quantized_input(input: Tensor, layer: str, needed: bool) -> Tensor:
 
 
 def _linear_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    input, weight, _, ctx.layer, _, ctx.ste_clip, _ = inputs
+    input, weight, _, ctx.layer, _, _ = inputs
     ctx.save_for_backward(input, weight)
 
 
@@ -150,14 +148,14 @@ def _linear_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         weight,
         _quantized_input(input, ctx.layer, needs[1]),
         quantized_weight,
-        ctx.ste_clip,
+        quantization_of(ctx.layer)[2],
         needs[:3],
     )
-    return (*gradients, None, None, None, None)
+    return (*gradients, None, None, None)
 
 
 def _linear_trits_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    input, weight, trits, scale, _, ctx.layer, ctx.ste_clip, _ = inputs
+    input, weight, trits, scale, _, ctx.layer, _ = inputs
     ctx.save_for_backward(input, weight, trits, scale)
 
 
@@ -170,10 +168,10 @@ def _linear_trits_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         weight,
         _quantized_input(input, ctx.layer, needs[1]),
         dequantized(trits, scale, weight.dtype),
-        ctx.ste_clip,
+        quantization_of(ctx.layer)[2],
         (needs[0], needs[1], needs[4]),
     )
-    return grad_input, grad_weight, None, None, grad_bias, None, None, None
+    return grad_input, grad_weight, None, None, grad_bias, None, None
 
 
 torch.library.register_autograd("tfmbs::linear", _linear_backward, setup_context=_linear_setup)

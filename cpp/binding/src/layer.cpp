@@ -1,8 +1,9 @@
 // A layer's place on a device, for python/pytfmbs/linear.py: the op finds the layer by its text,
 // and this object ends it.
 #include <nanobind/nanobind.h>
-#include <nanobind/stl/pair.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 
 #include <memory>
 #include <string>
@@ -37,6 +38,15 @@ class LayerHandle {
   LayerHandle(const LayerHandle&) = delete;
   LayerHandle& operator=(const LayerHandle&) = delete;
 
+  // The gradient's window is part of the text, so that an op needs no argument for it.
+  void set_ste_clip(std::optional<double> clip) {
+    LayerSpec spec = check(LayerSpec::parse(text_));
+    spec.ste_clip = clip;
+    const std::string text = spec.to_text();
+    LayerRegistry::instance().rename(text_, text);
+    text_ = text;
+  }
+
   [[nodiscard]] runtime::Layer& layer() const noexcept { return *layer_; }
   [[nodiscard]] const std::string& text() const noexcept { return text_; }
 
@@ -47,13 +57,14 @@ class LayerHandle {
 
 LayerHandle make_layer(const FabricHandle& fabric, const std::string& name, std::uint64_t outputs,
                        std::uint64_t depth, const std::string& weight_quantizer,
-                       const std::string& activation, nb::handle weight_addr,
-                       nb::handle tile_mask) {
+                       const std::string& activation, nb::handle weight_addr, nb::handle tile_mask,
+                       std::optional<double> ste_clip) {
   LayerSpec spec{.name = name,
                  .outputs = outputs,
                  .depth = depth,
                  .quantizer = check(runtime::parse_weight_quantizer(weight_quantizer)),
-                 .activation = check(runtime::parse_activation(activation))};
+                 .activation = check(runtime::parse_activation(activation)),
+                 .ste_clip = ste_clip};
   if (!weight_addr.is_none()) {
     spec.weight_address = unsigned_argument(weight_addr, "weight_addr", ErrorCode::kPlacement);
   }
@@ -75,21 +86,22 @@ void bind_layer(nb::module_& m) {
       "quantization_of",
       [](const std::string& text) {
         const LayerSpec spec = check(LayerSpec::parse(text));
-        return std::pair(std::string(runtime::name_of(spec.quantizer)),
-                         std::string(runtime::name_of(spec.activation)));
+        return std::tuple(std::string(runtime::name_of(spec.quantizer)),
+                          std::string(runtime::name_of(spec.activation)), spec.ste_clip);
       },
-      "spec"_a, "Weight quantizer and activation of a layer specification.");
+      "spec"_a, "Weight quantizer, activation and ste_clip of a layer specification.");
   nb::class_<LayerHandle>(m, "Layer", "A layer's place on a device; TFMBSLinear holds one.")
       .def(
           "__init__",
           [](LayerHandle* self, const FabricHandle& fabric, const std::string& name,
              std::uint64_t outputs, std::uint64_t depth, const std::string& weight_quantizer,
-             const std::string& activation, nb::handle weight_addr, nb::handle tile_mask) {
+             const std::string& activation, nb::handle weight_addr, nb::handle tile_mask,
+             std::optional<double> ste_clip) {
             new (self) LayerHandle(make_layer(fabric, name, outputs, depth, weight_quantizer,
-                                              activation, weight_addr, tile_mask));
+                                              activation, weight_addr, tile_mask, ste_clip));
           },
           "fabric"_a, "name"_a, "outputs"_a, "depth"_a, "weight_quantizer"_a, "activation"_a,
-          "weight_addr"_a.none(), "tile_mask"_a.none())
+          "weight_addr"_a.none(), "tile_mask"_a.none(), "ste_clip"_a.none())
       .def_prop_ro("spec", [](const LayerHandle& h) { return h.text(); })
       .def_prop_ro("name", [](const LayerHandle& h) { return h.layer().spec().name; })
       .def_prop_ro("packed_bytes", [](const LayerHandle& h) { return h.layer().packed_bytes(); })
@@ -98,6 +110,7 @@ void bind_layer(nb::module_& m) {
              const nb::gil_scoped_release release;
              h.layer().refresh();
            })
+      .def("set_ste_clip", &LayerHandle::set_ste_clip, "clip"_a.none())
       .def(
           "set_pinned",
           [](const LayerHandle& h, bool pinned) {

@@ -35,6 +35,14 @@ Result<std::shared_ptr<Layer>> LayerRegistry::find_or_make(const std::string& te
   return layer;
 }
 
+void LayerRegistry::rename(const std::string& text, const std::string& other) {
+  const std::scoped_lock lock(mutex_);
+  if (auto node = layers_.extract(text)) {
+    node.key() = other;
+    layers_.insert(std::move(node));
+  }
+}
+
 void LayerRegistry::remove(const std::string& text) noexcept {
   std::shared_ptr<Layer> last;  // destroyed after the lock is released
   const std::scoped_lock lock(mutex_);

@@ -116,14 +116,19 @@ class FieldReader {
   Status number(std::string_view key, Number& out) {
     const auto text = next(key);
     if (!text) return text.error();
-    const char* end = text.value().data() + text.value().size();
-    const auto read = std::from_chars(text.value().data(), end, out);
-    if (read.ec != std::errc{} || read.ptr != end) {
-      return Error{ErrorCode::kInvalidArgument, "layer specification: '" + std::string(key) +
-                                                    "' is '" + std::string(text.value()) +
-                                                    "', not a number in range"};
+    return read_number(key, text.value(), out);
+  }
+
+  // A number, or the word that stands for none.
+  template <typename Number>
+  Status optional_number(std::string_view key, std::string_view none, std::optional<Number>& out) {
+    const auto text = next(key);
+    if (!text) return text.error();
+    if (text.value() == none) {
+      out.reset();
+      return {};
     }
-    return {};
+    return read_number(key, text.value(), out.emplace());
   }
 
   Status text(std::string_view key, std::string& out) {
@@ -148,6 +153,16 @@ class FieldReader {
   [[nodiscard]] bool at_end() const noexcept { return rest_.empty(); }
 
  private:
+  template <typename Number>
+  static Status read_number(std::string_view key, std::string_view text, Number& out) {
+    const char* end = text.data() + text.size();
+    const auto read = std::from_chars(text.data(), end, out);
+    if (read.ec == std::errc{} && read.ptr == end) return {};
+    return Error{ErrorCode::kInvalidArgument, "layer specification: '" + std::string(key) +
+                                                  "' is '" + std::string(text) +
+                                                  "', not a number in range"};
+  }
+
   std::string_view rest_;
 };
 
@@ -207,6 +222,7 @@ std::string LayerSpec::to_text() const {
   field("activation", name_of(activation));
   field("address", weight_address ? std::to_string(*weight_address) : "auto");
   field("tile_mask", std::to_string(tile_mask));
+  field("ste_clip", ste_clip ? number_text(*ste_clip) : "none");
   field("fabric", percent_encode(fabric.name));
   if (fabric.name != kDefaultFabricName) {
     field("engine", name_of(fabric.engine));
@@ -238,19 +254,13 @@ Result<LayerSpec> LayerSpec::parse(std::string_view text) {
   if (auto s = fields.choice("activation", parse_activation, spec.activation); !s) {
     return std::move(s).error();
   }
-  std::string address;
-  if (auto s = fields.text("address", address); !s) return std::move(s).error();
-  if (address != "auto") {
-    std::uint64_t value = 0;
-    const char* end = address.data() + address.size();
-    const auto read = std::from_chars(address.data(), end, value);
-    if (read.ec != std::errc{} || read.ptr != end) {
-      return Error{ErrorCode::kInvalidArgument,
-                   "layer specification: address is '" + address + "', not a number or 'auto'"};
-    }
-    spec.weight_address = value;
+  if (auto s = fields.optional_number("address", "auto", spec.weight_address); !s) {
+    return std::move(s).error();
   }
   if (auto s = fields.number("tile_mask", spec.tile_mask); !s) return std::move(s).error();
+  if (auto s = fields.optional_number("ste_clip", "none", spec.ste_clip); !s) {
+    return std::move(s).error();
+  }
   if (auto s = parse_fabric(fields, spec.fabric); !s) return std::move(s).error();
   if (!fields.at_end()) {
     return Error{ErrorCode::kInvalidArgument, "layer specification has text after its last field"};

@@ -12,7 +12,8 @@ LayerSpec full_spec() {
                  .quantizer = WeightQuantizer::kTwn,
                  .activation = Activation::kInt8,
                  .weight_address = 0x1004,
-                 .tile_mask = 0x8000000000000001};
+                 .tile_mask = 0x8000000000000001,
+                 .ste_clip = 7.75};
   spec.fabric = {"fabric-7",
                  Engine::kStepped,
                  {Geometry::make(64, 15, 100).value(), {.mac_pj = 0.1, .sram_pj = 1.0 / 3.0}}};
@@ -30,7 +31,7 @@ TEST(LayerSpec, DefaultFabricNeedsNoConfiguration) {
   const LayerSpec spec{.name = "fc1", .outputs = 1, .depth = 1};
   EXPECT_EQ(spec.to_text(),
             "tfmbs1;name=fc1;out=1;in=1;quantizer=sign;activation=ternary;address=auto;tile_mask=0;"
-            "fabric=default");
+            "ste_clip=none;fabric=default");
   EXPECT_EQ(LayerSpec::parse(spec.to_text()).value(), spec);
 }
 

@@ -205,10 +205,8 @@ LinearCall prepare(const Tensor& input, std::int64_t outputs, std::int64_t depth
 
 // --- ops ---------------------------------------------------------------------------------------
 
-// ste_clip is for the gradient alone (python/pytfmbs/ops.py).
 Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
-              const std::string& layer, bool training, std::optional<double> /*ste_clip*/,
-              std::optional<ScalarType> out_dtype) {
+              const std::string& layer, bool training, std::optional<ScalarType> out_dtype) {
   check_matrix(weight, "weight");
   STD_TORCH_CHECK(out_dtype.has_value() || input.scalar_type() == weight.scalar_type(),
                   "tfmbs: input and weight must have the same dtype");
@@ -224,8 +222,7 @@ Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Ten
 // weight is what trits and scale were made of, for the gradient alone.
 Tensor linear_trits(const Tensor& input, const Tensor& /*weight*/, const Tensor& trits,
                     const Tensor& scale, const std::optional<Tensor>& bias,
-                    const std::string& layer, std::optional<double> /*ste_clip*/,
-                    std::optional<ScalarType> out_dtype) {
+                    const std::string& layer, std::optional<ScalarType> out_dtype) {
   check_matrix(trits, "trits");
   STD_TORCH_CHECK(trits.scalar_type() == ScalarType::Char, "tfmbs: trits must be int8");
   LinearCall call = prepare(input, trits.size(0), trits.size(1), bias, out_dtype);
@@ -349,10 +346,10 @@ std::tuple<Tensor, Tensor> quantize_activation(const Tensor& input, const std::s
 STABLE_TORCH_LIBRARY(tfmbs, m) {
   m.def(
       "linear(Tensor input, Tensor weight, Tensor? bias, str layer, bool training, "
-      "float? ste_clip=None, ScalarType? out_dtype=None) -> Tensor");
+      "ScalarType? out_dtype=None) -> Tensor");
   m.def(
       "linear_trits(Tensor input, Tensor weight, Tensor trits, Tensor scale, Tensor? bias, "
-      "str layer, float? ste_clip=None, ScalarType? out_dtype=None) -> Tensor");
+      "str layer, ScalarType? out_dtype=None) -> Tensor");
   m.def("prefetch(Tensor weight, str layer, bool training) -> bool");
   m.def("prefetch_trits(Tensor trits, Tensor scale, str layer) -> bool");
   m.def("quantize_weight(Tensor weight, str quantizer) -> (Tensor trits, Tensor scale)");

@@ -22,6 +22,8 @@ class LayerRegistry {
   // The living layer of that text; where there is none (a program exported by another process), it
   // and its device are made and live on. Errors: kInvalidArgument (malformed), and as add.
   Result<std::shared_ptr<Layer>> find_or_make(const std::string& text);
+  // Another text for the layer of `text`: the same layer, found by `other` from now on.
+  void rename(const std::string& text, const std::string& other);
   // Lets a layer go; it ends when the last forward in flight has.
   void remove(const std::string& text) noexcept;
 
