@@ -128,6 +128,8 @@ void count_operations(const Schedule& schedule, const LaneStatistics& statistics
     auto& tile = counts.tiles[schedule.tile(slot)];
     tile.active_ops += active;
     tile.zero_skips += outputs * dense_per_output - active;
+    counts.total.active_ops += active;
+    counts.total.zero_skips += outputs * dense_per_output - active;
   }
 }
 
@@ -146,12 +148,12 @@ void count_traffic(const Schedule& schedule, std::uint64_t samples, ForwardCount
     total.mem_writes += results * chunks;
     for (std::uint32_t slot = 0; slot < schedule.pass_tiles(p); ++slot) {
       auto& tile = counts.tiles[schedule.tile(slot)];
-      tile.sram_writes += activation_words;
+      const std::uint64_t streamed = schedule.placement().streamed ? tile_weights : 0;
       tile.sram_reads += activation_words;
-      if (schedule.placement().streamed) {
-        tile.sram_writes += tile_weights;
-        total.mem_reads += tile_weights;
-      }
+      tile.sram_writes += activation_words + streamed;
+      total.sram_reads += activation_words;
+      total.sram_writes += activation_words + streamed;
+      total.mem_reads += streamed;
     }
   }
 }
@@ -183,17 +185,16 @@ void count_forward(const Schedule& schedule, const LaneStatistics& statistics,
   const std::uint64_t passes = schedule.passes();
   const std::uint32_t words_per_depth = schedule.geometry().words_per_depth();
   const JobTraffic traffic{schedule, samples};
-  ForwardCounts forward;
 
-  count_operations(schedule, statistics, activations, memory, forward);
-  count_traffic(schedule, samples, forward);
+  count_operations(schedule, statistics, activations, memory, counts);
+  count_traffic(schedule, samples, counts);
 
   bool full_counted = false;
   std::array<const FieldCounts*, Geometry::kMaxTiles> pass_counts{};
   memory.middle_cycles.assign(chunks, 0);
   std::uint64_t full_steps = 0;
   std::uint64_t full_cycles = 0;
-  auto& total = forward.total;
+  auto& total = counts.total;
 
   for (std::uint64_t p = 0; p < passes; ++p) {
     const std::uint32_t tiles = schedule.pass_tiles(p);
@@ -245,12 +246,16 @@ void count_forward(const Schedule& schedule, const LaneStatistics& statistics,
             std::accumulate(own_counts.cycles.begin(), own_counts.cycles.end(), std::uint64_t{0});
         steps = std::accumulate(own_counts.steps.begin(), own_counts.steps.end(), std::uint64_t{0});
       }
-      auto& tile = forward.tiles[schedule.tile(slot)];
+      const std::uint64_t reads = steps * words_per_depth;
+      const std::uint64_t dense_reads =
+          samples * activations.planes * activations.depth * words_per_depth;
+      auto& tile = counts.tiles[schedule.tile(slot)];
       tile.compute_cycles += cycles + samples * chunks * kOverhead;
       tile.stall_cycles += slowest_sum - cycles;
-      tile.sram_reads += steps * words_per_depth;
-      tile.sram_reads_saved +=
-          (samples * activations.planes * activations.depth - steps) * words_per_depth;
+      tile.sram_reads += reads;
+      tile.sram_reads_saved += dense_reads - reads;
+      total.sram_reads += reads;
+      total.sram_reads_saved += dense_reads - reads;
     }
 
     for (std::uint64_t c = 0; c < chunks; ++c) {
@@ -295,17 +300,6 @@ void count_forward(const Schedule& schedule, const LaneStatistics& statistics,
   total.cycles += serial;
   total.dense_cycles += serial;
   total.dma_cycles += serial;
-
-  for (std::uint32_t slot = 0; slot < schedule.tile_count(); ++slot) {
-    const auto& tile = forward.tiles[schedule.tile(slot)];
-    total.active_ops += tile.active_ops;
-    total.zero_skips += tile.zero_skips;
-    total.sram_reads += tile.sram_reads;
-    total.sram_writes += tile.sram_writes;
-    total.sram_reads_saved += tile.sram_reads_saved;
-    counts.tiles[schedule.tile(slot)] += tile;
-  }
-  counts.total += total;
 }
 
 }  // namespace tfmbs::runtime

@@ -25,6 +25,7 @@ Fabric::Fabric(FabricSpec spec)
     : spec_(std::move(spec)),
       device_(std::make_unique<fabric::Device>(spec_.config)),
       bank_map_(spec_.config.geometry),
+      counts_(spec_.config.geometry.tiles()),
       queue_(std::make_unique<fabric::TaskQueue>([this](const fabric::TaskDescriptor& task) {
         const std::scoped_lock lock(mutex_);
         if (!device_) return Status(closed_error(spec_));
@@ -260,7 +261,7 @@ void Fabric::count_evictions(const std::vector<LayerId>& evicted) {
 
 void Fabric::credit(LayerId id, const ForwardCounts& counts) {
   if (!device_->counting()) return;
-  device_->account(counts.total, {counts.tiles.data(), spec_.config.geometry.tiles()});
+  device_->account(counts.total, counts.tiles);
   layers_.at(id).counters += counts.total;
 }
 
@@ -272,11 +273,7 @@ Status Fabric::load_layer(LayerId id, const Schedule& schedule,
     layers_.at(id).counters += device_->counters() - before;
     return {};
   }
-  if (device_->counting()) {
-    ForwardCounts counts;
-    count_load(schedule, counts);
-    credit(id, counts);
-  }
+  if (device_->counting()) count_load(schedule, counts_);
   if (images_.full()) materialize();
   images_.add_load(id, schedule, weights);
   return {};
@@ -293,12 +290,12 @@ Status Fabric::forward(LayerId id, const Forward& work, const Executor& executor
   count_evictions(evicted);
   record.sparsity = work.weights->sparsity();
   const Schedule schedule(spec_.config.geometry, record.shape, placement);
+  counts_.clear();
+  counts_.total.residency_hits = hit ? 1 : 0;
+  counts_.total.residency_misses = hit ? 0 : 1;
   if (!placement.streamed && !hit) {
     if (auto s = load_layer(id, schedule, work.weights); !s) return s;
   }
-  ForwardCounts counts;
-  counts.total.residency_hits = hit ? 1 : 0;
-  counts.total.residency_misses = hit ? 0 : 1;
   if (stepped()) {
     const fabric::Counters before = device_->counters();
     if (auto s = forward_stepped(*device_, schedule, work.weights->planes.view(), work.activations,
@@ -307,12 +304,12 @@ Status Fabric::forward(LayerId id, const Forward& work, const Executor& executor
       return s;
     }
     record.counters += device_->counters() - before;
-    credit(id, counts);
+    credit(id, counts_);
     return {};
   }
   if (device_->counting()) {
-    count_forward(schedule, *work.statistics, work.activations, executor, counts);
-    credit(id, counts);
+    count_forward(schedule, *work.statistics, work.activations, executor, counts_);
+    credit(id, counts_);
   }
   if (images_.full()) materialize();
   images_.add_forward(id, schedule, work.weights, work.activations);
@@ -330,11 +327,11 @@ Result<bool> Fabric::prefetch(LayerId id, std::shared_ptr<const PackedWeights> w
   count_evictions(evicted);
   record.sparsity = weights->sparsity();
   if (hit || placement.streamed) return hit;
-  ForwardCounts counts;
-  counts.total.residency_misses = 1;
-  credit(id, counts);
+  counts_.clear();
+  counts_.total.residency_misses = 1;
   const Schedule schedule(spec_.config.geometry, record.shape, placement);
   if (auto s = load_layer(id, schedule, weights); !s) return std::move(s).error();
+  credit(id, counts_);
   return true;
 }
 

@@ -1,7 +1,6 @@
 // The counters of a layer's forward, without stepping: the formula of docs/fabric.md, "A layer".
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -30,17 +29,24 @@ struct ActivationPlanes {
 };
 
 struct ForwardCounts {
+  explicit ForwardCounts(std::uint32_t tile_count) : tiles(tile_count) {}
+
   fabric::Counters total{};
-  std::array<fabric::TileCounters, Geometry::kMaxTiles> tiles{};
+  std::vector<fabric::TileCounters> tiles;  // of every tile of the device
+
+  void clear() noexcept {
+    total = {};
+    for (auto& tile : tiles) tile = {};
+  }
 };
 
-// Counts of all stages of one forward but for the load of a resident layer that missed.
+// Adds the counts of all stages of one forward but for the load of a resident layer that missed.
 // `statistics` must be of the schedule's lanes and tile count. Preconditions: samples > 0.
 void count_forward(const Schedule& schedule, const LaneStatistics& statistics,
                    const ActivationPlanes& activations, const Executor& executor,
                    ForwardCounts& counts);
 
-// The stage that loads a resident layer's weights.
+// Adds the stage that loads a resident layer's weights.
 void count_load(const Schedule& schedule, ForwardCounts& counts);
 
 }  // namespace tfmbs::runtime

@@ -131,6 +131,7 @@ class Fabric {
   BankImages images_;
   std::unordered_map<LayerId, LayerRecord> layers_;
   LayerId next_layer_{1};
+  ForwardCounts counts_;  // of the forward under way; kept so that one allocates nothing
   std::unique_ptr<fabric::TaskQueue> queue_;
 };
 

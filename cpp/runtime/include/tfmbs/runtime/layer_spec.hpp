@@ -43,7 +43,7 @@ struct LayerSpec {
   WeightQuantizer quantizer{WeightQuantizer::kSign};
   Activation activation{Activation::kTernary};
   std::optional<std::uint64_t> weight_address{};  // bytes, in tile 0's Bank A; none: automatic
-  std::uint64_t tile_mask{0};        // 0: the lowest min(tiles, groups) bits
+  std::uint64_t tile_mask{0};                     // 0: the lowest min(tiles, groups) bits
   std::optional<double> ste_clip{};  // window of the input's gradient; none: everything passes
   FabricSpec fabric{};
 
