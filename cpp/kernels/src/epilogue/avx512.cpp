@@ -45,7 +45,8 @@ inline void store(void* row, FloatType type, std::size_t n, __mmask16 mask, __m5
                             _mm512_cvtps_pd(_mm512_extractf32x8_ps(value, 1)));
       return;
     case FloatType::kFloat16:
-      _mm256_mask_storeu_epi16(byte_offset(row, n * 2), mask, _mm512_cvtps_ph(value, kNearestEven));
+      _mm256_mask_storeu_epi16(byte_offset(row, n * 2), mask,
+                               _mm512_maskz_cvtps_ph(mask, value, kNearestEven));
       return;
     case FloatType::kBFloat16: {
       const __m512i bits = _mm512_castps_si512(value);
