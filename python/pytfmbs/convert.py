@@ -22,38 +22,72 @@ def convert(
     before. Each layer is named after its path in the model. A module that appears twice is swapped
     once.
 
-    model: any module; an nn.Linear itself gives a TFMBSLinear.
-    filter_fn: which to swap (module, path); None swaps every module whose type is nn.Linear.
+    model: any module; an nn.Linear itself gives a TFMBSLinear. Hooks move along.
+    filter_fn: which to swap (module, path). None swaps every module whose type is nn.Linear; a
+        subclass, whose own ways would be lost, is swapped only where the filter says so.
     layer_options: for every TFMBSLinear (``weight_quantizer``, ``activation``, ``fabric``, ...).
-    Raises what TFMBSLinear raises; layers swapped before the error stay swapped.
+    Raises what TFMBSLinear raises, and TypeError for a module whose weight is no parameter of its
+    shape (lazy or parametrized); the model is as before then.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be an nn.Module, not {type(model).__name__}")
+    if filter_fn is not None and not callable(filter_fn):
+        raise TypeError(f"filter_fn must be callable or None, not {type(filter_fn).__name__}")
     chosen = [
         (path, module)
         for path, module in model.named_modules()
-        if type(module) is nn.Linear and (filter_fn is None or filter_fn(module, path))
+        if isinstance(module, nn.Linear)
+        and not isinstance(module, TFMBSLinear)
+        and (type(module) is nn.Linear if filter_fn is None else filter_fn(module, path))
     ]
-    swapped = {module: _swap(module, path or "linear", layer_options) for path, module in chosen}
-    if isinstance(model, nn.Linear) and model in swapped:
+    swapped: dict[nn.Module, TFMBSLinear] = {
+        module: _swap(module, path or "linear", layer_options) for path, module in chosen
+    }
+    if model in swapped:
         return swapped[model]
     for parent in list(model.modules()):
-        for child_name, child in parent.named_children():
-            if isinstance(child, nn.Linear) and child in swapped:
+        # Not named_children(), which names a child once, however often the parent has it.
+        for child_name, child in list(parent._modules.items()):
+            if child is not None and child in swapped:
                 setattr(parent, child_name, swapped[child])
     return model
 
 
+_HOOKS = (
+    "_backward_pre_hooks",
+    "_backward_hooks",
+    "_is_full_backward_hook",
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_state_dict_hooks",
+    "_state_dict_pre_hooks",
+    "_load_state_dict_pre_hooks",
+    "_load_state_dict_post_hooks",
+)
+
+
 def _swap(linear: nn.Linear, path: str, options: dict[str, Any]) -> TFMBSLinear:
+    weight = linear._parameters.get("weight")
+    if weight is None or tuple(weight.shape) != (linear.out_features, linear.in_features):
+        raise TypeError(
+            f"{path!r}: the weight of this {type(linear).__name__} is no parameter of shape "
+            f"({linear.out_features}, {linear.in_features}) (lazy or parametrized?)"
+        )
     layer = TFMBSLinear(
         linear.in_features,
         linear.out_features,
         linear.bias is not None,
         device="meta",  # no memory and no initialization for parameters that are replaced at once
-        dtype=linear.weight.dtype,
+        dtype=weight.dtype,
         **{"name": path, **options},
     )
-    layer.weight = linear.weight
+    layer.weight = weight
     layer.bias = linear.bias
     layer.train(linear.training)
+    for hooks in _HOOKS:
+        if hooks in linear.__dict__:
+            setattr(layer, hooks, getattr(linear, hooks))
     return layer

@@ -43,22 +43,27 @@ class TFMBSLinearFunction(torch.autograd.Function):
         bias: Tensor | None = None,
         layer: TFMBSLinear | None = None,
     ) -> Tensor:
+        if layer is not None and not isinstance(layer, TFMBSLinear):
+            raise TypeError(f"layer must be a TFMBSLinear or None, not {type(layer).__name__}")
+        out_dtype = None
         try:
+            if torch.is_autocast_enabled("cpu"):
+                out_dtype = ops.autocast_dtype(input, weight)
             if layer is None:
-                torch.nn.functional.linear(
-                    input.new_empty(0, *input.shape[-1:]), weight, bias
-                )  # shapes and dtypes
-                spec = _shared_layer(*weight.shape).spec
+                # Before a shape gets a layer: nn.Linear's checks, and its errors.
+                ops.fake_output(input.new_empty(0, *input.shape[1:]), weight, bias, out_dtype)
+                shared = _shared_layer(*weight.shape)
+                spec = shared.spec
                 trits, scale = ops.quantize_weight(weight, "sign")
-                output = ops.linear(input, weight, bias, spec, True)
+                output = ops.linear(input, weight, bias, spec, True, out_dtype)
             else:
                 spec = layer._spec
                 trits, scale = layer.weight_quantizer(weight)
                 if layer._custom:
-                    output = ops.linear_trits(input, weight, trits, scale, bias, spec)
+                    output = ops.linear_trits(input, weight, trits, scale, bias, spec, out_dtype)
                 else:
-                    output = ops.linear(input, weight, bias, spec, layer.training)
-        except RuntimeError as error:
+                    output = ops.linear(input, weight, bias, spec, layer.training, out_dtype)
+        except (AttributeError, RuntimeError, TypeError) as error:
             if (own := errors.from_op(error)) is not None:
                 raise own from None
             torch.nn.functional.linear(input, weight, bias)  # raises, in its own type and words
@@ -70,6 +75,7 @@ class TFMBSLinearFunction(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         input, weight, trits, scale = ctx.saved_tensors
+        needs = (*ctx.needs_input_grad, False)[:3]  # bias and layer may not have been given
         values, input_scale = ops.quantize_activation(input, ctx.activation)
         gradients = linear_gradients(
             grads[0],
@@ -78,6 +84,6 @@ class TFMBSLinearFunction(torch.autograd.Function):
             dequantized(values, input_scale, input.dtype),
             dequantized(trits, scale, weight.dtype),
             ctx.ste_clip,
-            ctx.needs_input_grad[:3],
+            needs,
         )
-        return (*gradients, None)
+        return (*gradients, None)[: len(ctx.needs_input_grad)]

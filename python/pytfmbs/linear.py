@@ -90,6 +90,7 @@ class TFMBSLinear(nn.Linear):
             raise ValueError(
                 f"activation is {activation!r}; allowed are {', '.join(map(repr, _ACTIVATIONS))}"
             )
+        clip = _checked_clip(ste_clip)
         super().__init__(in_features, out_features, bias, device=device, dtype=dtype)
         self._fabric = Fabric() if fabric is None else fabric
         self._weight_quantizer = quantizers.resolve(weight_quantizer)
@@ -97,7 +98,7 @@ class TFMBSLinear(nn.Linear):
         self._given_addr = weight_addr
         self._given_mask = tile_mask
         self._pinned = False
-        self._ste_clip = _checked_clip(ste_clip)
+        self._ste_clip = clip
         self._enter(name or "linear")
 
     # --- the forward --------------------------------------------------------------------------
@@ -120,20 +121,13 @@ class TFMBSLinear(nn.Linear):
     def _forward_general(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """With a quantizer of the user's, or under autocast."""
         autocast = torch.is_autocast_enabled("cpu")
-        out_dtype = self._autocast_dtype(input) if autocast else None
+        out_dtype = ops.autocast_dtype(input, weight) if autocast else None
         if not self._custom:
             return _linear(input, weight, bias, self._spec, self.training, out_dtype)  # type: ignore[no-any-return]
         trits, scale = self._weight_quantizer(weight.detach())
         return ops.linear_trits(  # type: ignore[no-any-return]
             input, weight, trits, scale, bias, self._spec, out_dtype
         )
-
-    def _autocast_dtype(self, input: Tensor) -> torch.dtype | None:
-        """What nn.Linear returns under autocast, or None where autocast leaves the op alone."""
-        eligible = (torch.float32, torch.bfloat16, torch.float16)
-        if isinstance(input, Tensor) and input.dtype in eligible and self.weight.dtype in eligible:
-            return torch.get_autocast_dtype("cpu")
-        return None
 
     def _raise_as_linear_does(self, error: Exception, input: Tensor) -> NoReturn:
         if (own := errors.from_op(error)) is not None:
@@ -153,7 +147,7 @@ class TFMBSLinear(nn.Linear):
         if not isinstance(name, str) or not name:
             raise TypeError(f"name must be a string that is not empty, not {name!r}")
         if name != self.name:
-            self._enter(name)
+            self._move(name, self._given_addr, self._given_mask)
 
     @property
     def fabric(self) -> Fabric:
@@ -176,7 +170,7 @@ class TFMBSLinear(nn.Linear):
 
     @weight_addr.setter
     def weight_addr(self, address: int | None) -> None:
-        self._move(address, self._given_mask)
+        self._move(self.name, address, self._given_mask)
 
     @property
     def tile_mask(self) -> int:
@@ -186,7 +180,7 @@ class TFMBSLinear(nn.Linear):
 
     @tile_mask.setter
     def tile_mask(self, mask: int | None) -> None:
-        self._move(self._given_addr, mask)
+        self._move(self.name, self._given_addr, mask)
 
     @property
     def resident(self) -> bool:
@@ -241,9 +235,16 @@ class TFMBSLinear(nn.Linear):
 
     def pin(self) -> None:
         """Loads the layer and keeps it in Bank A. Raises PlacementError where it does not fit."""
+        before = self._pinned
         self._layer.set_pinned(True)
         self._pinned = True
-        if not self.prefetch():
+        try:
+            resident = self.prefetch()
+        except Exception:
+            if not before and not self._fabric.closed:
+                self.unpin()
+            raise
+        if not resident:
             self.unpin()
             raise errors.PlacementError(
                 f"layer {self.name!r} cannot be pinned: no room beside what is pinned already"
@@ -261,10 +262,8 @@ class TFMBSLinear(nn.Linear):
 
     # --- life ---------------------------------------------------------------------------------
 
-    def _enter(self, name: str, address: int | None = None, mask: int | None = None) -> None:
-        """A place on the device under a name; the old place is given up once the new one is had."""
-        address = self._given_addr if address is None else address
-        mask = self._given_mask if mask is None else mask
+    def _enter(self, name: str) -> None:
+        """A place on the device under a name."""
         layer = _fabric.Layer(
             self._fabric,
             name,
@@ -272,26 +271,27 @@ class TFMBSLinear(nn.Linear):
             self.in_features,
             quantizers.spec_name(self._weight_quantizer),
             self._activation,
-            address,
-            mask,
+            self._given_addr,
+            self._given_mask,
             self._window(),
         )
-        if self._pinned:
-            layer.set_pinned(True)
         self._layer = layer
         self._spec = layer.spec
         self._custom = quantizers.spec_name(self._weight_quantizer) == "custom"
+        if self._pinned:
+            layer.set_pinned(True)
 
-    def _move(self, address: int | None, mask: int | None) -> None:
-        """Another address or mask under the same name."""
-        before = (self._given_addr, self._given_mask)
-        name = self.name
+    def _move(self, name: str, address: int | None, mask: int | None) -> None:
+        """Another name, address or mask."""
+        if self._fabric.closed:
+            raise errors.ClosedError(f"fabric {self._fabric.name!r} is closed")
+        before = (self.name, self._given_addr, self._given_mask)
         del self._layer  # its name and its place are free for the new one
         try:
             self._given_addr, self._given_mask = address, mask
             self._enter(name)
         except Exception:
-            self._given_addr, self._given_mask = before
+            name, self._given_addr, self._given_mask = before
             self._enter(name)
             raise
 
@@ -310,6 +310,11 @@ class TFMBSLinear(nn.Linear):
         return 1.0 if self._ste_clip is None and self._activation == "ternary" else self._ste_clip
 
     def __getstate__(self) -> dict[str, Any]:
+        return self._state()
+
+    # Apart from __getstate__, which torch replaces in parametrized modules: those refuse to pickle,
+    # and can be copied.
+    def _state(self) -> dict[str, Any]:
         state = {key: value for key, value in self.__dict__.items() if key not in _TRANSIENT}
         state["_name"] = self.name
         return state
@@ -329,7 +334,7 @@ class TFMBSLinear(nn.Linear):
         """A copy under the name with a suffix, placed automatically."""
         duplicate = type(self).__new__(type(self))
         memo[id(self)] = duplicate
-        state = copy.deepcopy(self.__getstate__(), memo)
+        state = copy.deepcopy(self._state(), memo)
         state["_given_addr"] = None
         state["_pinned"] = False
         duplicate.__setstate__(state)

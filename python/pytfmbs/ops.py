@@ -48,14 +48,15 @@ def _register_ordered_effects() -> None:
 # --- fakes ---------------------------------------------------------------------------------------
 
 
-def _fake_output(
+def fake_output(
     input: Tensor, weight: Tensor, bias: Tensor | None, out_dtype: torch.dtype | None
 ) -> Tensor:
-    if out_dtype is None:  # nn.Linear's own checks, in its words
-        shape = torch.nn.functional.linear(input, weight, bias).shape
-    else:
-        shape = torch.Size((*input.shape[:-1], weight.shape[0]))
-    return input.new_empty(shape, dtype=out_dtype or input.dtype)
+    """A tensor of the output's shape and dtype. Raises what nn.Linear raises."""
+    if out_dtype is not None:  # as autocast does
+        input, weight = input.to(out_dtype), weight.to(out_dtype)
+        bias = None if bias is None else bias.to(out_dtype)
+    # nn.Linear's own checks, in its words
+    return input.new_empty(torch.nn.functional.linear(input, weight, bias).shape)
 
 
 @torch.library.register_fake("tfmbs::linear")
@@ -67,7 +68,7 @@ def _(
     training: bool,
     out_dtype: torch.dtype | None = None,
 ) -> Tensor:
-    return _fake_output(input, weight, bias, out_dtype)
+    return fake_output(input, weight, bias, out_dtype)
 
 
 @torch.library.register_fake("tfmbs::linear_trits")
@@ -80,7 +81,7 @@ def _(
     layer: str,
     out_dtype: torch.dtype | None = None,
 ) -> Tensor:
-    return _fake_output(input, weight, bias, out_dtype)
+    return fake_output(input, weight, bias, out_dtype)
 
 
 @torch.library.register_fake("tfmbs::prefetch")
@@ -112,6 +113,15 @@ def _(input: Tensor, activation: str) -> tuple[Tensor, Tensor]:
         input.new_empty(input.shape, dtype=torch.int8),
         input.new_empty((*input.shape[:-1], 1), dtype=_scale_dtype(input.dtype)),
     )
+
+
+def autocast_dtype(input: Tensor, weight: Tensor) -> torch.dtype | None:
+    """What nn.Linear returns under an autocast that is on, or None where autocast leaves it
+    alone."""
+    eligible = (torch.float32, torch.bfloat16, torch.float16)
+    if isinstance(input, Tensor) and input.dtype in eligible and weight.dtype in eligible:
+        return torch.get_autocast_dtype("cpu")
+    return None
 
 
 # --- autograd ------------------------------------------------------------------------------------

@@ -5,11 +5,13 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <limits>
 #include <memory>
 #include <span>
+#include <tuple>
 
 #include "arguments.hpp"
 #include "errors.hpp"
@@ -26,7 +28,11 @@ using fabric::FabricConfig;
 using fabric::TaskDescriptor;
 using runtime::Fabric;
 
-using Reduced = nb::typed<nb::tuple, nb::any, nb::ellipsis>;  // what __reduce__ gives
+// What is pickled.
+using ConfigState = std::tuple<std::uint64_t, std::uint64_t, std::uint64_t, double, double, double>;
+using FabricState = std::tuple<std::optional<FabricConfig>, std::optional<std::string>>;
+using TaskState = std::tuple<nb::object, nb::object, nb::object, nb::object, nb::object, nb::object,
+                             nb::object, bool, bool>;
 
 constexpr std::uint64_t kMax32 = std::numeric_limits<std::uint32_t>::max();
 
@@ -38,21 +44,32 @@ double picojoules(double value, const char* name) {
   return value;
 }
 
+FabricConfig checked_config(std::uint64_t tiles, std::uint64_t lanes, std::uint64_t bank_depth,
+                            double mac_pj, double sram_pj, double dram_pj) {
+  return {check(Geometry::make(tiles, lanes, bank_depth)),
+          {picojoules(mac_pj, "mac_pj"), picojoules(sram_pj, "sram_pj"),
+           picojoules(dram_pj, "dram_pj")}};
+}
+
 FabricConfig make_config(nb::handle tiles, nb::handle lanes, nb::handle bank_depth, double mac_pj,
                          double sram_pj, double dram_pj) {
   const auto number = [](nb::handle value, const char* name) {
     return unsigned_argument(value, name, ErrorCode::kGeometry);
   };
-  return {check(Geometry::make(number(tiles, "tiles"), number(lanes, "lanes"),
-                               number(bank_depth, "bank_depth"))),
-          {picojoules(mac_pj, "mac_pj"), picojoules(sram_pj, "sram_pj"),
-           picojoules(dram_pj, "dram_pj")}};
+  return checked_config(number(tiles, "tiles"), number(lanes, "lanes"),
+                        number(bank_depth, "bank_depth"), mac_pj, sram_pj, dram_pj);
 }
 
 std::string config_repr(const FabricConfig& config) {
   return "FabricConfig(tiles=" + std::to_string(config.geometry.tiles()) +
          ", lanes=" + std::to_string(config.geometry.lanes()) +
          ", bank_depth=" + std::to_string(config.geometry.bank_depth()) + ")";
+}
+
+// A tile of a shape, for its address map.
+std::uint32_t config_tile(nb::handle value, const FabricConfig& config) {
+  return static_cast<std::uint32_t>(
+      unsigned_argument(value, "tile", ErrorCode::kAddress, config.geometry.tiles() - 1));
 }
 
 TaskDescriptor make_task(nb::handle depth, nb::handle lanes, nb::handle weight_base,
@@ -72,10 +89,26 @@ TaskDescriptor make_task(nb::handle depth, nb::handle lanes, nb::handle weight_b
           .zero_skip = zero_skip};
 }
 
+auto fields_of(const TaskDescriptor& task) {
+  return std::tie(task.depth, task.lanes, task.weight_base, task.activation_base, task.lane_mask,
+                  task.tile_mask, task.planes, task.accumulate, task.zero_skip);
+}
+
+// As it was given: an integer, or None for all of the task's lanes.
+nb::object lane_mask_of(const TaskDescriptor& task) {
+  if (task.lane_mask.empty()) return nb::none();
+  nb::object mask = nb::int_(0);
+  for (std::size_t i = task.lane_mask.size(); i-- > 0;) {
+    mask = (mask << nb::int_(64)) | nb::int_(task.lane_mask[i]);
+  }
+  return mask;
+}
+
 std::string task_repr(const TaskDescriptor& task) {
   return "TFD(depth=" + std::to_string(task.depth) + ", lanes=" + std::to_string(task.lanes) +
          ", weight_base=" + std::to_string(task.weight_base) +
          ", activation_base=" + std::to_string(task.activation_base) +
+         ", lane_mask=" + nb::cast<std::string>(nb::repr(lane_mask_of(task))) +
          ", tile_mask=" + std::to_string(task.tile_mask) +
          ", planes=" + std::to_string(task.planes) +
          ", accumulate=" + (task.accumulate ? "True" : "False") +
@@ -87,16 +120,6 @@ struct TaskHandle {
   std::shared_ptr<Fabric> fabric;
   std::shared_ptr<fabric::TaskTicket> ticket;
 };
-
-std::int64_t tile_argument(nb::handle value) {
-  if (PyBool_Check(value.ptr()) || PyIndex_Check(value.ptr()) == 0) {
-    throw nb::type_error("tile must be an integer");
-  }
-  int overflow = 0;
-  const long long tile =
-      PyLong_AsLongLongAndOverflow(nb::steal(PyNumber_Index(value.ptr())).ptr(), &overflow);
-  return overflow != 0 ? std::numeric_limits<std::int64_t>::max() : tile;
-}
 
 FabricHandle make_fabric(std::optional<FabricConfig> config,
                          const std::optional<std::string>& engine) {
@@ -135,15 +158,21 @@ void bind_config(nb::module_& m) {
       .def_prop_ro("dram_pj", [](const FabricConfig& c) { return c.energy.dram_pj; })
       .def(
           "results_base",
-          [](const FabricConfig& c, std::uint32_t t) { return c.geometry.results_base(t); },
+          [](const FabricConfig& c, nb::handle tile) {
+            return c.geometry.results_base(config_tile(tile, c));
+          },
           "tile"_a)
       .def(
           "bank_a_base",
-          [](const FabricConfig& c, std::uint32_t t) { return c.geometry.bank_a_base(t); },
+          [](const FabricConfig& c, nb::handle tile) {
+            return c.geometry.bank_a_base(config_tile(tile, c));
+          },
           "tile"_a)
       .def(
           "bank_b_base",
-          [](const FabricConfig& c, std::uint32_t t) { return c.geometry.bank_b_base(t); },
+          [](const FabricConfig& c, nb::handle tile) {
+            return c.geometry.bank_b_base(config_tile(tile, c));
+          },
           "tile"_a)
       .def_prop_ro("broadcast_base",
                    [](const FabricConfig& c) { return c.geometry.broadcast_base(); })
@@ -160,13 +189,14 @@ void bind_config(nb::module_& m) {
                  nb::make_tuple(c.geometry.tiles(), c.geometry.lanes(), c.geometry.bank_depth()));
            })
       .def("__repr__", &config_repr)
-      .def("__reduce__", [](const FabricConfig& c) -> Reduced {
-        return nb::make_tuple(
-            nb::module_::import_("pytfmbs._fabric").attr("_config_from_values"),
-            nb::make_tuple(c.geometry.tiles(), c.geometry.lanes(), c.geometry.bank_depth(),
-                           c.energy.mac_pj, c.energy.sram_pj, c.energy.dram_pj));
+      .def("__getstate__",
+           [](const FabricConfig& c) {
+             return ConfigState(c.geometry.tiles(), c.geometry.lanes(), c.geometry.bank_depth(),
+                                c.energy.mac_pj, c.energy.sram_pj, c.energy.dram_pj);
+           })
+      .def("__setstate__", [](FabricConfig* self, const ConfigState& state) {
+        new (self) FabricConfig(std::apply(checked_config, state));
       });
-  m.def("_config_from_values", &make_config);
 }
 
 void bind_task(nb::module_& m) {
@@ -195,14 +225,39 @@ void bind_task(nb::module_& m) {
       .def_ro("lanes", &TaskDescriptor::lanes)
       .def_ro("weight_base", &TaskDescriptor::weight_base)
       .def_ro("activation_base", &TaskDescriptor::activation_base)
+      .def_prop_ro("lane_mask", &lane_mask_of, nb::sig("def lane_mask(self) -> int | None"))
       .def_ro("tile_mask", &TaskDescriptor::tile_mask)
       .def_ro("planes", &TaskDescriptor::planes)
       .def_ro("accumulate", &TaskDescriptor::accumulate)
       .def_ro("zero_skip", &TaskDescriptor::zero_skip)
-      .def("__repr__", &task_repr);
+      .def(
+          "__eq__",
+          [](const TaskDescriptor& a, nb::handle b) {
+            TaskDescriptor other;
+            return nb::try_cast(b, other) && fields_of(a) == fields_of(other);
+          },
+          nb::arg().none())
+      .def("__hash__",
+           [](const TaskDescriptor& task) { return nb::hash(nb::str(task_repr(task).c_str())); })
+      .def("__repr__", &task_repr)
+      .def("__getstate__",
+           [](const TaskDescriptor& task) -> nb::typed<nb::tuple, nb::any, nb::ellipsis> {
+             return nb::make_tuple(task.depth, task.lanes, task.weight_base, task.activation_base,
+                                   lane_mask_of(task), task.tile_mask, task.planes, task.accumulate,
+                                   task.zero_skip);
+           })
+      .def("__setstate__", [](TaskDescriptor* self, const TaskState& state) {
+        new (self) TaskDescriptor(std::apply(make_task, state));
+      });
   nb::class_<TaskHandle>(m, "Handle", "A task submitted with Fabric.submit.")
       .def_prop_ro("done",
                    [](const TaskHandle& handle) { return handle.fabric->is_done(handle.ticket); });
+}
+
+void require_open(const Fabric& fabric) {
+  if (fabric.closed()) {
+    throw CoreFailure({ErrorCode::kClosed, "fabric '" + fabric.spec().name + "' is closed"});
+  }
 }
 
 void wait_for(const TaskHandle& handle, const std::shared_ptr<Fabric>& fabric) {
@@ -241,11 +296,21 @@ void bind_fabric(nb::module_& m) {
                      return std::string(runtime::name_of(h.fabric->spec().engine));
                    })
       .def_prop_ro("is_default", [](const FabricHandle& h) { return h.fabric->is_default(); })
-      .def_prop_ro("closed", [](const FabricHandle& h) { return h.fabric->closed(); })
+      .def_prop_ro("closed",
+                   [](const FabricHandle& h) {
+                     const Release release;
+                     return h.fabric->closed();
+                   })
       .def_prop_rw(
-          "telemetry", [](const FabricHandle& h) { return h.fabric->telemetry(); },
+          "telemetry",
+          [](const FabricHandle& h) {
+            const Release release;
+            require_open(*h.fabric);
+            return h.fabric->telemetry();
+          },
           [](const FabricHandle& h, bool on) {
             const Release release;
+            require_open(*h.fabric);
             h.fabric->set_telemetry(on);
           },
           "Whether the device counts; on by default. Results and residency are the same either "
@@ -323,6 +388,7 @@ void bind_fabric(nb::module_& m) {
       .def(
           "submit",
           [](const FabricHandle& h, const TaskDescriptor& task) {
+            const Release release;
             return TaskHandle{h.fabric, check(h.fabric->submit(task))};
           },
           "tfd"_a, "Starts a task beside the caller; it is checked at once.")
@@ -412,17 +478,15 @@ void bind_fabric(nb::module_& m) {
       .def("__copy__", [](nb::handle self) { return nb::borrow(self); })
       .def("__deepcopy__", [](nb::handle self, nb::handle) { return nb::borrow(self); })
       // Pickled by configuration: unpickling makes a new device, or gives the default one.
-      .def("__reduce__", [](nb::handle self) -> Reduced {
-        const auto& fabric = nb::cast<FabricHandle&>(self).fabric;
-        const nb::object rebuild =
-            nb::module_::import_("pytfmbs._fabric").attr("_fabric_from_values");
-        if (fabric->is_default())
-          return nb::make_tuple(rebuild, nb::make_tuple(nb::none(), nb::none()));
-        return nb::make_tuple(
-            rebuild,
-            nb::make_tuple(fabric->config(), std::string(runtime::name_of(fabric->spec().engine))));
+      .def("__getstate__",
+           [](const FabricHandle& h) {
+             if (h.fabric->is_default()) return FabricState();
+             return FabricState(h.fabric->config(),
+                                std::string(runtime::name_of(h.fabric->spec().engine)));
+           })
+      .def("__setstate__", [](FabricHandle* self, const FabricState& state) {
+        new (self) FabricHandle(std::apply(make_fabric, state));
       });
-  m.def("_fabric_from_values", &make_fabric, "config"_a.none(), "engine"_a.none());
 }
 
 }  // namespace tfmbs::binding

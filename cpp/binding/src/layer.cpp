@@ -74,6 +74,7 @@ LayerHandle make_layer(const FabricHandle& fabric, const std::string& name, std:
       throw CoreFailure({ErrorCode::kInvalidArgument, "tile_mask is 0; a layer needs a tile"});
     }
   }
+  const nb::gil_scoped_release release;  // the device may be at work
   return {std::move(spec), fabric};
 }
 
@@ -104,7 +105,11 @@ void bind_layer(nb::module_& m) {
           "weight_addr"_a.none(), "tile_mask"_a.none(), "ste_clip"_a.none())
       .def_prop_ro("spec", [](const LayerHandle& h) { return h.text(); })
       .def_prop_ro("name", [](const LayerHandle& h) { return h.layer().spec().name; })
-      .def_prop_ro("packed_bytes", [](const LayerHandle& h) { return h.layer().packed_bytes(); })
+      .def_prop_ro("packed_bytes",
+                   [](const LayerHandle& h) {
+                     const nb::gil_scoped_release release;
+                     return h.layer().packed_bytes();
+                   })
       .def("refresh",
            [](const LayerHandle& h) {
              const nb::gil_scoped_release release;

@@ -12,6 +12,8 @@ void bind_layer(nanobind::module_& m);
 
 NB_MODULE(_fabric, m) {
   m.doc() = "The Ternary Fabric: devices, task descriptors, layers (C++).";
+  // Modules, caches and compiled graphs that live to the interpreter's end hold layers and devices.
+  nanobind::set_leak_warnings(false);
   tfmbs::binding::register_errors();
   tfmbs::binding::bind_format(m);
   tfmbs::binding::bind_kernels(m);

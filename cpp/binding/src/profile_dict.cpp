@@ -9,7 +9,13 @@ namespace nb = nanobind;
 namespace tfmbs::binding {
 namespace {
 
-nb::str key(std::string_view name) { return nb::str(name.data(), name.size()); }
+// A layer's name may come from a program's text, where it can be any bytes.
+nb::str key(std::string_view name) {
+  PyObject* text =
+      PyUnicode_DecodeUTF8(name.data(), static_cast<Py_ssize_t>(name.size()), "replace");
+  if (text == nullptr) nb::raise_python_error();
+  return nb::steal<nb::str>(text);
+}
 
 double four_decimals(double sparsity) { return std::round(sparsity * 1e4) / 1e4; }
 
@@ -56,7 +62,7 @@ StringDict profile_dict(const runtime::Profile& profile, const fabric::FabricCon
   }
   out["tiles"] = tiles;
   nb::dict layers;
-  for (const auto& layer : profile.layers) layers[layer.name.c_str()] = layer_dict(layer, config);
+  for (const auto& layer : profile.layers) layers[key(layer.name)] = layer_dict(layer, config);
   out["layers"] = layers;
   return out;
 }

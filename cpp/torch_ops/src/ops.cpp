@@ -194,6 +194,8 @@ LinearCall prepare(const Tensor& input, std::int64_t outputs, std::int64_t depth
   if (bias) {
     STD_TORCH_CHECK(bias->dim() == 1 && bias->size(0) == outputs,
                     "tfmbs: bias must be a vector of ", outputs, " values");
+    STD_TORCH_CHECK(out_dtype.has_value() || bias->scalar_type() == input.scalar_type(),
+                    "tfmbs: input and bias must have the same dtype");
     call.bias = as_contiguous(*bias);
     call.args.bias = call.bias->const_data_ptr();
     call.args.bias_type = require_float(*bias, "bias");
