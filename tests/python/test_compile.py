@@ -1,0 +1,354 @@
+"""opcheck, torch.compile, torch.export and the profiler: eager's results, and eager's telemetry."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytfmbs
+import torch
+from pytfmbs import Fabric, FabricConfig, TFMBSLinear, ops
+from torch import Tensor, nn
+
+#: inductor compiles C++; aot_eager stops before it. Both go through the effect tokens.
+BACKENDS = ("aot_eager", "inductor")
+
+
+class Doubling:
+    """A user's quantizer made of torch ops, so that it can be traced."""
+
+    name = "doubling"
+
+    def __call__(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        trits = torch.sign(weight) * (weight.abs() > 0.1)
+        return trits.to(torch.int8), torch.full((1,), 2.0)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_dynamo() -> None:
+    torch._dynamo.reset()
+
+
+def network(fabric: Fabric | None = None) -> nn.Sequential:
+    torch.manual_seed(3)
+    return nn.Sequential(
+        TFMBSLinear(20, 33, name="first", fabric=fabric),
+        nn.ReLU(),
+        TFMBSLinear(
+            33, 17, name="second", fabric=fabric, weight_quantizer="absmean", activation="int8"
+        ),
+        nn.ReLU(),
+        TFMBSLinear(17, 5, bias=False, name="third", fabric=fabric, weight_quantizer=Doubling()),
+    )
+
+
+def counted(fabric: Fabric, work: Callable[[], Any]) -> tuple[Any, dict[str, Any]]:
+    """What work gives, and the profile of it alone, on a device whose layers have settled in."""
+    fabric.reset_counters()
+    result = work()
+    return result, fabric.profile_detailed()
+
+
+# --- opcheck --------------------------------------------------------------------------------------
+
+
+def op_cases() -> list[Any]:
+    """Every op, with inputs that take every branch of its fake and its gradient."""
+    torch.manual_seed(0)
+    layers = {
+        (quantizer, activation): TFMBSLinear(
+            20, 17, weight_quantizer=quantizer, activation=activation
+        )
+        for quantizer, activation in (("sign", "ternary"), ("twn", "int8"))
+    }
+    cases = []
+    for (quantizer, activation), layer in layers.items():
+        trits, scale = layer.quantized_weight()
+        label = f"{quantizer}-{activation}"
+        for shape, grad, training, out in (
+            ((3, 20), True, True, None),
+            ((2, 2, 20), False, False, None),
+            ((20,), True, False, None),
+            ((0, 20), False, True, None),
+            ((3, 20), True, True, torch.bfloat16),
+        ):
+            x = torch.randn(*shape, requires_grad=grad)
+            bias = layer.bias if out is None else None
+            cases.append(
+                pytest.param(
+                    ops.linear,
+                    (x, layer.weight, bias, layer._spec, training, out),
+                    layer,
+                    id=f"linear-{label}-{'x'.join(map(str, shape))}-{grad}-{training}-{out}",
+                )
+            )
+        x = torch.randn(3, 20, requires_grad=True)
+        cases += [
+            pytest.param(
+                ops.linear_trits,
+                (x, layer.weight, trits, scale, layer.bias, layer._spec, None),
+                layer,
+                id=f"linear_trits-{label}",
+            ),
+            pytest.param(
+                ops.prefetch,
+                (layer.weight.detach(), layer._spec, True),
+                layer,
+                id=f"prefetch-{label}",
+            ),
+            pytest.param(
+                ops.prefetch_trits,
+                (trits, scale, layer._spec),
+                layer,
+                id=f"prefetch_trits-{label}",
+            ),
+            pytest.param(
+                ops.quantize_weight,
+                (layer.weight.detach(), quantizer),
+                layer,
+                id=f"quantize_weight-{label}",
+            ),
+            pytest.param(
+                ops.quantize_activation,
+                (x.detach(), activation),
+                layer,
+                id=f"quantize_activation-{label}",
+            ),
+        ]
+    return cases
+
+
+@pytest.mark.parametrize(("op", "arguments", "layer"), op_cases())
+def test_opcheck(op: Any, arguments: tuple[Any, ...], layer: TFMBSLinear) -> None:
+    """layer is here to keep the place that the arguments name."""
+    outcome = torch.library.opcheck(op, arguments)
+    assert set(outcome) == {
+        "test_schema",
+        "test_autograd_registration",
+        "test_faketensor",
+        "test_aot_dispatch_dynamic",
+    }
+    assert set(outcome.values()) == {"SUCCESS"}
+
+
+def test_opcheck_covers_every_op() -> None:
+    checked = {case.values[0].name() for case in op_cases()}
+    registered = {
+        schema.name
+        for schema in torch._C._jit_get_all_schemas()
+        if schema.name.startswith("tfmbs::")
+    }
+    assert registered
+    assert {name.split(".")[0] for name in checked} == registered
+
+
+# --- torch.compile --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_compiled_inference_equals_eager_with_its_telemetry(backend: str) -> None:
+    fabric = Fabric(FabricConfig(tiles=2))
+    model = network(fabric).eval()
+    compiled = torch.compile(model, backend=backend, fullgraph=True)
+    for batch in (4, 7):  # the second one makes the batch dynamic
+        x = torch.randn(batch, 20)
+        with torch.no_grad():
+            model(x)  # residency settles, so that the two runs start alike
+            compiled(x)
+            expected, eager = counted(fabric, lambda x=x: model(x))
+            result, telemetry = counted(fabric, lambda x=x: compiled(x))
+        assert torch.equal(result, expected)
+        assert telemetry == eager
+        assert telemetry["layers"]["first"]["residency_hits"] == 1
+        assert telemetry["cycles"] > 0
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_compiled_training_equals_eager_with_its_telemetry(backend: str) -> None:
+    x, target = torch.randn(6, 20), torch.randn(6, 5)
+
+    def train(wrap: Callable[[nn.Module], Any]) -> tuple[list[float], list[Tensor], dict[str, Any]]:
+        fabric = Fabric(FabricConfig(tiles=2))
+        model = network(fabric)
+        step = wrap(model)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        losses = []
+        for _ in range(4):
+            optimizer.zero_grad()
+            loss = nn.functional.mse_loss(step(x), target)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        return losses, [p.detach() for p in model.parameters()], fabric.profile_detailed()
+
+    losses, parameters, eager = train(lambda model: model)
+    compiled = train(lambda model: torch.compile(model, backend=backend, fullgraph=True))
+    assert compiled[2] == eager
+    torch.testing.assert_close(compiled[0], losses)
+    torch.testing.assert_close(compiled[1], parameters)
+    assert losses[-1] != losses[0]
+
+
+class Calls(nn.Module):
+    """A result that nobody uses, the same call twice, and a call between them."""
+
+    def __init__(self, fabric: Fabric) -> None:
+        super().__init__()
+        self.first = TFMBSLinear(16, 16, fabric=fabric, name="first")
+        self.second = TFMBSLinear(16, 16, fabric=fabric, name="second")
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.second(x)
+        once = self.first(x)
+        again = self.first(x)
+        return once + again
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_dropped_and_repeated_calls_count_as_in_eager(backend: str) -> None:
+    fabric = Fabric(FabricConfig())
+    model = Calls(fabric).eval()
+    compiled = torch.compile(model, backend=backend, fullgraph=True)
+    x = torch.randn(3, 16)
+    with torch.no_grad():
+        model(x)
+        compiled(x)
+        expected, eager = counted(fabric, lambda: model(x))
+        result, telemetry = counted(fabric, lambda: compiled(x))
+    assert torch.equal(result, expected)
+    assert telemetry == eager
+    assert telemetry["layers"]["first"]["residency_hits"] == 2
+    assert telemetry["layers"]["second"]["residency_hits"] == 1
+
+
+def test_a_compiled_model_sees_its_weights_change() -> None:
+    layer = TFMBSLinear(8, 4).eval()
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    x = torch.randn(2, 8)
+    with torch.no_grad():
+        for change in (
+            lambda: layer.weight.neg_(),
+            lambda: setattr(layer.weight, "data", torch.randn(4, 8)),
+            lambda: layer.load_state_dict(nn.Linear(8, 4).state_dict()),
+        ):
+            before = compiled(x)
+            change()
+            assert torch.equal(compiled(x), layer(x))
+            assert not torch.equal(compiled(x), before)
+
+
+def test_a_compiled_model_follows_a_renamed_layer() -> None:
+    fabric = Fabric(FabricConfig())
+    layer = TFMBSLinear(8, 4, fabric=fabric, name="before").eval()
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    x = torch.randn(2, 8)
+    with torch.no_grad():
+        compiled(x)
+        layer.name = "after"
+        compiled(x)
+    layers = fabric.profile_detailed()["layers"]
+    assert list(layers) == ["after"]
+    assert layers["after"]["residency_misses"] == 1
+
+
+def test_compiled_under_autocast() -> None:
+    model = network().eval()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    x = torch.randn(4, 20)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        result, expected = compiled(x), model(x)
+    assert result.dtype == torch.bfloat16
+    assert torch.equal(result, expected)
+
+
+def test_compiled_code_refuses_bad_input_as_eager_does() -> None:
+    errors = []
+    for layer in (nn.Linear(8, 4), TFMBSLinear(8, 4)):
+        torch._dynamo.reset()
+        compiled = torch.compile(layer, backend="aot_eager")
+        with pytest.raises(RuntimeError) as raised:
+            compiled(torch.randn(2, 9))
+        errors.append(raised.value)
+        assert compiled(torch.randn(2, 8)).shape == (2, 4)
+    reason = "a and b must have same reduction dim, but got [2, 9] X [8, 4]."
+    assert [type(error) for error in errors] == [type(errors[0])] * 2
+    assert [reason in str(error) for error in errors] == [True, True]
+
+
+# --- torch.export ---------------------------------------------------------------------------------
+
+_RUN_EXPORTED = """
+import sys, torch, pytfmbs
+program = torch.export.load(sys.argv[1])
+model = program.module()
+for x, expected in torch.load(sys.argv[2]):
+    assert torch.equal(model(x), expected), (model(x), expected)
+layers = pytfmbs.Fabric().profile_detailed()["layers"]
+print({name: counts["residency_hits"] + counts["residency_misses"]
+       for name, counts in layers.items()})
+"""
+
+
+def test_export_with_a_dynamic_batch_runs_in_another_process(tmp_path: Path) -> None:
+    model = network().eval()
+    example = torch.randn(4, 20)
+    batch = torch.export.Dim("batch", min=1)
+    program = torch.export.export(model, (example,), dynamic_shapes=({0: batch},))
+    assert {str(n.target) for n in program.graph.nodes if "tfmbs" in str(n.target)}
+    torch.export.save(program, tmp_path / "model.pt2")
+    cases = [(x, model(x).detach()) for x in (torch.randn(n, 20) for n in (1, 4, 9))]
+    torch.save(cases, tmp_path / "cases.pt")
+
+    for x, expected in cases:
+        assert torch.equal(program.module()(x), expected)
+    done = subprocess.run(
+        [sys.executable, "-c", _RUN_EXPORTED, tmp_path / "model.pt2", tmp_path / "cases.pt"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    hints = {layer.name: 3 for layer in model if isinstance(layer, TFMBSLinear)}
+    assert done.stdout.strip() == str(hints)
+
+
+def test_an_exported_program_counts_as_its_model() -> None:
+    fabric = Fabric(FabricConfig(tiles=3))
+    model = network(fabric).eval()
+    x = torch.randn(4, 20)
+    program = torch.export.export(model, (x,)).module()
+    with torch.no_grad():
+        program(x)
+        model(x)
+        expected, eager = counted(fabric, lambda: model(x))
+        result, telemetry = counted(fabric, lambda: program(x))
+    assert torch.equal(result, expected)
+    assert telemetry == eager
+
+
+# --- the profiler ---------------------------------------------------------------------------------
+
+
+def test_the_profiler_shows_the_ops() -> None:
+    model = network()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        model(torch.randn(4, 20))
+    calls = {event.key: event.count for event in profile.key_averages()}
+    assert calls["tfmbs::linear"] >= 2
+    assert calls["tfmbs::linear_trits"] >= 1
+
+
+def test_the_fabric_is_what_the_ops_say() -> None:
+    """No op argument is a handle: the text alone finds the layer, and its device."""
+    fabric = Fabric(FabricConfig(tiles=2))
+    layer = TFMBSLinear(6, 3, fabric=fabric, name="found-by-text")
+    x = torch.randn(2, 6)
+    y = torch.ops.tfmbs.linear(x, layer.weight, layer.bias, str(layer._spec), False)
+    assert torch.equal(y, layer(x))
+    assert fabric.profile()["residency_hits"] == 1
+    assert layer.name not in pytfmbs.Fabric().profile_detailed()["layers"]
