@@ -110,6 +110,7 @@ void quantize_int8(benchmark::State& state, const KernelSet& set, FloatType type
                               .columns = depth,
                               .row_stride = depth,
                               .planes = planes.data(),
+                              .plane_stride = rows * planes.row_words(),
                               .values = nullptr,
                               .scales = scales.data(),
                               .nan_rows = nan_rows.data()};

@@ -15,6 +15,7 @@ constexpr KernelSet kKernels[] = {
      .quantize_int8 = portable::quantize_int8,
      .field_count = portable::field_count,
      .column_count = portable::column_count,
+     .weighted_sum = portable::weighted_sum,
      .epilogue = portable::epilogue,
      .fingerprint = portable::fingerprint},
 #ifdef TFMBS_KERNELS_X86
@@ -25,6 +26,7 @@ constexpr KernelSet kKernels[] = {
      .quantize_int8 = avx2::quantize_int8,
      .field_count = avx2::field_count,
      .column_count = avx2::column_count,
+     .weighted_sum = avx2::weighted_sum,
      .epilogue = avx2::epilogue,
      .fingerprint = portable::fingerprint},
     {.name = "avx512",
@@ -34,6 +36,7 @@ constexpr KernelSet kKernels[] = {
      .quantize_int8 = avx512::quantize_int8,
      .field_count = avx512::field_count,
      .column_count = avx512::column_count,
+     .weighted_sum = avx512::weighted_sum,
      .epilogue = avx512::epilogue,
      .fingerprint = avx512::fingerprint},
 #endif

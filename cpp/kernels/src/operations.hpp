@@ -11,6 +11,7 @@ void ternarize(const TernarizeArgs& args) noexcept;
 void quantize_int8(const QuantizeInt8Args& args) noexcept;
 void field_count(const FieldCountArgs& args) noexcept;
 void column_count(const ColumnCountArgs& args) noexcept;
+void weighted_sum(const WeightedSumArgs& args) noexcept;
 void epilogue(const EpilogueArgs& args) noexcept;
 std::uint64_t fingerprint(const void* data, std::size_t bytes) noexcept;
 }  // namespace portable
@@ -21,6 +22,7 @@ void ternarize(const TernarizeArgs& args) noexcept;
 void quantize_int8(const QuantizeInt8Args& args) noexcept;
 void field_count(const FieldCountArgs& args) noexcept;
 void column_count(const ColumnCountArgs& args) noexcept;
+void weighted_sum(const WeightedSumArgs& args) noexcept;
 void epilogue(const EpilogueArgs& args) noexcept;
 }  // namespace avx2
 
@@ -30,6 +32,7 @@ void ternarize(const TernarizeArgs& args) noexcept;
 void quantize_int8(const QuantizeInt8Args& args) noexcept;
 void field_count(const FieldCountArgs& args) noexcept;
 void column_count(const ColumnCountArgs& args) noexcept;
+void weighted_sum(const WeightedSumArgs& args) noexcept;
 void epilogue(const EpilogueArgs& args) noexcept;
 std::uint64_t fingerprint(const void* data, std::size_t bytes) noexcept;
 }  // namespace avx512

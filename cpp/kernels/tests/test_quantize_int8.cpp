@@ -42,7 +42,10 @@ class QuantizeInt8 : public KernelTest {
     const Expected expected =
         input.type == FloatType::kFloat64 ? quantize<double>(input) : quantize<float>(input);
     const std::size_t row_words = bit_plane_blocks(input.columns) * kBlockWords;
-    std::vector<std::uint64_t> planes(kInt8Planes * input.rows * row_words, 0xABABABABABABABAB);
+    // A gap between the planes, which must stay as it is.
+    constexpr std::uint64_t kUntouched = 0xABABABABABABABAB;
+    const std::size_t plane_stride = input.rows * row_words + 16;
+    std::vector<std::uint64_t> planes(kInt8Planes * plane_stride, kUntouched);
     std::vector<std::int8_t> values(input.rows * input.columns, 99);
     std::vector<double> scales(input.rows, -1.0);
     std::vector<std::uint8_t> nan_rows(input.rows, 77);
@@ -52,6 +55,7 @@ class QuantizeInt8 : public KernelTest {
                               .columns = input.columns,
                               .row_stride = input.stride,
                               .planes = planes.data(),
+                              .plane_stride = plane_stride,
                               .values = want_values ? values.data() : nullptr,
                               .scales = scales.data(),
                               .nan_rows = nan_rows.data()});
@@ -60,13 +64,18 @@ class QuantizeInt8 : public KernelTest {
     if (want_values) {
       ASSERT_EQ(values, expected.values);
     }
+    for (std::size_t p = 0; p < kInt8Planes; ++p) {
+      for (std::size_t w = input.rows * row_words; w < plane_stride; ++w) {
+        ASSERT_EQ(planes[p * plane_stride + w], kUntouched);
+      }
+    }
     // The planes say the same: Horner over the trits, and nothing in the padding.
     for (std::size_t r = 0; r < input.rows; ++r) {
       for (std::size_t k = 0; k < bit_plane_blocks(input.columns) * kBlockTrits; ++k) {
         int value = 0;
         for (std::size_t p = 0; p < kInt8Planes; ++p) {
           const std::uint64_t* word =
-              planes.data() + (p * input.rows + r) * row_words + bit_plane_word(k);
+              planes.data() + p * plane_stride + r * row_words + bit_plane_word(k);
           const int nonzero = static_cast<int>(word[0] >> (k % 64) & 1);
           const int negative = static_cast<int>(word[kPlaneWords] >> (k % 64) & 1);
           ASSERT_LE(negative, nonzero);

@@ -1,6 +1,7 @@
 #include "tfmbs/runtime/closed_form.hpp"
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 
 #include "tfmbs/fabric/timing.hpp"
@@ -114,13 +115,16 @@ void count_operations(const Schedule& schedule, const LaneStatistics& statistics
   }
   const std::uint64_t dense_per_output =
       std::uint64_t{activations.planes} * activations.depth * activations.samples;
-  for (std::uint32_t slot = 0; slot < schedule.tile_count(); ++slot) {
-    if (slot >= schedule.groups()) break;
-    const auto weights = statistics.nonzeros(slot);
-    std::uint64_t active = 0;
-    for (std::size_t k = 0; k < columns.size(); ++k) {
-      active += std::uint64_t{columns[k]} * weights[k];
-    }
+  const auto slots =
+      static_cast<std::uint32_t>(std::min<std::uint64_t>(schedule.tile_count(), schedule.groups()));
+  std::array<std::uint64_t, Geometry::kMaxTiles> sums;
+  kernels::active().weighted_sum({.values = columns.data(),
+                                  .weights = statistics.nonzeros(),
+                                  .rows = slots,
+                                  .size = columns.size(),
+                                  .sums = sums.data()});
+  for (std::uint32_t slot = 0; slot < slots; ++slot) {
+    const std::uint64_t active = sums[slot];
     std::uint64_t outputs = 0;
     for (std::uint64_t p = 0; p < schedule.passes() && slot < schedule.pass_tiles(p); ++p) {
       outputs += schedule.group(p, slot).lanes;

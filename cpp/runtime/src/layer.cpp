@@ -80,15 +80,20 @@ QuantizedInput quantize_input(const LinearArgs& args, std::size_t depth, Activat
                                               .nan_rows = memory.nan_rows.data() + begin});
                           });
   } else {
-    kernel.quantize_int8({.input = input,
-                          .type = args.input_type,
-                          .rows = args.samples,
-                          .columns = depth,
-                          .row_stride = depth,
-                          .planes = words,
-                          .values = nullptr,
-                          .scales = memory.scales.data(),
-                          .nan_rows = memory.nan_rows.data()});
+    // Planes lie a whole matrix apart, so each range writes a stretch of every one.
+    executor.parallel_for(args.samples, 1 + (std::size_t{1} << 15) / depth,
+                          [&](std::size_t begin, std::size_t end) {
+                            kernel.quantize_int8({.input = input + begin * row_bytes,
+                                                  .type = args.input_type,
+                                                  .rows = end - begin,
+                                                  .columns = depth,
+                                                  .row_stride = depth,
+                                                  .planes = words + begin * row_words,
+                                                  .plane_stride = args.samples * row_words,
+                                                  .values = nullptr,
+                                                  .scales = memory.scales.data() + begin,
+                                                  .nan_rows = memory.nan_rows.data() + begin});
+                          });
   }
   return {{words, args.samples, depth, static_cast<std::uint32_t>(planes)},
           int8 ? memory.scales.data() : nullptr,

@@ -336,6 +336,7 @@ std::tuple<Tensor, Tensor> quantize_activation(const Tensor& input, const std::s
                                             .columns = depth,
                                             .row_stride = depth,
                                             .planes = planes.data(),
+                                            .plane_stride = samples * planes.row_words(),
                                             .values = out,
                                             .scales = scales.data(),
                                             .nan_rows = nan_rows.data()});

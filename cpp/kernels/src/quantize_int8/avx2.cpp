@@ -155,7 +155,7 @@ void quantize_as(const QuantizeInt8Args& args) {
   constexpr bool kDouble = kType == FloatType::kFloat64;
   constexpr std::size_t kBytes = kBytesOf<kType>;
   const std::size_t row_words = blocks_of(args.columns) * kBlockWords;
-  const std::size_t plane_words = args.rows * row_words;
+  const std::size_t plane_words = args.plane_stride;
   for (std::size_t r = 0; r < args.rows; ++r) {
     const unsigned char* row = byte_offset(args.input, r * args.row_stride * kBytes);
     const std::size_t whole = args.columns / 64 * 64;

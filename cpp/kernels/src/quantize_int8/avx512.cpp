@@ -113,7 +113,7 @@ void quantize_as(const QuantizeInt8Args& args) {
       {_mm512_load_si512(kTrits.nonzero), _mm512_load_si512(kTrits.nonzero + 64)},
       {_mm512_load_si512(kTrits.negative), _mm512_load_si512(kTrits.negative + 64)}};
   const std::size_t row_words = blocks_of(args.columns) * kBlockWords;
-  const std::size_t plane_words = args.rows * row_words;
+  const std::size_t plane_words = args.plane_stride;
   for (std::size_t r = 0; r < args.rows; ++r) {
     const unsigned char* row = byte_offset(args.input, r * args.row_stride * kBytes);
     const AbsoluteMaximum maximum = absolute_maximum<kType>(row, args.columns);

@@ -34,7 +34,7 @@ void quantize_as(const QuantizeInt8Args& args) noexcept {
     args.nan_rows[r] = finite ? 0 : 1;
 
     for (std::size_t p = 0; p < kInt8Planes; ++p) {
-      std::memset(args.planes + (p * args.rows + r) * row_words, 0, row_words * 8);
+      std::memset(args.planes + p * args.plane_stride + r * row_words, 0, row_words * 8);
     }
     for (std::size_t k = 0; k < args.columns; ++k) {
       int value = 0;
@@ -49,7 +49,8 @@ void quantize_as(const QuantizeInt8Args& args) noexcept {
       const std::uint64_t nonzero = kTrits.nonzero[magnitude];
       const std::uint64_t negative = kTrits.negative[magnitude] ^ (value < 0 ? nonzero : 0);
       for (std::size_t p = 0; p < kInt8Planes; ++p) {
-        std::uint64_t* words = args.planes + (p * args.rows + r) * row_words + bit_plane_word(k);
+        std::uint64_t* words =
+            args.planes + p * args.plane_stride + r * row_words + bit_plane_word(k);
         words[0] |= (nonzero >> p & 1) << (k % 64);
         words[kPlaneWords] |= (negative >> p & 1) << (k % 64);
       }

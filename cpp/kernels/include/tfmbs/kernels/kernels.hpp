@@ -44,27 +44,28 @@ struct TernarizeArgs {
   FloatType type;
   std::size_t rows;
   std::size_t columns;
-  std::size_t row_stride;     // in elements
-  const double* thresholds;   // one a row, or null
-  std::uint64_t* planes;      // rows * bit_plane_blocks(columns) * kBlockWords words
-  std::uint8_t* nan_rows;     // one a row
+  std::size_t row_stride;    // in elements
+  const double* thresholds;  // one a row, or null
+  std::uint64_t* planes;     // rows * bit_plane_blocks(columns) * kBlockWords words
+  std::uint8_t* nan_rows;    // one a row
 };
 
 // Rows of floats to int8 by the row's absolute maximum, as six balanced-trit planes:
 //   a = max(max|x|, 1e-5); q = clamp(round_half_even(x * (127 / a)), -127, 127); scale = a / 127
-// in fp32 (fp64 where type is fp64), each operation rounded once. A row with a NaN or an infinity is all zero, has
-// scale 1, and sets nan_rows[row]. q may be null; planes[p] stands at planes + p * rows * row_words,
-// p = 0 the most significant.
+// in fp32 (fp64 where type is fp64), each operation rounded once. A row with a NaN or an infinity
+// is all zero, has scale 1, and sets nan_rows[row]. q may be null; plane p's rows stand at planes +
+// p * plane_stride, p = 0 the most significant.
 struct QuantizeInt8Args {
   const void* input;
   FloatType type;
   std::size_t rows;
   std::size_t columns;
   std::size_t row_stride;  // in elements
-  std::uint64_t* planes;   // kInt8Planes * rows * bit_plane_blocks(columns) * kBlockWords words
-  std::int8_t* values;     // rows * columns, or null
-  double* scales;          // one a row; an fp32 value unless type is fp64
-  std::uint8_t* nan_rows;  // one a row
+  std::uint64_t* planes;
+  std::size_t plane_stride;  // in words, at least rows * bit_plane_blocks(columns) * kBlockWords
+  std::int8_t* values;       // rows * columns, or null
+  double* scales;            // one a row; an fp32 value unless type is fp64
+  std::uint8_t* nan_rows;    // one a row
 };
 
 // For each row and each chunk of chunk_depth trits (a multiple of 15; the last chunk may be
@@ -75,7 +76,8 @@ struct FieldCountArgs {
   const std::uint64_t* activations;  // bit-plane rows of `trits` trits
   std::size_t rows;
   std::size_t trits;
-  const std::uint64_t* occupancy;  // ceil(trits/512) * 8 words, bit k%64 of word k/64; null: all ones
+  const std::uint64_t*
+      occupancy;  // ceil(trits/512) * 8 words, bit k%64 of word k/64; null: all ones
   std::size_t chunk_depth;
   std::uint32_t* cycles;
   std::uint32_t* steps;
@@ -89,6 +91,15 @@ struct ColumnCountArgs {
   std::uint32_t* counts;
 };
 
+// sums[r] = sum over k < size of values[k] * weights[r * size + k], modulo 2^64.
+struct WeightedSumArgs {
+  const std::uint32_t* values;
+  const std::uint32_t* weights;
+  std::size_t rows;
+  std::size_t size;
+  std::uint64_t* sums;
+};
+
 // out[m][n] = round((float)acc[m][n] * (row_scale[m] * output_scale[n]) + bias[n]) in fp32, or in
 // fp64 where `wide`; each operation rounded once (no fused multiply-add), then rounded to out_type.
 // NaN where nan_rows[m] or nan_outputs[n] is set.
@@ -96,17 +107,17 @@ struct EpilogueArgs {
   const std::int32_t* accumulators;
   std::size_t rows;
   std::size_t outputs;
-  std::size_t accumulator_stride;     // in elements
-  const double* row_scales;           // one a row (fp32 values unless wide), or null for 1
-  const double* output_scales;        // see output_scale_step; or null for 1
-  std::size_t output_scale_step;      // 0: one scale for all outputs; 1: one each
-  const void* bias;                   // `outputs` values of bias_type, or null for none
+  std::size_t accumulator_stride;  // in elements
+  const double* row_scales;        // one a row (fp32 values unless wide), or null for 1
+  const double* output_scales;     // see output_scale_step; or null for 1
+  std::size_t output_scale_step;   // 0: one scale for all outputs; 1: one each
+  const void* bias;                // `outputs` values of bias_type, or null for none
   FloatType bias_type;
-  const std::uint8_t* nan_rows;       // or null
-  const std::uint8_t* nan_outputs;    // or null
+  const std::uint8_t* nan_rows;     // or null
+  const std::uint8_t* nan_outputs;  // or null
   void* out;
   FloatType out_type;
-  std::size_t out_stride;             // in elements
+  std::size_t out_stride;  // in elements
   bool wide;
 };
 
@@ -119,6 +130,7 @@ struct KernelSet {
   void (*quantize_int8)(const QuantizeInt8Args&) noexcept;
   void (*field_count)(const FieldCountArgs&) noexcept;
   void (*column_count)(const ColumnCountArgs&) noexcept;
+  void (*weighted_sum)(const WeightedSumArgs&) noexcept;
   void (*epilogue)(const EpilogueArgs&) noexcept;
   std::uint64_t (*fingerprint)(const void* data, std::size_t bytes) noexcept;  // fingerprint.hpp
 };
@@ -126,8 +138,9 @@ struct KernelSet {
 // Every set compiled in, portable first, fastest last (kernel_list.cpp is the list).
 [[nodiscard]] std::span<const KernelSet> all_kernels() noexcept;
 
-// The set in use: the last supported one of the list, or what TFMBS_KERNEL names. Read once; an unknown or
-// unsupported name in the environment is an error that select_status() reports (and active() is then portable).
+// The set in use: the last supported one of the list, or what TFMBS_KERNEL names. Read once; an
+// unknown or unsupported name in the environment is an error that select_status() reports (and
+// active() is then portable).
 [[nodiscard]] const KernelSet& active() noexcept;
 Status select_status();
 // Forces a set by name, for tests and benchmarks; thread-safe, takes effect for later calls.

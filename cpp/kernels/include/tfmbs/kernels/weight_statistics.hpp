@@ -14,8 +14,8 @@ struct AbsoluteSum {
   std::uint64_t count{0};  // elements that entered the sum
 };
 
-// Sum of |w| over the elements with |w| > threshold (threshold < 0: all), NaNs left out. Order: lane
-// i of eight adds elements i, i + 8, ... in turn (fp64); then the lanes are added as
+// Sum of |w| over the elements with |w| > threshold (threshold < 0: all), NaNs left out. Order:
+// lane i of eight adds elements i, i + 8, ... in turn (fp64); then the lanes are added as
 // ((0+4)+(2+6)) + ((1+5)+(3+7)).
 [[nodiscard]] AbsoluteSum absolute_sum(const void* row, FloatType type, std::size_t columns,
                                        double threshold) noexcept;

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <vector>
 
 #include "tfmbs/format/bit_planes.hpp"
@@ -20,10 +19,9 @@ class LaneStatistics {
   // Occupied depths of a group, bit k%64 of word k/64, ceil(depth/512)*8 words; null: all occupied.
   [[nodiscard]] const std::uint64_t* occupancy(std::uint64_t group) const noexcept;
   [[nodiscard]] bool all_occupied() const noexcept { return occupancy_.empty(); }
-  // Weights that are not zero at each depth, over all groups of a tile slot; `depth` values.
-  [[nodiscard]] std::span<const std::uint32_t> nonzeros(std::uint32_t slot) const noexcept {
-    return {nonzeros_.data() + slot * depth_, depth_};
-  }
+  // Weights that are not zero at each depth, over all groups of a tile slot: a row of `depth`
+  // values a slot.
+  [[nodiscard]] const std::uint32_t* nonzeros() const noexcept { return nonzeros_.data(); }
   [[nodiscard]] std::size_t bytes() const noexcept {
     return nonzeros_.size() * 4 + occupancy_.size() * 8 + index_.size() * 4;
   }
