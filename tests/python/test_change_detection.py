@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import gc
 from collections.abc import Callable
 
 import pytest
@@ -243,11 +242,13 @@ def test_inference_tensors_are_constants() -> None:
 def test_a_freed_address_does_not_pass_for_the_old_one(training: bool) -> None:
     """The allocator gives a freed block out again, and `p.data =` leaves the version as it was."""
     layer = make().train(training)
+    weights = [new_weight(i) for i in range(100)]
     reused = 0
     seen: set[int] = set()
-    for i in range(100):
-        layer.weight.data = new_weight(i)
-        gc.collect(0)
+    for weight in weights:
+        # The old one is freed first, so that its block is the next to be given out.
+        layer.weight.data = torch.empty(0)
+        layer.weight.data = weight.clone()
         reused += layer.weight.data_ptr() in seen
         seen.add(layer.weight.data_ptr())
         assert_current(layer)
