@@ -7,6 +7,7 @@ them (``Fabric``).
 
 from __future__ import annotations
 
+from . import _fused_optimizers
 from ._libraries import load_torch_ops as _load_torch_ops
 
 _load_torch_ops()
@@ -20,8 +21,11 @@ from ._fabric import (  # noqa: E402
     check_kernel_selection,
     kernel_sets,
     select_kernels,
+    version,
 )
 
+__version__ = version()
+_fused_optimizers.register()
 check_kernel_selection()  # a wrong TFMBS_KERNEL is an error here, not a slow surprise later
 
 from .convert import convert  # noqa: E402

@@ -1,11 +1,10 @@
 // 15 lanes of weights, lane l being -1 from depth l on, times 15 activations of +1.
 #include <cstdint>
 #include <cstdio>
-#include <vector>
-
 #include <tfmbs/fabric/device.hpp>
 #include <tfmbs/format/pt5.hpp>
 #include <tfmbs/version.hpp>
+#include <vector>
 
 std::uint32_t word(const std::vector<std::int8_t>& trits) {
   std::uint8_t bytes[3];

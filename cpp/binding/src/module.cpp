@@ -2,6 +2,7 @@
 #include <nanobind/nanobind.h>
 
 #include "errors.hpp"
+#include "tfmbs/version.hpp"
 
 namespace tfmbs::binding {
 void bind_format(nanobind::module_& m);
@@ -14,6 +15,7 @@ NB_MODULE(_fabric, m) {
   m.doc() = "The Ternary Fabric: devices, task descriptors, layers (C++).";
   // Modules, caches and compiled graphs that live to the interpreter's end hold layers and devices.
   nanobind::set_leak_warnings(false);
+  m.def("version", &tfmbs::version, "The version of the C++ library.");
   tfmbs::binding::register_errors();
   tfmbs::binding::bind_format(m);
   tfmbs::binding::bind_kernels(m);

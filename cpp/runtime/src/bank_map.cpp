@@ -77,13 +77,12 @@ Result<BankMap::Admission> BankMap::admit(LayerId id, std::uint64_t serial) {
       settle(tenant, serial);
       return admission;
     }
-    if (first_fit(id, tenant.tile_mask, tenant.words, true)) {
+    if (const auto last_resort = first_fit(id, tenant.tile_mask, tenant.words, true)) {
       auto word = first_fit(id, tenant.tile_mask, tenant.words, false);
       while (!word && evict_one(id, tenant.tile_mask, admission.evicted)) {
         word = first_fit(id, tenant.tile_mask, tenant.words, false);
       }
-      // With every evictable layer gone, first_fit is the one that was seen to succeed above.
-      tenant.word = *word;
+      tenant.word = word.value_or(*last_resort);
       settle(tenant, serial);
       admission.placement.first_word = tenant.word;
       return admission;
@@ -107,6 +106,12 @@ Result<BankMap::Admission> BankMap::admit(LayerId id, std::uint64_t serial) {
   admission.placement.words = window.words;
   tenant.last_use = ++clock_;
   return admission;
+}
+
+bool BankMap::can_reside(LayerId id) const {
+  const Tenant& tenant = tenants_.at(id);
+  return fits(id) && (tenant.loaded || tenant.given_word ||
+                      first_fit(id, tenant.tile_mask, tenant.words, true).has_value());
 }
 
 Status BankMap::set_pinned(LayerId id, bool pinned) {

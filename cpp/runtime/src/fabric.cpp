@@ -319,14 +319,14 @@ Status Fabric::forward(LayerId id, const Forward& work, const Executor& executor
 Result<bool> Fabric::prefetch(LayerId id, std::shared_ptr<const PackedWeights> weights) {
   auto lock = enter_device();
   if (!lock) return std::move(lock).error();
-  if (!bank_map_.fits(id)) return false;
+  if (!bank_map_.can_reside(id)) return false;
   LayerRecord& record = layers_.at(id);
   auto admission = bank_map_.admit(id, weights->serial);
   if (!admission) return std::move(admission).error();
   const auto& [placement, hit, evicted] = admission.value();
   count_evictions(evicted);
   record.sparsity = weights->sparsity();
-  if (hit || placement.streamed) return hit;
+  if (hit) return true;
   counts_.clear();
   counts_.total.residency_misses = 1;
   const Schedule schedule(spec_.config.geometry, record.shape, placement);

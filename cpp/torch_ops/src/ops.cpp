@@ -49,9 +49,7 @@ T require(tfmbs::Result<T> result) {
 // torch's own pool and settings (torch.set_num_threads).
 class TorchExecutor final : public tfmbs::runtime::Executor {
  public:
-  [[nodiscard]] std::size_t threads() const noexcept override {
-    return torch::stable::get_num_threads();
-  }
+  [[nodiscard]] std::size_t threads() const noexcept override { return threads_; }
   void parallel_for(std::size_t count, std::size_t grain,
                     tfmbs::runtime::RangeFunction body) const override {
     if (count == 0) return;
@@ -265,7 +263,7 @@ bool prefetch_trits(const Tensor& trits, const Tensor& scale, const std::string&
 }
 
 // A vector of scales in fp32, or fp64 for fp64 weights or inputs.
-Tensor scale_tensor(const double* values, std::vector<std::int64_t> sizes, bool wide) {
+Tensor scale_tensor(const double* values, const std::vector<std::int64_t>& sizes, bool wide) {
   Tensor scale = empty(sizes, wide ? ScalarType::Double : ScalarType::Float);
   void* out = scale.mutable_data_ptr();
   for (std::int64_t i = 0; i < scale.numel(); ++i) {

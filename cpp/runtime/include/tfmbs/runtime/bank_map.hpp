@@ -58,15 +58,17 @@ class BankMap {
   std::vector<LayerId> overwrite(std::uint64_t tile_mask, std::uint32_t word, std::uint32_t words);
 
   [[nodiscard]] const Tenant& tenant(LayerId id) const { return tenants_.at(id); }
-  [[nodiscard]] bool fits(LayerId id) const {
-    return tenants_.at(id).words <= geometry_.bank_a_words();
-  }
+  // Whether admit() would make the layer resident, evicting others if need be, and not stream it.
+  [[nodiscard]] bool can_reside(LayerId id) const;
 
  private:
   struct Run {
     std::uint32_t word{0};
     std::uint32_t words{0};
   };
+  [[nodiscard]] bool fits(LayerId id) const {
+    return tenants_.at(id).words <= geometry_.bank_a_words();
+  }
   // Free runs for a mask, in order; `kept_only` counts only layers that cannot be evicted.
   [[nodiscard]] std::vector<Run> free_runs(LayerId id, std::uint64_t tile_mask,
                                            bool kept_only) const;

@@ -97,7 +97,7 @@ class Fabric {
   // products; otherwise it is not touched. Nothing has changed after an error.
   Status forward(LayerId id, const Forward& work, const Executor& executor,
                  std::span<std::int32_t> sums);
-  // Loads without a forward; false where the layer has to stream.
+  // Loads without a forward; false, with nothing changed, where the layer has to stream.
   Result<bool> prefetch(LayerId id, std::shared_ptr<const PackedWeights> weights);
   Status set_pinned(LayerId id, bool pinned);
   [[nodiscard]] LayerProfile layer_profile(LayerId id);
@@ -110,7 +110,7 @@ class Fabric {
     double sparsity{0.0};
   };
 
-  Fabric(FabricSpec spec);
+  explicit Fabric(FabricSpec spec);
   // Waits for submitted tasks, takes the lock, and gives kClosed where there is no device any more.
   Result<std::unique_lock<std::mutex>> enter_device();
   void materialize();

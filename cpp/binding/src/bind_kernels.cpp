@@ -1,11 +1,10 @@
 // Which kernels there are, which are in use, and forcing them.
-#include "tfmbs/kernels/kernels.hpp"
-
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
 #include "errors.hpp"
+#include "tfmbs/kernels/kernels.hpp"
 
 namespace nb = nanobind;
 

@@ -1,7 +1,5 @@
 // FabricConfig, TFD, Handle and Fabric: the device for Python. The interpreter lock is released
 // while the device works.
-#include "tfmbs/runtime/fabric.hpp"
-
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
@@ -17,6 +15,7 @@
 #include "errors.hpp"
 #include "fabric_handle.hpp"
 #include "profile_dict.hpp"
+#include "tfmbs/runtime/fabric.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
