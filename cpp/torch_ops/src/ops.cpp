@@ -63,6 +63,9 @@ class TorchExecutor final : public tfmbs::runtime::Executor {
           body(static_cast<std::size_t>(begin), static_cast<std::size_t>(end));
         });
   }
+
+ private:
+  std::size_t threads_ = torch::stable::get_num_threads();
 };
 
 template <typename Out>
