@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from .linear import TFMBSLinear
 
@@ -71,10 +72,11 @@ _HOOKS = (
 
 def _swap(linear: nn.Linear, path: str, options: dict[str, Any]) -> TFMBSLinear:
     weight = linear._parameters.get("weight")
-    if weight is None or tuple(weight.shape) != (linear.out_features, linear.in_features):
+    shape = (linear.out_features, linear.in_features)
+    if weight is None or is_lazy(weight) or tuple(weight.shape) != shape:
         raise TypeError(
-            f"{path!r}: the weight of this {type(linear).__name__} is no parameter of shape "
-            f"({linear.out_features}, {linear.in_features}) (lazy or parametrized?)"
+            f"{path!r}: the weight of this {type(linear).__name__} is no parameter of shape {shape} "
+            "(lazy or parametrized?)"
         )
     layer = TFMBSLinear(
         linear.in_features,

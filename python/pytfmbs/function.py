@@ -51,6 +51,8 @@ class TFMBSLinearFunction(torch.autograd.Function):
                 out_dtype = ops.autocast_dtype(input, weight)
             if layer is None:
                 # Before a shape gets a layer: nn.Linear's checks, and its errors.
+                if weight.dim() == 1:  # F.linear takes a vector, and gives a dot product
+                    raise TypeError(f"weight must be a matrix, not of shape {tuple(weight.shape)}")
                 ops.fake_output(input.new_empty(0, *input.shape[1:]), weight, bias, out_dtype)
                 shared = _shared_layer(*weight.shape)
                 spec = shared.spec

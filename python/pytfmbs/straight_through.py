@@ -9,6 +9,8 @@ Courbariaux et al. 2016):
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -43,9 +45,11 @@ def linear_gradients(
         grad_input = grad.matmul(quantized_weight).to(input.dtype)
         if ste_clip is not None:
             grad_input = grad_input * (input.abs() <= ste_clip)
-    rows = grad.reshape(-1, weight.shape[0])
+    # Not -1, which is ambiguous where there are no features.
+    samples = math.prod(input.shape[:-1])
+    rows = grad.reshape(samples, weight.shape[0])
     if needs[1]:
-        columns = quantized_input.to(weight.dtype).reshape(-1, weight.shape[1])
+        columns = quantized_input.to(weight.dtype).reshape(samples, weight.shape[1])
         grad_weight = rows.t().matmul(columns) * (weight.abs() <= WEIGHT_CLIP)
     if needs[2]:
         grad_bias = rows.sum(0)

@@ -21,6 +21,31 @@
 
 namespace {
 
+// A string argument of an op. As std::string, torch's own conversion (2.10 to 2.13 at least) leaks
+// a copy of it at every call.
+struct Text {
+  std::string value;
+};
+
+}  // namespace
+
+template <>
+struct torch::stable::detail::ToImpl<Text> {
+  static Text call(StableIValue value, std::uint64_t /*extension_build_version*/,
+                   bool /*is_internal*/) {
+    const auto handle = to<StringHandle>(value);
+    std::size_t length = 0;
+    const char* data = nullptr;
+    TORCH_ERROR_CODE_CHECK(torch_string_length(handle, &length));
+    TORCH_ERROR_CODE_CHECK(torch_string_c_str(handle, &data));
+    Text text{std::string(data, length)};
+    TORCH_ERROR_CODE_CHECK(torch_delete_string(handle));
+    return text;
+  }
+};
+
+namespace {
+
 using tfmbs::kernels::FloatType;
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
@@ -209,14 +234,14 @@ LinearCall prepare(const Tensor& input, std::int64_t outputs, std::int64_t depth
 // --- ops ---------------------------------------------------------------------------------------
 
 Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
-              const std::string& layer, bool training, std::optional<ScalarType> out_dtype) {
+              const Text& layer, bool training, std::optional<ScalarType> out_dtype) {
   check_matrix(weight, "weight");
   STD_TORCH_CHECK(out_dtype.has_value() || input.scalar_type() == weight.scalar_type(),
                   "tfmbs: input and weight must have the same dtype");
   LinearCall call = prepare(input, weight.size(0), weight.size(1), bias, out_dtype);
   const Tensor dense = as_contiguous(weight);
   const TensorStorage storage(weight);
-  const auto found = require(tfmbs::runtime::LayerRegistry::instance().find_or_make(layer));
+  const auto found = require(tfmbs::runtime::LayerRegistry::instance().find_or_make(layer.value));
   require(
       found->forward(weight_source(weight, dense, storage, training), call.args, TorchExecutor{}));
   return call.output;
@@ -225,13 +250,13 @@ Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Ten
 // weight is what trits and scale were made of, for the gradient alone.
 Tensor linear_trits(const Tensor& input, const Tensor& /*weight*/, const Tensor& trits,
                     const Tensor& scale, const std::optional<Tensor>& bias,
-                    const std::string& layer, std::optional<ScalarType> out_dtype) {
+                    const Text& layer, std::optional<ScalarType> out_dtype) {
   check_matrix(trits, "trits");
   STD_TORCH_CHECK(trits.scalar_type() == ScalarType::Char, "tfmbs: trits must be int8");
   LinearCall call = prepare(input, trits.size(0), trits.size(1), bias, out_dtype);
   const Tensor dense = as_contiguous(trits);
   const std::vector<double> scales = scale_values(scale, trits.size(0));
-  const auto found = require(tfmbs::runtime::LayerRegistry::instance().find_or_make(layer));
+  const auto found = require(tfmbs::runtime::LayerRegistry::instance().find_or_make(layer.value));
   require(found->forward(
       tfmbs::runtime::TritSource{.trits = static_cast<const std::int8_t*>(dense.const_data_ptr()),
                                  .outputs = static_cast<std::uint64_t>(trits.size(0)),
@@ -242,20 +267,20 @@ Tensor linear_trits(const Tensor& input, const Tensor& /*weight*/, const Tensor&
   return call.output;
 }
 
-bool prefetch(const Tensor& weight, const std::string& layer, bool training) {
+bool prefetch(const Tensor& weight, const Text& layer, bool training) {
   check_matrix(weight, "weight");
   const Tensor dense = as_contiguous(weight);
   const TensorStorage storage(weight);
-  const auto found = require(tfmbs::runtime::LayerRegistry::instance().find_or_make(layer));
+  const auto found = require(tfmbs::runtime::LayerRegistry::instance().find_or_make(layer.value));
   return require(found->prefetch(weight_source(weight, dense, storage, training), TorchExecutor{}));
 }
 
-bool prefetch_trits(const Tensor& trits, const Tensor& scale, const std::string& layer) {
+bool prefetch_trits(const Tensor& trits, const Tensor& scale, const Text& layer) {
   check_matrix(trits, "trits");
   STD_TORCH_CHECK(trits.scalar_type() == ScalarType::Char, "tfmbs: trits must be int8");
   const Tensor dense = as_contiguous(trits);
   const std::vector<double> scales = scale_values(scale, trits.size(0));
-  const auto found = require(tfmbs::runtime::LayerRegistry::instance().find_or_make(layer));
+  const auto found = require(tfmbs::runtime::LayerRegistry::instance().find_or_make(layer.value));
   return require(found->prefetch(
       tfmbs::runtime::TritSource{.trits = static_cast<const std::int8_t*>(dense.const_data_ptr()),
                                  .outputs = static_cast<std::uint64_t>(trits.size(0)),
@@ -279,9 +304,9 @@ Tensor scale_tensor(const double* values, const std::vector<std::int64_t>& sizes
   return scale;
 }
 
-std::tuple<Tensor, Tensor> quantize_weight(const Tensor& weight, const std::string& quantizer) {
+std::tuple<Tensor, Tensor> quantize_weight(const Tensor& weight, const Text& quantizer) {
   check_matrix(weight, "weight");
-  const auto kind = require(tfmbs::runtime::parse_weight_quantizer(quantizer));
+  const auto kind = require(tfmbs::runtime::parse_weight_quantizer(quantizer.value));
   STD_TORCH_CHECK(kind != tfmbs::runtime::WeightQuantizer::kCustom,
                   "tfmbs: a custom quantizer is called in Python");
   const Tensor dense = as_contiguous(weight);
@@ -303,9 +328,9 @@ std::tuple<Tensor, Tensor> quantize_weight(const Tensor& weight, const std::stri
           scale_tensor(scales.data(), {each ? weight.size(0) : 1}, type == FloatType::kFloat64)};
 }
 
-std::tuple<Tensor, Tensor> quantize_activation(const Tensor& input, const std::string& activation) {
+std::tuple<Tensor, Tensor> quantize_activation(const Tensor& input, const Text& activation) {
   STD_TORCH_CHECK(input.dim() >= 1, "tfmbs: input needs at least one dimension");
-  const auto kind = require(tfmbs::runtime::parse_activation(activation));
+  const auto kind = require(tfmbs::runtime::parse_activation(activation.value));
   const FloatType type = require_float(input, "input");
   const Tensor dense = as_contiguous(input);
   std::vector<std::int64_t> sizes(input.sizes().begin(), input.sizes().end());
