@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <numeric>
+#include <optional>
 
 #include "tfmbs/fabric/timing.hpp"
 #include "tfmbs/kernels/kernels.hpp"
@@ -12,24 +13,21 @@ namespace {
 
 constexpr std::uint64_t kOverhead = fabric::kStartCycles + fabric::kDrainCycles;
 
-// Cycles and steps of every (sample, chunk) of one group, summed over the planes.
+// Cycles of every (sample, chunk) of one group, summed over the planes; and totals.
 struct FieldCounts {
   std::vector<std::uint32_t> cycles;
-  std::vector<std::uint32_t> steps;
-
-  void resize(std::size_t size) {
-    cycles.resize(size);
-    steps.resize(size);
-  }
+  std::uint64_t cycle_sum{0};
+  std::uint64_t step_sum{0};
 };
 
 // Memory that one thread keeps between forwards, so that a small layer's forward allocates nothing.
 struct Scratch {
   FieldCounts full;                 // of groups whose every depth is occupied
   std::vector<FieldCounts> groups;  // of a pass's other groups
-  FieldCounts plane;
+  std::vector<std::uint32_t> plane_cycles;
+  std::vector<std::uint32_t> plane_steps;
+  std::vector<std::uint32_t> slowest;  // of a pass, by (sample, chunk)
   std::vector<std::uint32_t> column_counts;
-  std::vector<std::uint64_t> middle_cycles;  // of a full pass, by chunk; 0: not computed yet
 };
 
 Scratch& scratch() {
@@ -37,142 +35,268 @@ Scratch& scratch() {
   return memory;
 }
 
-void count_fields(const Schedule& schedule, const ActivationPlanes& activations,
-                  const std::uint64_t* occupancy, const Executor& executor, FieldCounts& plane,
-                  FieldCounts& out) {
-  const std::size_t chunks = schedule.chunks();
-  const std::size_t size = activations.samples * chunks;
-  out.resize(size);
-  if (activations.planes > 1) plane.resize(size);
-  for (std::uint32_t p = 0; p < activations.planes; ++p) {
-    FieldCounts& target = p == 0 ? out : plane;
-    const BitPlaneView rows = activations.plane(p);
-    executor.parallel_for(
-        activations.samples, 1 + (std::size_t{1} << 16) / std::max<std::size_t>(1, rows.trits),
-        [&](std::size_t begin, std::size_t end) {
-          kernels::active().field_count({.activations = rows.row(begin),
-                                         .rows = end - begin,
-                                         .trits = rows.trits,
-                                         .occupancy = occupancy,
-                                         .chunk_depth = schedule.chunk_depth(),
-                                         .cycles = target.cycles.data() + begin * chunks,
-                                         .steps = target.steps.data() + begin * chunks});
-        });
-    if (p == 0) continue;
-    for (std::size_t i = 0; i < size; ++i) {
-      out.cycles[i] += plane.cycles[i];
-      out.steps[i] += plane.steps[i];
-    }
-  }
-}
-
-// DMA words beside job (p, c, m), as docs/fabric.md lists them, and the weights that cannot
-// overlap.
-struct JobTraffic {
-  const Schedule& schedule;
-  std::uint64_t samples;
-
-  [[nodiscard]] std::uint64_t chunk_weights(std::uint64_t p, std::uint64_t c) const noexcept {
-    return std::uint64_t{schedule.weight_words(c)} * schedule.pass_tiles(p);
-  }
-  [[nodiscard]] std::uint64_t beside(std::uint64_t p, std::uint64_t c,
-                                     std::uint64_t m) const noexcept {
-    std::uint64_t words = c > 0 ? schedule.pass_outputs(p) : 0;  // partial sums in
-    if (m > 0 || c > 0) {
-      words += schedule.pass_outputs(p);  // results of the job before, of the same pass
-    } else if (p > 0) {
-      words += schedule.pass_outputs(p - 1);
-    }
-    if (m + 1 < samples) return words + schedule.activation_words(c);
-    std::uint64_t next_p = p;
-    std::uint64_t next_c = c + 1;
-    if (next_c == schedule.chunks()) {
-      next_c = 0;
-      if (++next_p == schedule.passes()) return words;
-    }
-    if (schedule.placement().streamed && schedule.ping_pong()) {
-      words += chunk_weights(next_p, next_c);
-    }
-    return words + schedule.activation_words(next_c);
-  }
+// Time of the stages that run one pass's jobs.
+struct PassTime {
+  std::uint64_t cycles{0};
+  std::uint64_t dense{0};
+  std::uint64_t dma{0};
 };
 
-std::uint64_t stage(std::uint64_t engine, std::uint64_t dma) noexcept {
-  return std::max(engine, dma);
-}
+class ForwardCounter {
+ public:
+  ForwardCounter(const Schedule& schedule, const LaneStatistics& statistics,
+                 const ActivationPlanes& activations, const Executor& executor,
+                 ForwardCounts& counts) noexcept
+      : schedule_(schedule),
+        statistics_(statistics),
+        activations_(activations),
+        executor_(executor),
+        counts_(counts),
+        memory_(scratch()),
+        samples_(activations.samples),
+        chunks_(schedule.chunks()),
+        passes_(schedule.passes()) {}
 
-// Lane multiplications of each tile slot: the samples that are not zero at a depth times the
-// weights that are not zero there.
-void count_operations(const Schedule& schedule, const LaneStatistics& statistics,
-                      const ActivationPlanes& activations, Scratch& memory, ForwardCounts& counts) {
-  auto& columns = memory.column_counts;
-  columns.assign(activations.depth, 0);
-  for (std::uint32_t p = 0; p < activations.planes; ++p) {
-    kernels::active().column_count({.activations = activations.plane(p).words,
-                                    .rows = activations.samples,
-                                    .trits = activations.depth,
-                                    .counts = columns.data()});
+  void run() {
+    count_operations();
+    count_traffic();
+    for (std::uint64_t p = 0; p < passes_; ++p) count_pass(p);
+    count_serial_stages();
   }
-  const std::uint64_t dense_per_output =
-      std::uint64_t{activations.planes} * activations.depth * activations.samples;
-  const auto slots =
-      static_cast<std::uint32_t>(std::min<std::uint64_t>(schedule.tile_count(), schedule.groups()));
-  std::array<std::uint64_t, Geometry::kMaxTiles> sums;
-  kernels::active().weighted_sum({.values = columns.data(),
-                                  .weights = statistics.nonzeros(),
-                                  .rows = slots,
-                                  .size = columns.size(),
-                                  .sums = sums.data()});
-  for (std::uint32_t slot = 0; slot < slots; ++slot) {
-    const std::uint64_t active = sums[slot];
-    std::uint64_t outputs = 0;
-    for (std::uint64_t p = 0; p < schedule.passes() && slot < schedule.pass_tiles(p); ++p) {
-      outputs += schedule.group(p, slot).lanes;
+
+ private:
+  // Lane multiplications of each tile slot: the samples that are not zero at a depth times the
+  // weights that are not zero there.
+  void count_operations() {
+    auto& columns = memory_.column_counts;
+    columns.assign(activations_.depth, 0);
+    for (std::uint32_t p = 0; p < activations_.planes; ++p) {
+      kernels::active().column_count({.activations = activations_.plane(p).words,
+                                      .rows = samples_,
+                                      .trits = activations_.depth,
+                                      .counts = columns.data()});
     }
-    auto& tile = counts.tiles[schedule.tile(slot)];
-    tile.active_ops += active;
-    tile.zero_skips += outputs * dense_per_output - active;
-    counts.total.active_ops += active;
-    counts.total.zero_skips += outputs * dense_per_output - active;
-  }
-}
-
-// Traffic that depends only on the shape.
-void count_traffic(const Schedule& schedule, std::uint64_t samples, ForwardCounts& counts) {
-  auto& total = counts.total;
-  const std::uint64_t chunks = schedule.chunks();
-  std::uint64_t sample_words = 0;  // activation words of one sample, all chunks
-  for (std::uint64_t c = 0; c < chunks; ++c) sample_words += schedule.activation_words(c);
-  const std::uint64_t tile_weights = schedule.shape().depth * schedule.geometry().words_per_depth();
-  for (std::uint64_t p = 0; p < schedule.passes(); ++p) {
-    const std::uint64_t activation_words = sample_words * samples;
-    const std::uint64_t results = schedule.pass_outputs(p) * samples;
-    total.broadcasts += activation_words;
-    total.mem_reads += activation_words + results * (chunks - 1);
-    total.mem_writes += results * chunks;
-    for (std::uint32_t slot = 0; slot < schedule.pass_tiles(p); ++slot) {
-      auto& tile = counts.tiles[schedule.tile(slot)];
-      const std::uint64_t streamed = schedule.placement().streamed ? tile_weights : 0;
-      tile.sram_reads += activation_words;
-      tile.sram_writes += activation_words + streamed;
-      total.sram_reads += activation_words;
-      total.sram_writes += activation_words + streamed;
-      total.mem_reads += streamed;
+    const std::uint32_t slots = schedule_.pass_tiles(0);
+    std::array<std::uint64_t, Geometry::kMaxTiles> active;
+    kernels::active().weighted_sum({.values = columns.data(),
+                                    .weights = statistics_.nonzeros(),
+                                    .rows = slots,
+                                    .size = columns.size(),
+                                    .sums = active.data()});
+    const std::uint64_t per_output =
+        std::uint64_t{activations_.planes} * activations_.depth * samples_;
+    for (std::uint32_t slot = 0; slot < slots; ++slot) {
+      const std::uint64_t skipped = schedule_.slot_outputs(slot) * per_output - active[slot];
+      auto& tile = counts_.tiles[schedule_.tile(slot)];
+      tile.active_ops += active[slot];
+      tile.zero_skips += skipped;
+      counts_.total.active_ops += active[slot];
+      counts_.total.zero_skips += skipped;
     }
   }
-}
+
+  // Traffic that depends only on the shape.
+  void count_traffic() {
+    auto& total = counts_.total;
+    std::uint64_t activation_words = 0;  // of a pass: all samples, all chunks
+    for (std::uint64_t c = 0; c < chunks_; ++c) activation_words += schedule_.activation_words(c);
+    activation_words *= samples_;
+    const std::uint64_t results = schedule_.shape().outputs * samples_;
+    total.broadcasts += activation_words * passes_;
+    total.mem_reads += activation_words * passes_ + results * (chunks_ - 1);
+    total.mem_writes += results * chunks_;
+    const std::uint64_t streamed = schedule_.placement().streamed ? schedule_.tile_pass_words() : 0;
+    for (std::uint32_t slot = 0; slot < schedule_.pass_tiles(0); ++slot) {
+      const std::uint64_t passes = schedule_.slot_passes(slot);
+      auto& tile = counts_.tiles[schedule_.tile(slot)];
+      tile.sram_reads += activation_words * passes;
+      tile.sram_writes += (activation_words + streamed) * passes;
+      total.sram_reads += activation_words * passes;
+      total.sram_writes += (activation_words + streamed) * passes;
+      total.mem_reads += streamed * passes;
+    }
+  }
+
+  void count_pass(std::uint64_t p) {
+    const std::uint32_t tiles = schedule_.pass_tiles(p);
+    std::array<const FieldCounts*, Geometry::kMaxTiles> groups;
+    std::size_t own = 0;
+    for (std::uint32_t slot = 0; slot < tiles; ++slot) {
+      const std::uint64_t* occupancy = statistics_.occupancy(p * schedule_.tile_count() + slot);
+      groups[slot] = occupancy == nullptr ? &full_counts() : &group_counts(own++, occupancy);
+    }
+    // Where every depth is occupied the tiles are in step; else the slowest sets the pace.
+    const bool in_step = own == 0;
+    const std::uint32_t* slowest = memory_.full.cycles.data();
+    std::uint64_t slowest_sum = memory_.full.cycle_sum;
+    if (!in_step) {
+      auto& worst = memory_.slowest;
+      worst.assign(samples_ * chunks_, 0);
+      for (std::uint32_t slot = 0; slot < tiles; ++slot) {
+        for (std::size_t i = 0; i < worst.size(); ++i) {
+          worst[i] = std::max(worst[i], groups[slot]->cycles[i]);
+        }
+      }
+      slowest = worst.data();
+      slowest_sum = std::accumulate(worst.begin(), worst.end(), std::uint64_t{0});
+    }
+
+    auto& total = counts_.total;
+    const std::uint64_t overhead = samples_ * chunks_ * kOverhead;
+    const std::uint64_t words_per_depth = schedule_.geometry().words_per_depth();
+    const std::uint64_t dense_steps = samples_ * activations_.planes * activations_.depth;
+    total.compute_cycles += slowest_sum + overhead;
+    for (std::uint32_t slot = 0; slot < tiles; ++slot) {
+      const std::uint64_t reads = groups[slot]->step_sum * words_per_depth;
+      const std::uint64_t saved = (dense_steps - groups[slot]->step_sum) * words_per_depth;
+      auto& tile = counts_.tiles[schedule_.tile(slot)];
+      tile.compute_cycles += groups[slot]->cycle_sum + overhead;
+      tile.stall_cycles += slowest_sum - groups[slot]->cycle_sum;
+      tile.sram_reads += reads;
+      tile.sram_reads_saved += saved;
+      total.sram_reads += reads;
+      total.sram_reads_saved += saved;
+    }
+
+    // A full pass in step between full passes takes what the last such pass took.
+    const bool interior = in_step && p > 0 && p + 1 < passes_ &&
+                          schedule_.pass_tiles(p + 1) == schedule_.tile_count();
+    PassTime time;
+    if (interior && interior_time_) {
+      time = *interior_time_;
+    } else {
+      time = time_pass(p, slowest);
+      if (interior) interior_time_ = time;
+    }
+    total.cycles += time.cycles;
+    total.dense_cycles += time.dense;
+    total.dma_cycles += time.dma;
+  }
+
+  [[nodiscard]] PassTime time_pass(std::uint64_t p, const std::uint32_t* slowest) const noexcept {
+    PassTime time;
+    for (std::uint64_t c = 0; c < chunks_; ++c) {
+      const std::uint64_t dense =
+          kOverhead + std::uint64_t{schedule_.shape().planes} * schedule_.chunk_depths(c);
+      // Samples of one chunk that have the same traffic beside them.
+      const auto add = [&](std::uint64_t first, std::uint64_t end) {
+        const std::uint64_t dma = words_beside(p, c, first);
+        time.dma += dma * (end - first);
+        time.dense += std::max(dense, dma) * (end - first);
+        for (std::uint64_t m = first; m < end; ++m) {
+          time.cycles += std::max(kOverhead + slowest[m * chunks_ + c], dma);
+        }
+      };
+      add(0, 1);
+      if (samples_ > 2) add(1, samples_ - 1);
+      if (samples_ > 1) add(samples_ - 1, samples_);
+    }
+    return time;
+  }
+
+  // DMA words beside job (p, c, m), as docs/fabric.md lists them.
+  [[nodiscard]] std::uint64_t words_beside(std::uint64_t p, std::uint64_t c,
+                                           std::uint64_t m) const noexcept {
+    std::uint64_t words = c > 0 ? schedule_.pass_outputs(p) : 0;  // partial sums in
+    if (m > 0 || c > 0) {
+      words += schedule_.pass_outputs(p);  // results of the job before, of the same pass
+    } else if (p > 0) {
+      words += schedule_.pass_outputs(p - 1);
+    }
+    if (m + 1 < samples_) return words + schedule_.activation_words(c);
+    std::uint64_t next_p = p;
+    std::uint64_t next_c = c + 1;
+    if (next_c == chunks_) {
+      next_c = 0;
+      if (++next_p == passes_) return words;
+    }
+    if (schedule_.placement().streamed && schedule_.ping_pong()) {
+      words += chunk_weights(next_p, next_c);
+    }
+    return words + schedule_.activation_words(next_c);
+  }
+
+  [[nodiscard]] std::uint64_t chunk_weights(std::uint64_t p, std::uint64_t c) const noexcept {
+    return std::uint64_t{schedule_.weight_words(c)} * schedule_.pass_tiles(p);
+  }
+
+  // The stages without a pass: the first, the last, and the weights that one slot cannot overlap.
+  void count_serial_stages() {
+    std::uint64_t words = schedule_.activation_words(0) + schedule_.pass_outputs(passes_ - 1);
+    if (schedule_.placement().streamed) {
+      words += schedule_.ping_pong() ? chunk_weights(0, 0)
+                                     : schedule_.groups() * schedule_.tile_pass_words();
+    }
+    counts_.total.cycles += words;
+    counts_.total.dense_cycles += words;
+    counts_.total.dma_cycles += words;
+  }
+
+  const FieldCounts& full_counts() {
+    if (!full_counted_) count_fields(nullptr, memory_.full);
+    full_counted_ = true;
+    return memory_.full;
+  }
+
+  const FieldCounts& group_counts(std::size_t index, const std::uint64_t* occupancy) {
+    // Room for a whole pass at once: what was counted before must not move.
+    if (memory_.groups.size() < schedule_.tile_count()) {
+      memory_.groups.resize(schedule_.tile_count());
+    }
+    count_fields(occupancy, memory_.groups[index]);
+    return memory_.groups[index];
+  }
+
+  void count_fields(const std::uint64_t* occupancy, FieldCounts& out) {
+    const std::size_t size = samples_ * chunks_;
+    memory_.plane_cycles.resize(size);
+    memory_.plane_steps.resize(size);
+    out.cycles.resize(size);
+    out.step_sum = 0;
+    for (std::uint32_t p = 0; p < activations_.planes; ++p) {
+      // The first plane's counts are written in place; the others' are added to them.
+      std::uint32_t* cycles = p == 0 ? out.cycles.data() : memory_.plane_cycles.data();
+      std::uint32_t* steps = memory_.plane_steps.data();
+      const BitPlaneView rows = activations_.plane(p);
+      executor_.parallel_for(
+          samples_, 1 + (std::size_t{1} << 16) / rows.trits,
+          [&](std::size_t begin, std::size_t end) {
+            kernels::active().field_count({.activations = rows.row(begin),
+                                           .rows = end - begin,
+                                           .trits = rows.trits,
+                                           .occupancy = occupancy,
+                                           .chunk_depth = schedule_.chunk_depth(),
+                                           .cycles = cycles + begin * chunks_,
+                                           .steps = steps + begin * chunks_});
+          });
+      out.step_sum += std::accumulate(steps, steps + size, std::uint64_t{0});
+      if (p == 0) continue;
+      for (std::size_t i = 0; i < size; ++i) out.cycles[i] += cycles[i];
+    }
+    out.cycle_sum = std::accumulate(out.cycles.begin(), out.cycles.end(), std::uint64_t{0});
+  }
+
+  const Schedule& schedule_;
+  const LaneStatistics& statistics_;
+  const ActivationPlanes& activations_;
+  const Executor& executor_;
+  ForwardCounts& counts_;
+  Scratch& memory_;
+  std::uint64_t samples_;
+  std::uint64_t chunks_;
+  std::uint64_t passes_;
+  bool full_counted_{false};
+  std::optional<PassTime> interior_time_;
+};
 
 }  // namespace
 
 void count_load(const Schedule& schedule, ForwardCounts& counts) {
-  const std::uint64_t tile_weights = schedule.shape().depth * schedule.geometry().words_per_depth();
-  std::uint64_t words = 0;
-  for (std::uint64_t p = 0; p < schedule.passes(); ++p) {
-    for (std::uint32_t slot = 0; slot < schedule.pass_tiles(p); ++slot) {
-      counts.tiles[schedule.tile(slot)].sram_writes += tile_weights;
-      words += tile_weights;
-    }
+  for (std::uint32_t slot = 0; slot < schedule.pass_tiles(0); ++slot) {
+    counts.tiles[schedule.tile(slot)].sram_writes +=
+        schedule.slot_passes(slot) * schedule.tile_pass_words();
   }
+  const std::uint64_t words = schedule.groups() * schedule.tile_pass_words();
   counts.total.sram_writes += words;
   counts.total.mem_reads += words;
   counts.total.dma_cycles += words;
@@ -183,127 +307,7 @@ void count_load(const Schedule& schedule, ForwardCounts& counts) {
 void count_forward(const Schedule& schedule, const LaneStatistics& statistics,
                    const ActivationPlanes& activations, const Executor& executor,
                    ForwardCounts& counts) {
-  Scratch& memory = scratch();
-  const std::uint64_t samples = activations.samples;
-  const std::uint64_t chunks = schedule.chunks();
-  const std::uint64_t passes = schedule.passes();
-  const std::uint32_t words_per_depth = schedule.geometry().words_per_depth();
-  const JobTraffic traffic{schedule, samples};
-
-  count_operations(schedule, statistics, activations, memory, counts);
-  count_traffic(schedule, samples, counts);
-
-  bool full_counted = false;
-  std::array<const FieldCounts*, Geometry::kMaxTiles> pass_counts{};
-  memory.middle_cycles.assign(chunks, 0);
-  std::uint64_t full_steps = 0;
-  std::uint64_t full_cycles = 0;
-  auto& total = counts.total;
-
-  for (std::uint64_t p = 0; p < passes; ++p) {
-    const std::uint32_t tiles = schedule.pass_tiles(p);
-    std::size_t own = 0;
-    for (std::uint32_t slot = 0; slot < tiles; ++slot) {
-      const std::uint64_t* occupancy = statistics.occupancy(p * schedule.tile_count() + slot);
-      if (occupancy == nullptr) {
-        if (!full_counted) {
-          count_fields(schedule, activations, nullptr, executor, memory.plane, memory.full);
-          full_counted = true;
-          for (const auto cycles : memory.full.cycles) full_cycles += cycles;
-          for (const auto steps : memory.full.steps) full_steps += steps;
-        }
-        pass_counts[slot] = &memory.full;
-        continue;
-      }
-      if (memory.groups.size() < schedule.tile_count()) {
-        memory.groups.resize(schedule.tile_count());
-      }
-      FieldCounts& group = memory.groups[own++];
-      count_fields(schedule, activations, occupancy, executor, memory.plane, group);
-      pass_counts[slot] = &group;
-    }
-
-    // The slowest tile of each job; where every depth is occupied the tiles are in step.
-    const bool in_step = own == 0;
-    const std::uint32_t* slowest = memory.full.cycles.data();
-    if (!in_step) {
-      auto& worst = memory.plane.cycles;
-      worst.assign(samples * chunks, 0);
-      for (std::uint32_t slot = 0; slot < tiles; ++slot) {
-        for (std::size_t i = 0; i < worst.size(); ++i) {
-          worst[i] = std::max(worst[i], pass_counts[slot]->cycles[i]);
-        }
-      }
-      slowest = worst.data();
-    }
-    const std::uint64_t slowest_sum =
-        in_step ? full_cycles
-                : std::accumulate(slowest, slowest + samples * chunks, std::uint64_t{0});
-    total.compute_cycles += slowest_sum + samples * chunks * kOverhead;
-
-    for (std::uint32_t slot = 0; slot < tiles; ++slot) {
-      std::uint64_t cycles = full_cycles;
-      std::uint64_t steps = full_steps;
-      if (pass_counts[slot] != &memory.full) {
-        const FieldCounts& own_counts = *pass_counts[slot];
-        cycles =
-            std::accumulate(own_counts.cycles.begin(), own_counts.cycles.end(), std::uint64_t{0});
-        steps = std::accumulate(own_counts.steps.begin(), own_counts.steps.end(), std::uint64_t{0});
-      }
-      const std::uint64_t reads = steps * words_per_depth;
-      const std::uint64_t dense_reads =
-          samples * activations.planes * activations.depth * words_per_depth;
-      auto& tile = counts.tiles[schedule.tile(slot)];
-      tile.compute_cycles += cycles + samples * chunks * kOverhead;
-      tile.stall_cycles += slowest_sum - cycles;
-      tile.sram_reads += reads;
-      tile.sram_reads_saved += dense_reads - reads;
-      total.sram_reads += reads;
-      total.sram_reads_saved += dense_reads - reads;
-    }
-
-    for (std::uint64_t c = 0; c < chunks; ++c) {
-      const std::uint64_t dense =
-          kOverhead + std::uint64_t{schedule.shape().planes} * schedule.chunk_depths(c);
-      const auto engine = [&](std::uint64_t m) { return kOverhead + slowest[m * chunks + c]; };
-      const auto edge = [&](std::uint64_t m) {
-        const std::uint64_t dma = traffic.beside(p, c, m);
-        total.dma_cycles += dma;
-        total.cycles += stage(engine(m), dma);
-        total.dense_cycles += stage(dense, dma);
-      };
-      edge(0);
-      if (samples > 2) {  // all but the first and last have the same traffic
-        const std::uint64_t dma = traffic.beside(p, c, 1);
-        total.dma_cycles += dma * (samples - 2);
-        total.dense_cycles += stage(dense, dma) * (samples - 2);
-        // Full passes in step differ in nothing here.
-        const bool shared = in_step && tiles == schedule.tile_count() && p + 1 < passes;
-        std::uint64_t middle = shared ? memory.middle_cycles[c] : 0;
-        if (middle == 0) {
-          for (std::uint64_t m = 1; m + 1 < samples; ++m) middle += stage(engine(m), dma);
-          if (shared) memory.middle_cycles[c] = middle;
-        }
-        total.cycles += middle;
-      }
-      if (samples > 1) edge(samples - 1);
-    }
-  }
-
-  // The stages without a pass: first, last, and single-slot weights.
-  std::uint64_t serial = schedule.activation_words(0) + schedule.pass_outputs(passes - 1);
-  if (schedule.placement().streamed) {
-    serial += traffic.chunk_weights(0, 0);
-    if (!schedule.ping_pong()) {
-      for (std::uint64_t p = 0; p < passes; ++p) {
-        for (std::uint64_t c = p == 0 ? 1 : 0; c < chunks; ++c)
-          serial += traffic.chunk_weights(p, c);
-      }
-    }
-  }
-  total.cycles += serial;
-  total.dense_cycles += serial;
-  total.dma_cycles += serial;
+  ForwardCounter(schedule, statistics, activations, executor, counts).run();
 }
 
 }  // namespace tfmbs::runtime

@@ -54,6 +54,8 @@ Schedule::Schedule(const Geometry& geometry, const LayerShape& shape,
     depth_limit = whole_words_of_depth(ping_pong_ ? window / 2 : window);
   }
   chunk_depth_ = static_cast<std::uint32_t>(std::min<std::uint64_t>(depth_limit, shape.depth));
+  passes_ = (groups_ + tile_count_ - 1) / tile_count_;
+  chunks_ = (shape.depth + chunk_depth_ - 1) / chunk_depth_;
 }
 
 Group Schedule::group(std::uint64_t p, std::uint32_t slot) const noexcept {

@@ -63,15 +63,21 @@ class Schedule {
   [[nodiscard]] std::uint32_t tile_count() const noexcept { return tile_count_; }
   [[nodiscard]] std::uint32_t tile(std::uint32_t slot) const noexcept { return tiles_[slot]; }
   [[nodiscard]] std::uint64_t groups() const noexcept { return groups_; }
-  [[nodiscard]] std::uint64_t passes() const noexcept {
-    return (groups_ + tile_count_ - 1) / tile_count_;
-  }
+  [[nodiscard]] std::uint64_t passes() const noexcept { return passes_; }
   // Tiles that pass p uses (all of them but perhaps in the last pass).
   [[nodiscard]] std::uint32_t pass_tiles(std::uint64_t p) const noexcept {
     return static_cast<std::uint32_t>(
         std::min<std::uint64_t>(tile_count_, groups_ - p * tile_count_));
   }
   [[nodiscard]] Group group(std::uint64_t p, std::uint32_t slot) const noexcept;
+  // Passes that use a slot of the first pass, and the outputs that it computes in them.
+  [[nodiscard]] std::uint64_t slot_passes(std::uint32_t slot) const noexcept {
+    return slot < pass_tiles(passes_ - 1) ? passes_ : passes_ - 1;
+  }
+  [[nodiscard]] std::uint64_t slot_outputs(std::uint32_t slot) const noexcept {
+    const std::uint64_t last = slot_passes(slot) - 1;
+    return last * geometry_.lanes() + group(last, slot).lanes;
+  }
   // Outputs of pass p: its result words.
   [[nodiscard]] std::uint64_t pass_outputs(std::uint64_t p) const noexcept {
     const std::uint64_t per_pass = std::uint64_t{tile_count_} * geometry_.lanes();
@@ -80,9 +86,7 @@ class Schedule {
 
   // Chunks of depth; all of chunk_depth() but perhaps the last.
   [[nodiscard]] std::uint32_t chunk_depth() const noexcept { return chunk_depth_; }
-  [[nodiscard]] std::uint64_t chunks() const noexcept {
-    return (shape_.depth + chunk_depth_ - 1) / chunk_depth_;
-  }
+  [[nodiscard]] std::uint64_t chunks() const noexcept { return chunks_; }
   [[nodiscard]] std::uint64_t chunk_begin(std::uint64_t c) const noexcept {
     return c * chunk_depth_;
   }
@@ -97,6 +101,10 @@ class Schedule {
   }
   [[nodiscard]] std::uint32_t activation_words(std::uint64_t c) const noexcept {
     return shape_.planes * static_cast<std::uint32_t>(pt5_words(chunk_depths(c)));
+  }
+  // Words of one tile's weights for a whole pass.
+  [[nodiscard]] std::uint64_t tile_pass_words() const noexcept {
+    return shape_.depth * geometry_.words_per_depth();
   }
   // First word in Bank A of chunk c of pass p.
   [[nodiscard]] std::uint32_t weight_word(std::uint64_t p, std::uint64_t c) const noexcept;
@@ -117,6 +125,8 @@ class Schedule {
   std::array<std::uint8_t, Geometry::kMaxTiles> tiles_{};
   std::uint32_t tile_count_{0};
   std::uint64_t groups_{0};
+  std::uint64_t passes_{0};
+  std::uint64_t chunks_{0};
   std::uint32_t chunk_depth_{0};
   bool ping_pong_{false};
 };
