@@ -20,7 +20,7 @@ help:
 	@echo "make test      every test: C++, C++ under sanitizers, Python, packaging"
 	@echo "make lint      clang-format, clang-tidy, ruff and mypy (LINT_ALL=1: every C++ file anew)"
 	@echo "make format    formats C++ and Python in place"
-	@echo "make bench     the kernels' benchmarks (ARGS=--benchmark_filter=trit_gemm)"
+	@echo "make bench     benchmarks: bench-kernels (ARGS=--benchmark_filter=trit_gemm), bench-layers"
 	@echo "make build     the libraries, into python/pytfmbs"
 	@echo "make clean     removes what was built, and keeps .venv"
 
@@ -80,13 +80,18 @@ test-python: build .venv/.installed-demo .venv/.installed-test
 	@$(PY) -m pytest $(ARGS)
 
 # --- bench ----------------------------------------------------------------------------------------
-.PHONY: bench
-bench: $(BUILD)/build.ninja
+.PHONY: bench bench-kernels bench-layers
+bench: bench-kernels bench-layers
+
+bench-kernels: $(BUILD)/build.ninja
 	@scripts/system-packages.sh benchmark
 	@grep -q '^TFMBS_BUILD_BENCHMARKS:BOOL=ON' $(BUILD)/CMakeCache.txt || \
 	  cmake -S . -B $(BUILD) -DTFMBS_BUILD_BENCHMARKS=ON
 	@cmake --build $(BUILD) --target bench_kernels
 	@$(BUILD)/cpp/kernels/bench_kernels $(ARGS)
+
+bench-layers: build .venv/.installed-demo
+	@$(PY) benchmarks/linear_forward.py $(ARGS)
 
 # --- lint -----------------------------------------------------------------------------------------
 .PHONY: lint format
