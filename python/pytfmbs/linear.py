@@ -262,8 +262,8 @@ class TFMBSLinear(nn.Linear):
 
     # --- life ---------------------------------------------------------------------------------
 
-    def _enter(self, name: str) -> None:
-        """A place on the device under a name."""
+    def _enter(self, name: str, replacing: _fabric.Layer | None = None) -> None:
+        """A place on the device under a name, the replaced one's if it likes."""
         layer = _fabric.Layer(
             self._fabric,
             name,
@@ -274,6 +274,7 @@ class TFMBSLinear(nn.Linear):
             self._given_addr,
             self._given_mask,
             self._window(),
+            replacing,
         )
         self._layer = layer
         self._spec = layer.spec
@@ -282,17 +283,15 @@ class TFMBSLinear(nn.Linear):
             layer.set_pinned(True)
 
     def _move(self, name: str, address: int | None, mask: int | None) -> None:
-        """Another name, address or mask."""
-        if self._fabric.closed:
-            raise errors.ClosedError(f"fabric {self._fabric.name!r} is closed")
-        before = (self.name, self._given_addr, self._given_mask)
-        del self._layer  # its name and its place are free for the new one
+        """Another name, address or mask. After an error nothing has moved."""
+        layer, before = self._layer, (self.name, self._given_addr, self._given_mask)
         try:
             self._given_addr, self._given_mask = address, mask
-            self._enter(name)
+            self._enter(name, replacing=layer)
         except Exception:
             name, self._given_addr, self._given_mask = before
-            self._enter(name)
+            if self._layer is not layer:  # there, but too small a place for a pinned layer
+                self._enter(name, replacing=self._layer)
             raise
 
     @property

@@ -218,9 +218,6 @@ def slow() -> Iterator[tuple[Fabric, TFD]]:
         yield device, task
 
 
-@pytest.mark.xfail(
-    reason="Fabric::submit waits for the lock that a running task holds", strict=True
-)
 def test_submit_returns_at_once_and_runs_beside_the_caller(slow: tuple[Fabric, TFD]) -> None:
     device, task = slow
     started = time.perf_counter()

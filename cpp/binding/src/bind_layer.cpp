@@ -27,11 +27,17 @@ using runtime::LayerSpec;
 // Owns the registry's entry: when Python lets go, the layer gives its space back.
 class LayerHandle {
  public:
-  LayerHandle(LayerSpec spec, const FabricHandle& fabric)
-      : layer_(check(LayerRegistry::instance().add(std::move(spec), fabric.fabric))),
-        text_(layer_->spec().to_text()) {}
+  LayerHandle(LayerSpec spec, const FabricHandle& fabric, LayerHandle* replacing)
+      : layer_(check(LayerRegistry::instance().add(
+            std::move(spec), fabric.fabric,
+            replacing == nullptr ? nullptr : replacing->layer_.get()))),
+        text_(layer_->spec().to_text()) {
+    if (replacing == nullptr) return;
+    if (replacing->text_ != text_) LayerRegistry::instance().remove(replacing->text_);
+    replacing->replaced_ = true;
+  }
   ~LayerHandle() {
-    if (layer_) LayerRegistry::instance().remove(text_);
+    if (layer_ && !replaced_) LayerRegistry::instance().remove(text_);
   }
   LayerHandle(LayerHandle&&) = default;
   LayerHandle& operator=(LayerHandle&&) = delete;
@@ -53,12 +59,13 @@ class LayerHandle {
  private:
   std::shared_ptr<runtime::Layer> layer_;
   std::string text_;
+  bool replaced_{false};  // the registry has it no more; an entry of the same text is another's
 };
 
 LayerHandle make_layer(const FabricHandle& fabric, const std::string& name, std::uint64_t outputs,
                        std::uint64_t depth, const std::string& weight_quantizer,
                        const std::string& activation, nb::handle weight_addr, nb::handle tile_mask,
-                       std::optional<double> ste_clip) {
+                       std::optional<double> ste_clip, LayerHandle* replacing) {
   LayerSpec spec{.name = name,
                  .outputs = outputs,
                  .depth = depth,
@@ -75,7 +82,7 @@ LayerHandle make_layer(const FabricHandle& fabric, const std::string& name, std:
     }
   }
   const nb::gil_scoped_release release;  // the device may be at work
-  return {std::move(spec), fabric};
+  return {std::move(spec), fabric, replacing};
 }
 
 }  // namespace
@@ -97,12 +104,16 @@ void bind_layer(nb::module_& m) {
           [](LayerHandle* self, const FabricHandle& fabric, const std::string& name,
              std::uint64_t outputs, std::uint64_t depth, const std::string& weight_quantizer,
              const std::string& activation, nb::handle weight_addr, nb::handle tile_mask,
-             std::optional<double> ste_clip) {
-            new (self) LayerHandle(make_layer(fabric, name, outputs, depth, weight_quantizer,
-                                              activation, weight_addr, tile_mask, ste_clip));
+             std::optional<double> ste_clip, LayerHandle* replacing) {
+            new (self)
+                LayerHandle(make_layer(fabric, name, outputs, depth, weight_quantizer, activation,
+                                       weight_addr, tile_mask, ste_clip, replacing));
           },
           "fabric"_a, "name"_a, "outputs"_a, "depth"_a, "weight_quantizer"_a, "activation"_a,
-          "weight_addr"_a.none(), "tile_mask"_a.none(), "ste_clip"_a.none())
+          "weight_addr"_a.none(), "tile_mask"_a.none(), "ste_clip"_a.none(),
+          "replacing"_a = nb::none(),
+          "replacing: a layer of the same device whose name and place are free for this one; it "
+          "leaves if this one enters, and is of no use then.")
       .def_prop_ro("spec", [](const LayerHandle& h) { return h.text(); })
       .def_prop_ro("name", [](const LayerHandle& h) { return h.layer().spec().name; })
       .def_prop_ro("packed_bytes",

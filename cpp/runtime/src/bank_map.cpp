@@ -25,7 +25,7 @@ std::string hex(std::uint64_t value) {
 
 Status BankMap::enter(LayerId id, std::string name, std::uint64_t outputs, std::uint64_t depth,
                       std::uint64_t tile_mask, std::optional<std::uint64_t> weight_address,
-                      std::vector<LayerId>& evicted) {
+                      std::vector<LayerId>& evicted, std::optional<LayerId> replacing) {
   Tenant tenant{.name = std::move(name),
                 .tile_mask = tile_mask,
                 .words = resident_words(geometry_, outputs, depth, tile_mask)};
@@ -48,7 +48,7 @@ Status BankMap::enter(LayerId id, std::string name, std::uint64_t outputs, std::
                    address};
     }
     for (const auto& [other_id, other] : tenants_) {
-      if (other.given_word && (other.tile_mask & tile_mask) != 0 &&
+      if (other_id != replacing && other.given_word && (other.tile_mask & tile_mask) != 0 &&
           overlaps(word, tenant.words, *other.given_word, other.words)) {
         return Error{ErrorCode::kPlacement,
                      subject + " overlaps layer '" + other.name + "', which was given " +
@@ -60,6 +60,7 @@ Status BankMap::enter(LayerId id, std::string name, std::uint64_t outputs, std::
     tenant.given_word = static_cast<std::uint32_t>(word);
     tenant.word = *tenant.given_word;
     evicted = overwrite(tile_mask, tenant.word, static_cast<std::uint32_t>(tenant.words));
+    if (replacing) std::erase(evicted, *replacing);
   }
   tenants_.emplace(id, std::move(tenant));
   return {};

@@ -64,13 +64,9 @@ Status Fabric::close() {
   }
   queue_->drain();
   const std::scoped_lock lock(mutex_);
+  closed_ = true;
   device_.reset();
   return {};
-}
-
-bool Fabric::closed() const {
-  const std::scoped_lock lock(mutex_);
-  return device_ == nullptr;
 }
 
 Result<std::unique_lock<std::mutex>> Fabric::enter_device() {
@@ -201,7 +197,7 @@ bool Fabric::telemetry() const {
   return device_ && device_->counting();
 }
 
-Result<LayerId> Fabric::enter(LayerSpec& spec) {
+Result<LayerId> Fabric::enter(LayerSpec& spec, std::optional<LayerId> replacing) {
   auto lock = enter_device();
   if (!lock) return std::move(lock).error();
   const Geometry& geometry = spec_.config.geometry;
@@ -218,9 +214,10 @@ Result<LayerId> Fabric::enter(LayerSpec& spec) {
   }
   const std::uint64_t mask =
       spec.tile_mask != 0 ? spec.tile_mask : default_tile_mask(geometry, spec.outputs);
-  const auto taken = [this](const std::string& name) {
-    return std::any_of(layers_.begin(), layers_.end(),
-                       [&name](const auto& entry) { return entry.second.name == name; });
+  const auto taken = [&](const std::string& name) {
+    return std::any_of(layers_.begin(), layers_.end(), [&](const auto& entry) {
+      return entry.first != replacing && entry.second.name == name;
+    });
   };
   std::string name = spec.name;
   for (std::uint64_t suffix = 1; taken(name); ++suffix) {
@@ -228,11 +225,12 @@ Result<LayerId> Fabric::enter(LayerSpec& spec) {
   }
   const LayerId id = next_layer_;
   std::vector<LayerId> evicted;
-  if (auto s =
-          bank_map_.enter(id, name, spec.outputs, spec.depth, mask, spec.weight_address, evicted);
+  if (auto s = bank_map_.enter(id, name, spec.outputs, spec.depth, mask, spec.weight_address,
+                               evicted, replacing);
       !s) {
     return std::move(s).error();
   }
+  if (replacing) leave_locked(*replacing);
   ++next_layer_;
   count_evictions(evicted);
   spec.name = name;
@@ -246,6 +244,10 @@ Result<LayerId> Fabric::enter(LayerSpec& spec) {
 
 void Fabric::leave(LayerId id) noexcept {
   const std::scoped_lock lock(mutex_);
+  leave_locked(id);
+}
+
+void Fabric::leave_locked(LayerId id) noexcept {
   bank_map_.leave(id);
   layers_.erase(id);
   if (device_) images_.materialize_layer(id, *device_);

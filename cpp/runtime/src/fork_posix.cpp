@@ -51,7 +51,9 @@ void fork_child() {
   FabricRegistry::instance().unlock();
   auto& layers = LayerRegistry::instance();
   for (const auto& [text, layer] : layers.layers_) layer->mutex_.unlock();
-  layers.mutex_.unlock();
+  // Not unlocked: threads that waited to read it are counted in it, and do not exist here, so the
+  // next writer would wait for them forever.
+  std::construct_at(&layers.mutex_);
   held().clear();
 }
 

@@ -179,9 +179,11 @@ Layer::Layer(LayerSpec spec, std::shared_ptr<Fabric> fabric, LayerId id)
 
 Layer::~Layer() { fabric_->leave(id_); }
 
-Result<std::shared_ptr<Layer>> Layer::make(LayerSpec spec, std::shared_ptr<Fabric> fabric) {
+Result<std::shared_ptr<Layer>> Layer::make(LayerSpec spec, std::shared_ptr<Fabric> fabric,
+                                           const Layer* replacing) {
   spec.fabric = fabric->spec();
-  const auto id = fabric->enter(spec);
+  const auto id = fabric->enter(
+      spec, replacing == nullptr ? std::nullopt : std::optional<LayerId>(replacing->id_));
   if (!id) return id.error();
   return std::shared_ptr<Layer>(new Layer(std::move(spec), std::move(fabric), id.value()));
 }
@@ -194,15 +196,16 @@ Status Layer::check_shape(std::uint64_t outputs, std::uint64_t depth) const {
                    std::to_string(outputs) + " x " + std::to_string(depth)};
 }
 
-void Layer::adopt(PackedWeights weights) {
+Layer::Packed Layer::adopt(PackedWeights weights) {
   // Weights that moved without moving a trit are, to the device, the same.
   const bool same_trits =
       packed_.weights && equal(packed_.weights->planes.view(), weights.planes.view());
   auto statistics = same_trits ? packed_.statistics : nullptr;
   weights.serial = same_trits ? packed_.weights->serial : next_serial();
-  packed_ = {};
+  Packed before = std::exchange(packed_, {});
   packed_.weights = std::make_shared<const PackedWeights>(std::move(weights));
   packed_.statistics = std::move(statistics);
+  return before;
 }
 
 Layer::Snapshot Layer::take_snapshot() {
@@ -215,6 +218,8 @@ Layer::Snapshot Layer::take_snapshot() {
 
 Result<Layer::Snapshot> Layer::snapshot(const WeightSource& source, const Executor& executor) {
   if (auto s = check_shape(source.outputs, source.depth); !s) return std::move(s).error();
+  Packed before;  // ends after the lock has
+  std::shared_ptr<const void> owner_before;
   const std::scoped_lock lock(mutex_);
   // The first comparison after training is by content too: a write through `.data` between the last
   // training forward and eval() raises no version.
@@ -228,7 +233,7 @@ Result<Layer::Snapshot> Layer::snapshot(const WeightSource& source, const Execut
   const bool same_content = by_content && packed_.weights && packed_.type == source.type &&
                             packed_.fingerprint == fingerprint;
   if (!same_content) {
-    adopt(pack_weights(source, spec_.quantizer, executor));
+    before = adopt(pack_weights(source, spec_.quantizer, executor));
     packed_.fingerprint = fingerprint;
   }
   packed_.data = source.data;
@@ -236,13 +241,15 @@ Result<Layer::Snapshot> Layer::snapshot(const WeightSource& source, const Execut
   packed_.version = source.version;
   packed_.seen_by_content = source.by_content;
   if (!same_place || !packed_.owner) {
-    packed_.owner = source.owner == nullptr ? nullptr : source.owner->retain();
+    owner_before =
+        std::exchange(packed_.owner, source.owner == nullptr ? nullptr : source.owner->retain());
   }
   return take_snapshot();
 }
 
 Result<Layer::Snapshot> Layer::snapshot(const TritSource& source, const Executor& /*executor*/) {
   if (auto s = check_shape(source.outputs, source.depth); !s) return std::move(s).error();
+  Packed before;  // ends after the lock has
   const std::scoped_lock lock(mutex_);
   const std::uint64_t trits = kernels::fingerprint(source.trits, source.outputs * source.depth);
   const std::uint64_t scales =
@@ -251,7 +258,7 @@ Result<Layer::Snapshot> Layer::snapshot(const TritSource& source, const Executor
   if (!packed_.weights || packed_.fingerprint != fingerprint) {
     auto packed = pack_trits(source);
     if (!packed) return std::move(packed).error();
-    adopt(std::move(packed).value());
+    before = adopt(std::move(packed).value());
     packed_.fingerprint = fingerprint;
   }
   return take_snapshot();
@@ -311,8 +318,9 @@ Result<bool> Layer::prefetch(const TritSource& weights, const Executor& executor
 }
 
 void Layer::refresh() {
+  Packed before;  // ends after the lock has
   const std::scoped_lock lock(mutex_);
-  packed_ = {};
+  before = std::exchange(packed_, {});
 }
 
 std::size_t Layer::packed_bytes() const {

@@ -10,11 +10,13 @@ LayerRegistry& LayerRegistry::instance() {
   return *registry;
 }
 
-Result<std::shared_ptr<Layer>> LayerRegistry::add(LayerSpec spec, std::shared_ptr<Fabric> fabric) {
-  auto layer = Layer::make(std::move(spec), std::move(fabric));
+Result<std::shared_ptr<Layer>> LayerRegistry::add(LayerSpec spec, std::shared_ptr<Fabric> fabric,
+                                                  const Layer* replacing) {
+  auto layer = Layer::make(std::move(spec), std::move(fabric), replacing);
   if (!layer) return std::move(layer).error();
+  std::shared_ptr<Layer> last;  // destroyed after the lock is released
   const std::scoped_lock lock(mutex_);
-  layers_[layer.value()->spec().to_text()] = layer.value();
+  last = std::exchange(layers_[layer.value()->spec().to_text()], layer.value());
   return layer;
 }
 

@@ -41,10 +41,11 @@ class BankMap {
 
   // A layer arrives. A given address is a byte address in tile 0's Bank A. Errors: kPlacement
   // (misaligned, outside the bank, does not fit, overlaps another given address; names both
-  // layers). `evicted` gets the automatically placed layers that make way.
+  // layers). `evicted` gets the automatically placed layers that make way. `replacing`, which
+  // leaves if this one enters, is in nobody's way and is no eviction.
   Status enter(LayerId id, std::string name, std::uint64_t outputs, std::uint64_t depth,
                std::uint64_t tile_mask, std::optional<std::uint64_t> weight_address,
-               std::vector<LayerId>& evicted);
+               std::vector<LayerId>& evicted, std::optional<LayerId> replacing = std::nullopt);
   void leave(LayerId id) noexcept { tenants_.erase(id); }
 
   // A forward needs the layer's weights, those of `serial`: found (hit), placed (evicting the least

@@ -2,6 +2,7 @@
 // lock that makes handles safe from several threads.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -60,7 +61,8 @@ class Fabric {
   // Errors: kClosed for the default device. Closing twice is fine. Every other call on a closed
   // device gives kClosed.
   Status close();
-  [[nodiscard]] bool closed() const;
+  // Does not wait for what the device is doing.
+  [[nodiscard]] bool closed() const noexcept { return closed_; }
 
   // --- low level: the address map and the engine ---------------------------------------------
   // What was submitted before runs first. Errors as fabric::Device's.
@@ -84,7 +86,8 @@ class Fabric {
   // --- layers ---------------------------------------------------------------------------------
   // A layer arrives, under a name of its own: a taken one gets a suffix. spec is changed to what
   // was agreed (name, tile mask). Errors: kInvalidArgument (tile mask), kPlacement, kClosed.
-  Result<LayerId> enter(LayerSpec& spec);
+  // `replacing`: a layer that leaves if this one enters, so its name and place are free for it.
+  Result<LayerId> enter(LayerSpec& spec, std::optional<LayerId> replacing = std::nullopt);
   void leave(LayerId id) noexcept;
 
   struct Forward {
@@ -114,6 +117,7 @@ class Fabric {
   // Waits for submitted tasks, takes the lock, and gives kClosed where there is no device any more.
   Result<std::unique_lock<std::mutex>> enter_device();
   void materialize();
+  void leave_locked(LayerId id) noexcept;
   void count_evictions(const std::vector<LayerId>& evicted);
   void credit(LayerId id, const ForwardCounts& counts);
   Status load_layer(LayerId id, const Schedule& schedule,
@@ -126,6 +130,7 @@ class Fabric {
 
   FabricSpec spec_;
   mutable std::mutex mutex_;
+  std::atomic<bool> closed_{false};
   std::unique_ptr<fabric::Device> device_;  // null once closed
   BankMap bank_map_;
   BankImages images_;

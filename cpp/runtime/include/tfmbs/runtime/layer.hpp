@@ -36,8 +36,10 @@ struct LinearArgs {
 class Layer {
  public:
   // Enters the layer into its device; spec().name is what the device agreed to. Errors: as
-  // Fabric::enter.
-  static Result<std::shared_ptr<Layer>> make(LayerSpec spec, std::shared_ptr<Fabric> fabric);
+  // Fabric::enter. `replacing`: a layer of the same device that leaves it if this one enters; it
+  // must not be used afterwards but to destroy it.
+  static Result<std::shared_ptr<Layer>> make(LayerSpec spec, std::shared_ptr<Fabric> fabric,
+                                             const Layer* replacing = nullptr);
   ~Layer();
   Layer(const Layer&) = delete;
   Layer& operator=(const Layer&) = delete;
@@ -68,6 +70,8 @@ class Layer {
     kernels::FloatType type{kernels::FloatType::kFloat32};
     std::optional<std::int64_t> version{};
     std::optional<std::uint64_t> fingerprint{};
+    // Its end may wait for a language's own lock (the Python interpreter's, for torch storage that
+    // Python has seen), whose holder may wait for this layer's: so it is never ended under it.
     std::shared_ptr<const void> owner{};
     bool seen_by_content{false};  // the last comparison was one of contents
   };
@@ -86,7 +90,8 @@ class Layer {
   Result<Snapshot> snapshot(const WeightSource& source, const Executor& executor);
   Result<Snapshot> snapshot(const TritSource& source, const Executor& executor);
   Snapshot take_snapshot();
-  void adopt(PackedWeights weights);
+  // Gives what was packed before; whoever destroys it must not hold the lock (see Packed::owner).
+  [[nodiscard]] Packed adopt(PackedWeights weights);
   Status run(const Snapshot& snapshot, const LinearArgs& args, const Executor& executor);
 
   LayerSpec spec_;

@@ -17,8 +17,9 @@ class LayerRegistry {
   static LayerRegistry& instance();
 
   // A layer of a specification on a living device; it is found from now on by spec().to_text().
-  // Errors: as Fabric::enter.
-  Result<std::shared_ptr<Layer>> add(LayerSpec spec, std::shared_ptr<Fabric> fabric);
+  // Errors: as Fabric::enter. `replacing`: as Layer::make; its text is the caller's to remove.
+  Result<std::shared_ptr<Layer>> add(LayerSpec spec, std::shared_ptr<Fabric> fabric,
+                                     const Layer* replacing = nullptr);
   // The living layer of that text; where there is none (a program exported by another process), it
   // and its device are made and live on. Errors: kInvalidArgument (malformed), and as add.
   Result<std::shared_ptr<Layer>> find_or_make(const std::string& text);
