@@ -1,8 +1,8 @@
 """Makes fused optimizer steps visible to layers in eval mode.
 
-torch's fused CPU optimizers (``fused=True``; seen with SGD, Adam, AdamW and Adagrad of torch 2.13) write parameters without
-raising their version, by which a layer in eval mode sees a change. A hook after each optimizer
-step raises it for them.
+torch's fused CPU optimizers (``fused=True``; seen with SGD, Adam, AdamW and Adagrad of torch 2.13)
+write parameters without raising their version, by which a layer in eval mode sees a change. A hook
+after each optimizer step raises it for them.
 """
 
 from __future__ import annotations

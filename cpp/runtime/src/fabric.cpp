@@ -14,6 +14,12 @@ Error closed_error(const FabricSpec& spec) {
   return {ErrorCode::kClosed, "fabric '" + spec.name + "' is closed"};
 }
 
+// Another thread moved the layer while this one was in its forward.
+Error gone_error(const FabricSpec& spec) {
+  return {ErrorCode::kInvalidArgument,
+          "the layer has left fabric '" + spec.name + "': it was moved, renamed or deleted"};
+}
+
 fabric::Counters operator-(fabric::Counters after, const fabric::Counters& before) noexcept {
   for (const auto& field : fabric::kCounterFields) after.*field.member -= before.*field.member;
   return after;
@@ -285,7 +291,9 @@ Status Fabric::forward(LayerId id, const Forward& work, const Executor& executor
                        std::span<std::int32_t> sums) {
   auto lock = enter_device();
   if (!lock) return std::move(lock).error();
-  LayerRecord& record = layers_.at(id);
+  const auto found = layers_.find(id);
+  if (found == layers_.end()) return gone_error(spec_);
+  LayerRecord& record = found->second;
   auto admission = bank_map_.admit(id, work.weights->serial);
   if (!admission) return std::move(admission).error();
   const auto& [placement, hit, evicted] = admission.value();
@@ -321,8 +329,10 @@ Status Fabric::forward(LayerId id, const Forward& work, const Executor& executor
 Result<bool> Fabric::prefetch(LayerId id, std::shared_ptr<const PackedWeights> weights) {
   auto lock = enter_device();
   if (!lock) return std::move(lock).error();
+  const auto found = layers_.find(id);
+  if (found == layers_.end()) return gone_error(spec_);
   if (!bank_map_.can_reside(id)) return false;
-  LayerRecord& record = layers_.at(id);
+  LayerRecord& record = found->second;
   auto admission = bank_map_.admit(id, weights->serial);
   if (!admission) return std::move(admission).error();
   const auto& [placement, hit, evicted] = admission.value();
@@ -340,12 +350,14 @@ Result<bool> Fabric::prefetch(LayerId id, std::shared_ptr<const PackedWeights> w
 Status Fabric::set_pinned(LayerId id, bool pinned) {
   auto lock = enter_device();
   if (!lock) return std::move(lock).error();
+  if (!layers_.contains(id)) return gone_error(spec_);
   return bank_map_.set_pinned(id, pinned);
 }
 
 LayerProfile Fabric::layer_profile(LayerId id) {
   const std::scoped_lock lock(mutex_);
-  return layer_profile_locked(id, layers_.at(id));
+  const auto found = layers_.find(id);
+  return found == layers_.end() ? LayerProfile{} : layer_profile_locked(id, found->second);
 }
 
 LayerProfile Fabric::layer_profile_locked(LayerId id, const LayerRecord& record) const {
