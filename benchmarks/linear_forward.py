@@ -13,13 +13,12 @@ import json
 import statistics
 from pathlib import Path
 
+import pytfmbs
 import torch
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from torch.utils.benchmark import Timer
-
-import pytfmbs
 
 
 def median(values: list[float]) -> float:
