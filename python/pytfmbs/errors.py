@@ -42,7 +42,7 @@ class PlacementError(FabricError):
 
 
 class ClosedError(FabricError):
-    """A device that was closed."""
+    """A device that was closed, or a layer that has left its device."""
 
 
 # One class per code of cpp/format/include/tfmbs/format/error.hpp.
@@ -53,6 +53,7 @@ _CLASSES: dict[str, type[FabricError]] = {
     "address": AddressError,
     "descriptor": DescriptorError,
     "placement": PlacementError,
+    "gone": ClosedError,
     "closed": ClosedError,
 }
 

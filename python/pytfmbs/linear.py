@@ -201,12 +201,13 @@ class TFMBSLinear(nn.Linear):
         """What the compiler and the runtime agree on: ``layer``, ``sparsity`` (zeros among the
         quantized weights, four decimals), ``tile_mask``; and the layer's shape, quantizers and
         place."""
-        profile = self._layer.profile()
         trits, _ = self.quantized_weight()
         zeros = trits.numel() - int(torch.count_nonzero(trits))
+        self._layer.note_sparsity(zeros, trits.numel())  # so that profiles say the same
+        profile = self._layer.profile()
         return {
             "layer": self.name,
-            "sparsity": _fabric.rounded_sparsity(zeros, trits.numel()),
+            "sparsity": profile["sparsity"],
             "tile_mask": profile["tile_mask"],
             "weight_addr": profile["weight_addr"],
             "resident": profile["resident"],
@@ -228,7 +229,9 @@ class TFMBSLinear(nn.Linear):
         try:
             with torch.no_grad():
                 if self._custom:
-                    return bool(ops.prefetch_trits(*self.quantized_weight(), self._spec))
+                    return bool(
+                        ops.prefetch_trits(self.weight, *self.quantized_weight(), self._spec)
+                    )
                 return bool(ops.prefetch(self.weight, self._spec, self.training))
         except RuntimeError as error:
             raise errors.from_op(error) or error from None

@@ -90,7 +90,7 @@ def _(weight: Tensor, layer: str, training: bool) -> bool:
 
 
 @torch.library.register_fake("tfmbs::prefetch_trits")
-def _(trits: Tensor, scale: Tensor, layer: str) -> bool:
+def _(weight: Tensor, trits: Tensor, scale: Tensor, layer: str) -> bool:
     return True
 
 

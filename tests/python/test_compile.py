@@ -102,7 +102,7 @@ def op_cases() -> list[Any]:
             ),
             pytest.param(
                 ops.prefetch_trits,
-                (trits, scale, layer._spec),
+                (layer.weight.detach(), trits, scale, layer._spec),
                 layer,
                 id=f"prefetch_trits-{label}",
             ),

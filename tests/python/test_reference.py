@@ -51,8 +51,8 @@ def expected(
     quantizer: str | reference.QuantizedWeight = layer.weight_quantizer.name
     if quantizer == "band":
         trits, scale = BandQuantizer()(layer.weight.detach())
-        no_nan = np.zeros(len(trits), bool)
-        quantizer = reference.QuantizedWeight(trits.numpy(), scale.numpy(), no_nan)
+        nan = layer.weight.detach().isnan().any(1).numpy()
+        quantizer = reference.QuantizedWeight(trits.numpy(), scale.numpy(), nan)
     return reference.linear(input, layer.weight, layer.bias, quantizer, layer.activation, out_dtype)
 
 

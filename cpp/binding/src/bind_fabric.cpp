@@ -35,19 +35,11 @@ using TaskState = std::tuple<nb::object, nb::object, nb::object, nb::object, nb:
 
 constexpr std::uint64_t kMax32 = std::numeric_limits<std::uint32_t>::max();
 
-double picojoules(double value, const char* name) {
-  if (!(value >= 0.0) || value > std::numeric_limits<double>::max()) {
-    throw CoreFailure({ErrorCode::kGeometry, std::string(name) + " is " + std::to_string(value) +
-                                                 "; allowed are finite numbers from 0"});
-  }
-  return value;
-}
-
 FabricConfig checked_config(std::uint64_t tiles, std::uint64_t lanes, std::uint64_t bank_depth,
                             double mac_pj, double sram_pj, double dram_pj) {
-  return {check(Geometry::make(tiles, lanes, bank_depth)),
-          {picojoules(mac_pj, "mac_pj"), picojoules(sram_pj, "sram_pj"),
-           picojoules(dram_pj, "dram_pj")}};
+  const fabric::EnergyTable energy{mac_pj, sram_pj, dram_pj};
+  check(fabric::validate(energy));
+  return {check(Geometry::make(tiles, lanes, bank_depth)), energy};
 }
 
 FabricConfig make_config(nb::handle tiles, nb::handle lanes, nb::handle bank_depth, double mac_pj,
@@ -450,7 +442,7 @@ void bind_fabric(nb::module_& m) {
               const Release release;
               counters = check(h.fabric->profile_tile(number));
             }
-            return tile_dict(static_cast<std::size_t>(number), counters, h.fabric->config());
+            return tile_dict(static_cast<std::size_t>(number), counters);
           },
           "tile"_a)
       .def(

@@ -24,20 +24,29 @@ namespace {
 using runtime::LayerRegistry;
 using runtime::LayerSpec;
 
-// Owns the registry's entry: when Python lets go, the layer gives its space back.
+// Owns the registry's entries: when Python lets go, the layer gives its space back. After a move or
+// a new window the text before stays an alias, for a forward that has read it already.
 class LayerHandle {
  public:
   LayerHandle(LayerSpec spec, const FabricHandle& fabric, LayerHandle* replacing)
       : layer_(check(LayerRegistry::instance().add(
             std::move(spec), fabric.fabric,
-            replacing == nullptr ? nullptr : replacing->layer_.get()))),
+            replacing == nullptr ? nullptr : replacing->layer_.get(),
+            replacing == nullptr ? std::string{} : replacing->text_))),
         text_(layer_->spec().to_text()) {
     if (replacing == nullptr) return;
-    if (replacing->text_ != text_) LayerRegistry::instance().remove(replacing->text_);
-    replacing->replaced_ = true;
+    if (replacing->alias_ == text_) replacing->alias_.clear();  // moved back: it is this one's now
+    set_alias(std::exchange(replacing->text_, {}));
+    replacing->set_alias({});
   }
   ~LayerHandle() {
-    if (layer_ && !replaced_) LayerRegistry::instance().remove(text_);
+    if (!layer_) return;
+    // The device may be at work; without the lock only while there is an interpreter.
+    std::optional<nb::gil_scoped_release> release;
+    if (nb::is_alive()) release.emplace();
+    set_alias({});
+    if (!text_.empty()) LayerRegistry::instance().remove(text_);
+    layer_.reset();
   }
   LayerHandle(LayerHandle&&) = default;
   LayerHandle& operator=(LayerHandle&&) = delete;
@@ -48,18 +57,28 @@ class LayerHandle {
   void set_ste_clip(std::optional<double> clip) {
     LayerSpec spec = check(LayerSpec::parse(text_));
     spec.ste_clip = clip;
-    const std::string text = spec.to_text();
-    LayerRegistry::instance().rename(text_, text);
-    text_ = text;
+    std::string text = spec.to_text();
+    if (text == text_) return;
+    LayerRegistry::instance().add_alias(text_, text);
+    std::swap(text, text_);
+    set_alias(std::move(text));
   }
 
   [[nodiscard]] runtime::Layer& layer() const noexcept { return *layer_; }
   [[nodiscard]] const std::string& text() const noexcept { return text_; }
 
  private:
+  void set_alias(std::string alias) {
+    if (alias == text_) alias.clear();
+    if (!alias_.empty() && alias_ != text_ && alias_ != alias) {
+      LayerRegistry::instance().remove(alias_);
+    }
+    alias_ = std::move(alias);
+  }
+
   std::shared_ptr<runtime::Layer> layer_;
-  std::string text_;
-  bool replaced_{false};  // the registry has it no more; an entry of the same text is another's
+  std::string text_;   // empty once another handle has replaced this one
+  std::string alias_;  // the text before; empty: none
 };
 
 LayerHandle make_layer(const FabricHandle& fabric, const std::string& name, std::uint64_t outputs,
@@ -88,8 +107,6 @@ LayerHandle make_layer(const FabricHandle& fabric, const std::string& name, std:
 }  // namespace
 
 void bind_layer(nb::module_& m) {
-  m.def("rounded_sparsity", &rounded_sparsity, "zeros"_a, "size"_a,
-        "Zeros among size weights as profiles show it: four decimals.");
   m.def(
       "quantization_of",
       [](const std::string& text) {
@@ -126,6 +143,14 @@ void bind_layer(nb::module_& m) {
              const nb::gil_scoped_release release;
              h.layer().refresh();
            })
+      .def(
+          "note_sparsity",
+          [](const LayerHandle& h, std::uint64_t zeros, std::uint64_t size) {
+            const nb::gil_scoped_release release;
+            h.layer().note_sparsity(
+                size == 0 ? 0.0 : static_cast<double>(zeros) / static_cast<double>(size));
+          },
+          "zeros"_a, "size"_a, "Tells the device the sparsity of the present weights.")
       .def("set_ste_clip", &LayerHandle::set_ste_clip, "clip"_a.none())
       .def(
           "set_pinned",

@@ -17,13 +17,10 @@ nb::str key(std::string_view name) {
   return nb::steal<nb::str>(text);
 }
 
+// Everybody shows a sparsity with four decimals, so that everybody shows the same.
 double four_decimals(double sparsity) { return std::round(sparsity * 1e4) / 1e4; }
 
 }  // namespace
-
-double rounded_sparsity(std::uint64_t zeros, std::uint64_t size) {
-  return size == 0 ? 0.0 : four_decimals(static_cast<double>(zeros) / static_cast<double>(size));
-}
 
 StringDict counters_dict(const fabric::Counters& counters, const fabric::FabricConfig& config) {
   StringDict out;
@@ -35,8 +32,7 @@ StringDict counters_dict(const fabric::Counters& counters, const fabric::FabricC
   return out;
 }
 
-StringDict tile_dict(std::size_t tile, const fabric::TileCounters& counters,
-                     const fabric::FabricConfig& /*config*/) {
+StringDict tile_dict(std::size_t tile, const fabric::TileCounters& counters) {
   StringDict out;
   out["tile"] = tile;
   for (const auto& field : fabric::kTileCounterFields)
@@ -46,7 +42,8 @@ StringDict tile_dict(std::size_t tile, const fabric::TileCounters& counters,
 
 StringDict layer_dict(const runtime::LayerProfile& layer, const fabric::FabricConfig& config) {
   StringDict out = counters_dict(layer.counters, config);
-  out["sparsity"] = four_decimals(layer.sparsity);
+  out["sparsity"] = layer.sparsity ? nb::object(nb::float_(four_decimals(*layer.sparsity)))
+                                   : nb::object(nb::none());
   out["tile_mask"] = layer.tile_mask;
   out["weight_addr"] =
       layer.weight_address ? nb::object(nb::int_(*layer.weight_address)) : nb::object(nb::none());
@@ -58,7 +55,7 @@ StringDict profile_dict(const runtime::Profile& profile, const fabric::FabricCon
   StringDict out = counters_dict(profile.total, config);
   nb::list tiles;
   for (std::size_t t = 0; t < profile.tiles.size(); ++t) {
-    tiles.append(tile_dict(t, profile.tiles[t], config));
+    tiles.append(tile_dict(t, profile.tiles[t]));
   }
   out["tiles"] = tiles;
   nb::dict layers;

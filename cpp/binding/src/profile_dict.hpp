@@ -12,11 +12,8 @@ namespace tfmbs::binding {
 
 using StringDict = nanobind::typed<nanobind::dict, nanobind::str, nanobind::any>;
 
-// A sparsity as everybody shows it: four decimals. 0 of 0 is 0.
-double rounded_sparsity(std::uint64_t zeros, std::uint64_t size);
 StringDict counters_dict(const fabric::Counters& counters, const fabric::FabricConfig& config);
-StringDict tile_dict(std::size_t tile, const fabric::TileCounters& counters,
-                     const fabric::FabricConfig& config);
+StringDict tile_dict(std::size_t tile, const fabric::TileCounters& counters);
 StringDict layer_dict(const runtime::LayerProfile& layer, const fabric::FabricConfig& config);
 StringDict profile_dict(const runtime::Profile& profile, const fabric::FabricConfig& config);
 

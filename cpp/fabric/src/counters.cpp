@@ -1,5 +1,10 @@
 #include "tfmbs/fabric/counters.hpp"
 
+#include <array>
+#include <cmath>
+#include <string>
+#include <utility>
+
 namespace tfmbs::fabric {
 
 Counters& Counters::operator+=(const Counters& other) noexcept {
@@ -33,6 +38,21 @@ TileCounters& TileCounters::operator+=(const TileCounters& other) noexcept {
     this->*field.member += other.*field.member;
   }
   return *this;
+}
+
+Status validate(const EnergyTable& table) {
+  constexpr std::array<std::pair<const char*, double EnergyTable::*>, 3> kFields{{
+      {"mac_pj", &EnergyTable::mac_pj},
+      {"sram_pj", &EnergyTable::sram_pj},
+      {"dram_pj", &EnergyTable::dram_pj},
+  }};
+  for (const auto& [name, member] : kFields) {
+    if (const double value = table.*member; !std::isfinite(value) || value < 0.0) {
+      return Error{ErrorCode::kGeometry, std::string(name) + " is " + std::to_string(value) +
+                                             "; allowed are finite numbers from 0"};
+    }
+  }
+  return {};
 }
 
 }  // namespace tfmbs::fabric

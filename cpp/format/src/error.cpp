@@ -16,6 +16,8 @@ const char* error_code_name(ErrorCode code) noexcept {
       return "descriptor";
     case ErrorCode::kPlacement:
       return "placement";
+    case ErrorCode::kGone:
+      return "gone";
     case ErrorCode::kClosed:
       return "closed";
   }

@@ -1,6 +1,7 @@
 #include "tfmbs/runtime/bank_images.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "tfmbs/runtime/stepped_forward.hpp"
@@ -10,37 +11,41 @@ namespace {
 
 using fabric::Transfer;
 
-// Samples beyond two write the same words as two do.
-std::uint64_t footprint(std::uint64_t samples) noexcept {
-  return std::min<std::uint64_t>(samples, 2);
+// Records of one key and place write the same words: a load, a forward of one sample, or of more
+// (samples beyond the second write what the first two do).
+std::uint64_t record_key(std::uint64_t layer, std::uint64_t samples) noexcept {
+  return layer * 4 + std::min<std::uint64_t>(samples, 2);
 }
 
 }  // namespace
 
-// A record of the same layer, place and footprint is overwritten whole by a later one, so the older
-// may go. The list node is reused: a layer's steady state allocates nothing.
-BankImages::Record& BankImages::replace(std::uint64_t layer, const Schedule& schedule,
-                                        std::uint64_t samples) {
-  for (auto record = records_.begin(); record != records_.end(); ++record) {
-    if (record->layer == layer && footprint(record->samples) == footprint(samples) &&
-        record->schedule.placement() == schedule.placement() &&
-        record->schedule.shape() == schedule.shape()) {
+// A record of the same key and place is overwritten whole by a later one, so the older may go. Its
+// list node is used again: a layer's steady state allocates nothing.
+BankImages::Record& BankImages::renew(std::uint64_t layer, const Schedule& schedule,
+                                      std::uint64_t samples, fabric::Device& device) {
+  const std::uint64_t key = record_key(layer, samples);
+  if (const auto found = newest_.find(key); found != newest_.end()) {
+    const auto record = found->second;
+    if (record->schedule.placement() == schedule.placement()) {
       records_.splice(records_.end(), records_, record);
       return records_.back();
     }
   }
-  return records_.emplace_back(Record{layer, schedule, nullptr, 0, {}});
+  if (records_.size() >= kMaxRecords) materialize(device);
+  records_.push_back(Record{layer, schedule, nullptr, 0, {}});
+  newest_[key] = std::prev(records_.end());
+  return records_.back();
 }
 
 void BankImages::add_load(std::uint64_t layer, const Schedule& schedule,
-                          std::shared_ptr<const PackedWeights> weights) {
-  replace(layer, schedule, 0).weights = std::move(weights);
+                          std::shared_ptr<const PackedWeights> weights, fabric::Device& device) {
+  renew(layer, schedule, 0, device).weights = std::move(weights);
 }
 
 void BankImages::add_forward(std::uint64_t layer, const Schedule& schedule,
                              std::shared_ptr<const PackedWeights> weights,
-                             const ActivationPlanes& activations) {
-  Record& record = replace(layer, schedule, activations.samples);
+                             const ActivationPlanes& activations, fabric::Device& device) {
+  Record& record = renew(layer, schedule, activations.samples, device);
   record.weights = std::move(weights);
   record.samples = activations.samples;
   const std::size_t kept = std::min(activations.samples, kTailSamples);
@@ -61,6 +66,14 @@ void BankImages::materialize(fabric::Device& device) {
     }
   }
   records_.clear();
+  newest_.clear();
+}
+
+void BankImages::forget_layer(std::uint64_t layer) noexcept {
+  for (std::uint64_t samples = 0; samples <= 2; ++samples) {
+    newest_.erase(record_key(layer, samples));
+  }
+  records_.remove_if([layer](const Record& record) { return record.layer == layer; });
 }
 
 void BankImages::materialize_layer(std::uint64_t layer, fabric::Device& device) {

@@ -3,22 +3,14 @@
 #include <algorithm>
 #include <utility>
 
+#include "tfmbs/format/text.hpp"
+
 namespace tfmbs::runtime {
 namespace {
 
 bool overlaps(std::uint64_t a, std::uint64_t a_words, std::uint64_t b,
               std::uint64_t b_words) noexcept {
   return a < b + b_words && b < a + a_words;
-}
-
-std::string hex(std::uint64_t value) {
-  constexpr std::string_view kDigits = "0123456789abcdef";
-  std::string digits;
-  do {
-    digits.insert(digits.begin(), kDigits[value & 0xF]);
-    value >>= 4;
-  } while (value != 0);
-  return "0x" + digits;
 }
 
 }  // namespace
@@ -90,16 +82,19 @@ Result<BankMap::Admission> BankMap::admit(LayerId id, std::uint64_t serial) {
     }
   }
   const std::uint32_t least = min_window_words(geometry_);
-  if (const Run best = largest_run(id, tenant.tile_mask, true); best.words < least) {
+  const Run best = largest_run(id, tenant.tile_mask, true);
+  if (best.words < least) {
     return Error{ErrorCode::kPlacement, "layer '" + tenant.name +
                                             "' finds no room in Bank A: it can stream through " +
                                             std::to_string(least) +
                                             " words, and pinned layers and given addresses leave " +
                                             std::to_string(best.words)};
   }
+  // Half a bank is worth evicting for; what can never be had is not.
+  const std::uint32_t wanted =
+      best.words >= wanted_window_words(geometry_) ? wanted_window_words(geometry_) : least;
   Run window = largest_run(id, tenant.tile_mask, false);
-  while (window.words < wanted_window_words(geometry_) &&
-         evict_one(id, tenant.tile_mask, admission.evicted)) {
+  while (window.words < wanted && evict_one(id, tenant.tile_mask, admission.evicted)) {
     window = largest_run(id, tenant.tile_mask, false);
   }
   admission.placement.streamed = true;

@@ -120,11 +120,24 @@ class ForwardCounter {
   void count_pass(std::uint64_t p) {
     const std::uint32_t tiles = schedule_.pass_tiles(p);
     std::array<const FieldCounts*, Geometry::kMaxTiles> groups;
+    std::array<const std::uint64_t*, Geometry::kMaxTiles> own_occupancy;
     std::size_t own = 0;
+    if (memory_.groups.size() < tiles) memory_.groups.resize(tiles);
     for (std::uint32_t slot = 0; slot < tiles; ++slot) {
       const std::uint64_t* occupancy = statistics_.occupancy(p * schedule_.tile_count() + slot);
-      groups[slot] = occupancy == nullptr ? &full_counts() : &group_counts(own++, occupancy);
+      if (occupancy == nullptr) {
+        groups[slot] = &full_counts();
+      } else {
+        own_occupancy[own] = occupancy;
+        groups[slot] = &memory_.groups[own++];
+      }
     }
+    // One thread a group; a group's samples stay together.
+    executor_.parallel_for(own, group_grain(), [&](std::size_t begin, std::size_t end) {
+      for (std::size_t g = begin; g < end; ++g) {
+        count_fields(own_occupancy[g], SerialExecutor{}, memory_.groups[g]);
+      }
+    });
     // Where every depth is occupied the tiles are in step; else the slowest sets the pace.
     const bool in_step = own == 0;
     const std::uint32_t* slowest = memory_.full.cycles.data();
@@ -233,42 +246,40 @@ class ForwardCounter {
   }
 
   const FieldCounts& full_counts() {
-    if (!full_counted_) count_fields(nullptr, memory_.full);
+    if (!full_counted_) count_fields(nullptr, executor_, memory_.full);
     full_counted_ = true;
     return memory_.full;
   }
 
-  const FieldCounts& group_counts(std::size_t index, const std::uint64_t* occupancy) {
-    // Room for a whole pass at once: what was counted before must not move.
-    if (memory_.groups.size() < schedule_.tile_count()) {
-      memory_.groups.resize(schedule_.tile_count());
-    }
-    count_fields(occupancy, memory_.groups[index]);
-    return memory_.groups[index];
+  // Trits below which another thread costs more than it brings.
+  static constexpr std::size_t kGrainTrits = std::size_t{1} << 18;
+  [[nodiscard]] std::size_t group_grain() const noexcept {
+    return 1 + kGrainTrits / (samples_ * activations_.depth * activations_.planes);
   }
 
-  void count_fields(const std::uint64_t* occupancy, FieldCounts& out) {
+  void count_fields(const std::uint64_t* occupancy, const Executor& executor,
+                    FieldCounts& out) const {
     const std::size_t size = samples_ * chunks_;
-    memory_.plane_cycles.resize(size);
-    memory_.plane_steps.resize(size);
+    Scratch& memory = scratch();  // this thread's
+    memory.plane_cycles.resize(size);
+    memory.plane_steps.resize(size);
     out.cycles.resize(size);
     out.step_sum = 0;
     for (std::uint32_t p = 0; p < activations_.planes; ++p) {
       // The first plane's counts are written in place; the others' are added to them.
-      std::uint32_t* cycles = p == 0 ? out.cycles.data() : memory_.plane_cycles.data();
-      std::uint32_t* steps = memory_.plane_steps.data();
+      std::uint32_t* cycles = p == 0 ? out.cycles.data() : memory.plane_cycles.data();
+      std::uint32_t* steps = memory.plane_steps.data();
       const BitPlaneView rows = activations_.plane(p);
-      executor_.parallel_for(
-          samples_, 1 + (std::size_t{1} << 16) / rows.trits,
-          [&](std::size_t begin, std::size_t end) {
-            kernels::active().field_count({.activations = rows.row(begin),
-                                           .rows = end - begin,
-                                           .trits = rows.trits,
-                                           .occupancy = occupancy,
-                                           .chunk_depth = schedule_.chunk_depth(),
-                                           .cycles = cycles + begin * chunks_,
-                                           .steps = steps + begin * chunks_});
-          });
+      executor.parallel_for(samples_, 1 + kGrainTrits / rows.trits,
+                            [&](std::size_t begin, std::size_t end) {
+                              kernels::active().field_count({.activations = rows.row(begin),
+                                                             .rows = end - begin,
+                                                             .trits = rows.trits,
+                                                             .occupancy = occupancy,
+                                                             .chunk_depth = schedule_.chunk_depth(),
+                                                             .cycles = cycles + begin * chunks_,
+                                                             .steps = steps + begin * chunks_});
+                            });
       out.step_sum += std::accumulate(steps, steps + size, std::uint64_t{0});
       if (p == 0) continue;
       for (std::size_t i = 0; i < size; ++i) out.cycles[i] += cycles[i];

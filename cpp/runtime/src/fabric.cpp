@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <new>
 #include <utility>
 
 #include "fabric_registry.hpp"
@@ -16,7 +17,7 @@ Error closed_error(const FabricSpec& spec) {
 
 // Another thread moved the layer while this one was in its forward.
 Error gone_error(const FabricSpec& spec) {
-  return {ErrorCode::kInvalidArgument,
+  return {ErrorCode::kGone,
           "the layer has left fabric '" + spec.name + "': it was moved, renamed or deleted"};
 }
 
@@ -47,13 +48,13 @@ Fabric::~Fabric() {
 const std::shared_ptr<Fabric>& Fabric::default_fabric() {
   // Never destroyed: layers and handles may outlive static destruction.
   static const auto* const fabric = new std::shared_ptr<Fabric>(
-      FabricRegistry::instance().adopt(std::shared_ptr<Fabric>(new Fabric(FabricSpec{}))));
+      FabricRegistry::instance().add(std::shared_ptr<Fabric>(new Fabric(FabricSpec{}))));
   return *fabric;
 }
 
 std::shared_ptr<Fabric> Fabric::open(Engine engine, const fabric::FabricConfig& config) {
   auto& registry = FabricRegistry::instance();
-  return registry.adopt(
+  return registry.add(
       std::shared_ptr<Fabric>(new Fabric({registry.unique_name(), engine, config})));
 }
 
@@ -61,7 +62,7 @@ std::shared_ptr<Fabric> Fabric::find_or_open(const FabricSpec& spec) {
   if (spec.name == kDefaultFabricName) return default_fabric();
   auto& registry = FabricRegistry::instance();
   if (auto found = registry.find(spec)) return found;
-  return registry.adopt(std::shared_ptr<Fabric>(new Fabric(spec)));
+  return registry.find_or_add(std::shared_ptr<Fabric>(new Fabric(spec)));
 }
 
 Status Fabric::close() {
@@ -256,7 +257,12 @@ void Fabric::leave(LayerId id) noexcept {
 void Fabric::leave_locked(LayerId id) noexcept {
   bank_map_.leave(id);
   layers_.erase(id);
-  if (device_) images_.materialize_layer(id, *device_);
+  if (!device_) return;
+  try {
+    images_.materialize_layer(id, *device_);
+  } catch (const std::bad_alloc&) {  // the bytes are lost, the process is not
+    images_.forget_layer(id);
+  }
 }
 
 void Fabric::count_evictions(const std::vector<LayerId>& evicted) {
@@ -282,8 +288,7 @@ Status Fabric::load_layer(LayerId id, const Schedule& schedule,
     return {};
   }
   if (device_->counting()) count_load(schedule, counts_);
-  if (images_.full()) materialize();
-  images_.add_load(id, schedule, weights);
+  images_.add_load(id, schedule, weights, *device_);
   return {};
 }
 
@@ -321,8 +326,7 @@ Status Fabric::forward(LayerId id, const Forward& work, const Executor& executor
     count_forward(schedule, *work.statistics, work.activations, executor, counts_);
     credit(id, counts_);
   }
-  if (images_.full()) materialize();
-  images_.add_forward(id, schedule, work.weights, work.activations);
+  images_.add_forward(id, schedule, work.weights, work.activations, *device_);
   return {};
 }
 
@@ -352,6 +356,13 @@ Status Fabric::set_pinned(LayerId id, bool pinned) {
   if (!lock) return std::move(lock).error();
   if (!layers_.contains(id)) return gone_error(spec_);
   return bank_map_.set_pinned(id, pinned);
+}
+
+void Fabric::note_sparsity(LayerId id, double sparsity) {
+  const std::scoped_lock lock(mutex_);
+  if (const auto found = layers_.find(id); found != layers_.end()) {
+    found->second.sparsity = sparsity;
+  }
 }
 
 LayerProfile Fabric::layer_profile(LayerId id) {

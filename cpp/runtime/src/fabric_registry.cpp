@@ -1,6 +1,9 @@
 #include "fabric_registry.hpp"
 
 #include <algorithm>
+#include <random>
+
+#include "tfmbs/format/text.hpp"
 
 namespace tfmbs::runtime {
 
@@ -9,14 +12,27 @@ FabricRegistry& FabricRegistry::instance() {
   return *registry;
 }
 
-std::shared_ptr<Fabric> FabricRegistry::adopt(std::shared_ptr<Fabric> fabric) {
-  const std::scoped_lock lock(mutex_);
+std::shared_ptr<Fabric> FabricRegistry::find_locked(const FabricSpec& spec) const {
   for (const Entry& entry : entries_) {
-    if (auto living = entry.fabric.lock(); living && living->spec() == fabric->spec()) {
-      return living;
+    if (entry.spec == spec) {
+      if (auto living = entry.fabric.lock()) return living;
     }
   }
-  entries_.push_back({fabric.get(), fabric});
+  return nullptr;
+}
+
+std::shared_ptr<Fabric> FabricRegistry::add(std::shared_ptr<Fabric> fabric) {
+  const std::scoped_lock lock(mutex_);
+  entries_.push_back({fabric.get(), fabric->spec(), fabric});
+  return fabric;
+}
+
+std::shared_ptr<Fabric> FabricRegistry::find_or_add(std::shared_ptr<Fabric> fabric) {
+  std::shared_ptr<Fabric> living;  // ends after the lock has
+  const std::scoped_lock lock(mutex_);
+  living = find_locked(fabric->spec());
+  if (living) return living;
+  entries_.push_back({fabric.get(), fabric->spec(), fabric});
   return fabric;
 }
 
@@ -27,15 +43,14 @@ void FabricRegistry::remove(const Fabric& fabric) noexcept {
 
 std::shared_ptr<Fabric> FabricRegistry::find(const FabricSpec& spec) {
   const std::scoped_lock lock(mutex_);
-  for (const Entry& entry : entries_) {
-    if (auto living = entry.fabric.lock(); living && living->spec() == spec) return living;
-  }
-  return nullptr;
+  return find_locked(spec);
 }
 
 std::string FabricRegistry::unique_name() {
   const std::scoped_lock lock(mutex_);
-  return "fabric-" + std::to_string(next_name_++);
+  std::random_device entropy;  // not one token a process: a forked child makes names of its own
+  return "fabric-" + std::to_string(next_name_++) + "-" +
+         hex(std::uint64_t{entropy()} << 32 | entropy()).substr(2);
 }
 
 std::vector<std::shared_ptr<Fabric>> FabricRegistry::lock_all() {

@@ -15,11 +15,14 @@ class FabricRegistry {
  public:
   static FabricRegistry& instance();
 
-  // Makes a device known. Where one of its name has come to life meanwhile, gives that one.
-  std::shared_ptr<Fabric> adopt(std::shared_ptr<Fabric> fabric);
+  // Makes a device known, and gives it.
+  std::shared_ptr<Fabric> add(std::shared_ptr<Fabric> fabric);
+  // The same, or the living device of the same specification where there is one.
+  std::shared_ptr<Fabric> find_or_add(std::shared_ptr<Fabric> fabric);
   void remove(const Fabric& fabric) noexcept;
-  // The living device of that name and configuration, or null.
+  // The living device of that specification, or null.
   [[nodiscard]] std::shared_ptr<Fabric> find(const FabricSpec& spec);
+  // A name that no device of any process has: it travels in layer specifications.
   [[nodiscard]] std::string unique_name();
 
   // Around fork(): the list's own lock is held from the first to one of the others.
@@ -29,8 +32,11 @@ class FabricRegistry {
  private:
   struct Entry {
     const Fabric* key;
+    FabricSpec spec;
     std::weak_ptr<Fabric> fabric;
   };
+  // A reference that is taken under the lock must not end under it: a device's end locks it again.
+  [[nodiscard]] std::shared_ptr<Fabric> find_locked(const FabricSpec& spec) const;
   std::mutex mutex_;
   std::vector<Entry> entries_;
   std::uint64_t next_name_{1};

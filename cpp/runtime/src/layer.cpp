@@ -188,11 +188,11 @@ Result<std::shared_ptr<Layer>> Layer::make(LayerSpec spec, std::shared_ptr<Fabri
   return std::shared_ptr<Layer>(new Layer(std::move(spec), std::move(fabric), id.value()));
 }
 
-Status Layer::check_shape(std::uint64_t outputs, std::uint64_t depth) const {
-  if (outputs == spec_.outputs && depth == spec_.depth) return {};
+Status check_shape(const LayerSpec& spec, std::uint64_t outputs, std::uint64_t depth) {
+  if (outputs == spec.outputs && depth == spec.depth) return {};
   return Error{ErrorCode::kInvalidArgument,
-               "layer '" + spec_.name + "' is of " + std::to_string(spec_.outputs) + " x " +
-                   std::to_string(spec_.depth) + " weights, and was given " +
+               "layer '" + spec.name + "' is of " + std::to_string(spec.outputs) + " x " +
+                   std::to_string(spec.depth) + " weights, and was given " +
                    std::to_string(outputs) + " x " + std::to_string(depth)};
 }
 
@@ -217,7 +217,11 @@ Layer::Snapshot Layer::take_snapshot() {
 }
 
 Result<Layer::Snapshot> Layer::snapshot(const WeightSource& source, const Executor& executor) {
-  if (auto s = check_shape(source.outputs, source.depth); !s) return std::move(s).error();
+  if (spec_.quantizer == WeightQuantizer::kCustom) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "layer '" + spec_.name + "' has a quantizer of its own: it takes trits"};
+  }
+  if (auto s = check_shape(spec_, source.outputs, source.depth); !s) return std::move(s).error();
   Packed before;  // ends after the lock has
   std::shared_ptr<const void> owner_before;
   const std::scoped_lock lock(mutex_);
@@ -247,14 +251,16 @@ Result<Layer::Snapshot> Layer::snapshot(const WeightSource& source, const Execut
   return take_snapshot();
 }
 
-Result<Layer::Snapshot> Layer::snapshot(const TritSource& source, const Executor& /*executor*/) {
-  if (auto s = check_shape(source.outputs, source.depth); !s) return std::move(s).error();
+Result<Layer::Snapshot> Layer::snapshot(const TritSource& source) {
+  if (auto s = check_shape(spec_, source.outputs, source.depth); !s) return std::move(s).error();
   Packed before;  // ends after the lock has
   const std::scoped_lock lock(mutex_);
   const std::uint64_t trits = kernels::fingerprint(source.trits, source.outputs * source.depth);
   const std::uint64_t scales =
       kernels::fingerprint(source.scales, source.scale_count * sizeof(double));
-  const std::uint64_t fingerprint = trits ^ std::rotl(scales, 32);
+  const std::uint64_t nans =
+      source.nan_outputs == nullptr ? 0 : kernels::fingerprint(source.nan_outputs, source.outputs);
+  const std::uint64_t fingerprint = trits ^ std::rotl(scales, 21) ^ std::rotl(nans, 42);
   if (!packed_.weights || packed_.fingerprint != fingerprint) {
     auto packed = pack_trits(source);
     if (!packed) return std::move(packed).error();
@@ -300,7 +306,7 @@ Status Layer::forward(const WeightSource& weights, const LinearArgs& args,
 }
 
 Status Layer::forward(const TritSource& weights, const LinearArgs& args, const Executor& executor) {
-  auto taken = snapshot(weights, executor);
+  auto taken = snapshot(weights);
   if (!taken) return std::move(taken).error();
   return run(taken.value(), args, executor);
 }
@@ -311,8 +317,8 @@ Result<bool> Layer::prefetch(const WeightSource& weights, const Executor& execut
   return fabric_->prefetch(id_, taken.value().weights);
 }
 
-Result<bool> Layer::prefetch(const TritSource& weights, const Executor& executor) {
-  auto taken = snapshot(weights, executor);
+Result<bool> Layer::prefetch(const TritSource& weights) {
+  auto taken = snapshot(weights);
   if (!taken) return std::move(taken).error();
   return fabric_->prefetch(id_, taken.value().weights);
 }

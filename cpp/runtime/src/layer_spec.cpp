@@ -6,6 +6,8 @@
 #include <span>
 #include <utility>
 
+#include "tfmbs/kernels/kernels.hpp"
+
 namespace tfmbs::runtime {
 namespace {
 
@@ -46,6 +48,7 @@ Result<Enum> find_value(NameTable<Enum> table, std::string_view what, std::strin
                std::string(what) + " is '" + std::string(text) + "'; allowed are " + allowed};
 }
 
+constexpr std::uint64_t kMaxOutputs = std::uint64_t{1} << 32;  // sizes multiply within 64 bits
 constexpr std::string_view kVersion = "tfmbs1";
 constexpr std::string_view kHex = "0123456789ABCDEF";
 
@@ -183,6 +186,7 @@ Status parse_fabric(FieldReader& fields, FabricSpec& out) {
   if (auto s = fields.number("mac_pj", out.config.energy.mac_pj); !s) return s;
   if (auto s = fields.number("sram_pj", out.config.energy.sram_pj); !s) return s;
   if (auto s = fields.number("dram_pj", out.config.energy.dram_pj); !s) return s;
+  if (auto s = fabric::validate(out.config.energy); !s) return s;
   auto geometry = Geometry::make(tiles, lanes, bank_depth);
   if (!geometry) return std::move(geometry).error();
   out.config.geometry = geometry.value();
@@ -262,6 +266,17 @@ Result<LayerSpec> LayerSpec::parse(std::string_view text) {
     return std::move(s).error();
   }
   if (auto s = parse_fabric(fields, spec.fabric); !s) return std::move(s).error();
+  if (spec.outputs > kMaxOutputs || spec.depth > kernels::kMaxDepth) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "layer specification: a layer of " + std::to_string(spec.outputs) + " x " +
+                     std::to_string(spec.depth) + " weights; allowed are at most " +
+                     std::to_string(kMaxOutputs) + " x " + std::to_string(kernels::kMaxDepth)};
+  }
+  if (spec.ste_clip && !(*spec.ste_clip > 0.0)) {
+    return Error{ErrorCode::kInvalidArgument, "layer specification: ste_clip is " +
+                                                  number_text(*spec.ste_clip) +
+                                                  "; it must be above 0, or none"};
+  }
   if (!fields.at_end()) {
     return Error{ErrorCode::kInvalidArgument, "layer specification has text after its last field"};
   }

@@ -127,6 +127,11 @@ Result<PackedWeights> pack_trits(const TritSource& source) {
   PackedWeights packed;
   packed.planes = std::move(planes).value();
   packed.scales.assign(source.scales, source.scales + source.scale_count);
+  if (source.nan_outputs != nullptr &&
+      std::find(source.nan_outputs, source.nan_outputs + source.outputs, 1) !=
+          source.nan_outputs + source.outputs) {
+    packed.nan_outputs.assign(source.nan_outputs, source.nan_outputs + source.outputs);
+  }
   packed.zeros = count_zeros(packed.planes.view());
   return packed;
 }

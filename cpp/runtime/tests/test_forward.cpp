@@ -225,12 +225,14 @@ TEST(Forward, ErrorsLeaveTheDeviceAsItWas) {
 TEST(LayerRegistry, MakesWhatAnExportedProgramNames) {
   LayerSpec spec{.name = "exported", .outputs = 3, .depth = 4};
   spec.fabric = {"elsewhere", Engine::kClosedForm, {Geometry::make(2, 7, 30).value(), {}}};
-  const auto first = LayerRegistry::instance().find_or_make(spec.to_text());
+  const auto first = LayerRegistry::instance().find_or_make(spec.to_text(), 3, 4);
   ASSERT_TRUE(first.ok());
   EXPECT_EQ(first.value()->fabric()->config().geometry.lanes(), 7U);
-  EXPECT_EQ(LayerRegistry::instance().find_or_make(spec.to_text()).value(), first.value());
+  EXPECT_EQ(LayerRegistry::instance().find_or_make(spec.to_text(), 3, 4).value(), first.value());
   LayerRegistry::instance().remove(spec.to_text());
-  EXPECT_FALSE(LayerRegistry::instance().find_or_make("nonsense").ok());
+  EXPECT_FALSE(LayerRegistry::instance().find_or_make(spec.to_text(), 3, 5).ok());
+  EXPECT_TRUE(first.value()->fabric()->profile().value().layers.size() == 1);
+  EXPECT_FALSE(LayerRegistry::instance().find_or_make("nonsense", 3, 4).ok());
 }
 
 TEST(Fabric, NamesOfLayersAreUnique) {

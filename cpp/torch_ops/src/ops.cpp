@@ -10,6 +10,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <tuple>
 #include <vector>
 
@@ -233,37 +234,90 @@ LinearCall prepare(const Tensor& input, std::int64_t outputs, std::int64_t depth
 
 // --- ops ---------------------------------------------------------------------------------------
 
+// Calls something of a layer. Where another thread moves the layer meanwhile, its text finds the
+// layer that took its place; what the handle is doing then takes microseconds.
+template <typename Call>
+auto on_layer(const Text& text, const Tensor& weight, const Call& call) {
+  constexpr int kAttempts = 1000;
+  for (int attempt = 1;; ++attempt) {
+    const auto layer = require(tfmbs::runtime::LayerRegistry::instance().find_or_make(
+        text.value, static_cast<std::uint64_t>(weight.size(0)),
+        static_cast<std::uint64_t>(weight.size(1))));
+    auto outcome = call(*layer);
+    const bool moved = !outcome && outcome.error().code == tfmbs::ErrorCode::kGone;
+    if (!moved || attempt == kAttempts) return require(std::move(outcome));
+    std::this_thread::yield();
+  }
+}
+
 Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
               const Text& layer, bool training, std::optional<ScalarType> out_dtype) {
   check_matrix(weight, "weight");
   STD_TORCH_CHECK(out_dtype.has_value() || input.scalar_type() == weight.scalar_type(),
                   "tfmbs: input and weight must have the same dtype");
-  LinearCall call = prepare(input, weight.size(0), weight.size(1), bias, out_dtype);
+  const LinearCall call = prepare(input, weight.size(0), weight.size(1), bias, out_dtype);
   const Tensor dense = as_contiguous(weight);
   const TensorStorage storage(weight);
-  const auto found = require(tfmbs::runtime::LayerRegistry::instance().find_or_make(layer.value));
-  require(
-      found->forward(weight_source(weight, dense, storage, training), call.args, TorchExecutor{}));
+  const auto source = weight_source(weight, dense, storage, training);
+  on_layer(layer, weight, [&](tfmbs::runtime::Layer& found) {
+    return found.forward(source, call.args, TorchExecutor{});
+  });
   return call.output;
 }
 
-// weight is what trits and scale were made of, for the gradient alone.
-Tensor linear_trits(const Tensor& input, const Tensor& /*weight*/, const Tensor& trits,
-                    const Tensor& scale, const std::optional<Tensor>& bias,
-                    const Text& layer, std::optional<ScalarType> out_dtype) {
+// Trits that a quantizer in Python made of `weight`. What the source points to is held here.
+struct TritWeights {
+  Tensor trits;  // contiguous
+  std::vector<double> scales;
+  std::vector<std::uint8_t> nan_outputs;
+  tfmbs::runtime::TritSource source;
+};
+
+TritWeights trit_weights(const Tensor& weight, const Tensor& trits, const Tensor& scale) {
   check_matrix(trits, "trits");
   STD_TORCH_CHECK(trits.scalar_type() == ScalarType::Char, "tfmbs: trits must be int8");
-  LinearCall call = prepare(input, trits.size(0), trits.size(1), bias, out_dtype);
-  const Tensor dense = as_contiguous(trits);
-  const std::vector<double> scales = scale_values(scale, trits.size(0));
-  const auto found = require(tfmbs::runtime::LayerRegistry::instance().find_or_make(layer.value));
-  require(found->forward(
-      tfmbs::runtime::TritSource{.trits = static_cast<const std::int8_t*>(dense.const_data_ptr()),
-                                 .outputs = static_cast<std::uint64_t>(trits.size(0)),
-                                 .depth = static_cast<std::uint64_t>(trits.size(1)),
-                                 .scales = scales.data(),
-                                 .scale_count = scales.size()},
-      call.args, TorchExecutor{}));
+  check_matrix(weight, "weight");
+  if (weight.size(0) != trits.size(0) || weight.size(1) != trits.size(1)) {
+    const auto shape = [](const Tensor& matrix) {
+      return std::to_string(matrix.size(0)) + " x " + std::to_string(matrix.size(1));
+    };
+    raise({tfmbs::ErrorCode::kInvalidArgument,
+           "a weight of " + shape(weight) + " needs as many trits, and was given " + shape(trits)});
+  }
+  const auto outputs = static_cast<std::size_t>(trits.size(0));
+  const auto depth = static_cast<std::size_t>(trits.size(1));
+  TritWeights made{as_contiguous(trits),
+                   scale_values(scale, trits.size(0)),
+                   std::vector<std::uint8_t>(outputs),
+                   {}};
+  // The trits cannot say where the weight was no number.
+  const Tensor dense = as_contiguous(weight);
+  tfmbs::BitPlaneMatrix planes(outputs, depth);
+  tfmbs::kernels::active().ternarize({.input = dense.const_data_ptr(),
+                                      .type = require_float(weight, "weight"),
+                                      .rows = outputs,
+                                      .columns = depth,
+                                      .row_stride = depth,
+                                      .thresholds = nullptr,
+                                      .planes = planes.data(),
+                                      .nan_rows = made.nan_outputs.data()});
+  made.source = {.trits = static_cast<const std::int8_t*>(made.trits.const_data_ptr()),
+                 .outputs = outputs,
+                 .depth = depth,
+                 .scales = made.scales.data(),
+                 .scale_count = made.scales.size(),
+                 .nan_outputs = made.nan_outputs.data()};
+  return made;
+}
+
+Tensor linear_trits(const Tensor& input, const Tensor& weight, const Tensor& trits,
+                    const Tensor& scale, const std::optional<Tensor>& bias, const Text& layer,
+                    std::optional<ScalarType> out_dtype) {
+  const TritWeights weights = trit_weights(weight, trits, scale);
+  const LinearCall call = prepare(input, trits.size(0), trits.size(1), bias, out_dtype);
+  on_layer(layer, trits, [&](tfmbs::runtime::Layer& found) {
+    return found.forward(weights.source, call.args, TorchExecutor{});
+  });
   return call.output;
 }
 
@@ -271,23 +325,17 @@ bool prefetch(const Tensor& weight, const Text& layer, bool training) {
   check_matrix(weight, "weight");
   const Tensor dense = as_contiguous(weight);
   const TensorStorage storage(weight);
-  const auto found = require(tfmbs::runtime::LayerRegistry::instance().find_or_make(layer.value));
-  return require(found->prefetch(weight_source(weight, dense, storage, training), TorchExecutor{}));
+  const auto source = weight_source(weight, dense, storage, training);
+  return on_layer(layer, weight, [&](tfmbs::runtime::Layer& found) {
+    return found.prefetch(source, TorchExecutor{});
+  });
 }
 
-bool prefetch_trits(const Tensor& trits, const Tensor& scale, const Text& layer) {
-  check_matrix(trits, "trits");
-  STD_TORCH_CHECK(trits.scalar_type() == ScalarType::Char, "tfmbs: trits must be int8");
-  const Tensor dense = as_contiguous(trits);
-  const std::vector<double> scales = scale_values(scale, trits.size(0));
-  const auto found = require(tfmbs::runtime::LayerRegistry::instance().find_or_make(layer.value));
-  return require(found->prefetch(
-      tfmbs::runtime::TritSource{.trits = static_cast<const std::int8_t*>(dense.const_data_ptr()),
-                                 .outputs = static_cast<std::uint64_t>(trits.size(0)),
-                                 .depth = static_cast<std::uint64_t>(trits.size(1)),
-                                 .scales = scales.data(),
-                                 .scale_count = scales.size()},
-      TorchExecutor{}));
+bool prefetch_trits(const Tensor& weight, const Tensor& trits, const Tensor& scale,
+                    const Text& layer) {
+  const TritWeights weights = trit_weights(weight, trits, scale);
+  return on_layer(layer, trits,
+                  [&](tfmbs::runtime::Layer& found) { return found.prefetch(weights.source); });
 }
 
 // A vector of scales in fp32, or fp64 for fp64 weights or inputs.
@@ -380,7 +428,7 @@ STABLE_TORCH_LIBRARY(tfmbs, m) {
       "linear_trits(Tensor input, Tensor weight, Tensor trits, Tensor scale, Tensor? bias, "
       "str layer, ScalarType? out_dtype=None) -> Tensor");
   m.def("prefetch(Tensor weight, str layer, bool training) -> bool");
-  m.def("prefetch_trits(Tensor trits, Tensor scale, str layer) -> bool");
+  m.def("prefetch_trits(Tensor weight, Tensor trits, Tensor scale, str layer) -> bool");
   m.def("quantize_weight(Tensor weight, str quantizer) -> (Tensor trits, Tensor scale)");
   m.def("quantize_activation(Tensor input, str activation) -> (Tensor values, Tensor scale)");
 }

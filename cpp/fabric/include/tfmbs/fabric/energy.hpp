@@ -1,6 +1,8 @@
 // The energy table and formula (docs/fabric.md, "Energy").
 #pragma once
 
+#include "tfmbs/format/error.hpp"
+
 namespace tfmbs::fabric {
 
 // Picojoules an operation. Defaults: 45 nm, M. Horowitz, ISSCC 2014; derivation in docs/fabric.md.
@@ -11,5 +13,8 @@ struct EnergyTable {
 
   friend bool operator==(const EnergyTable&, const EnergyTable&) = default;
 };
+
+// Errors: kGeometry where a value is not a finite number from 0.
+Status validate(const EnergyTable& table);
 
 }  // namespace tfmbs::fabric

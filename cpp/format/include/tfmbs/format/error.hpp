@@ -17,6 +17,7 @@ enum class ErrorCode : std::uint8_t {
   kAddress,          // an address outside the map, misaligned, or across a region's end
   kDescriptor,       // a task descriptor that the device cannot run
   kPlacement,        // no room in Bank A, or an overlap with another layer's given address
+  kGone,             // a layer that left its device: moved, renamed or deleted meanwhile
   kClosed,           // a handle that was closed
 };
 

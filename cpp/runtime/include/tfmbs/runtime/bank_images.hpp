@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <list>
 #include <memory>
+#include <unordered_map>
 #include <vector>
 
 #include "tfmbs/fabric/device.hpp"
@@ -16,21 +17,24 @@ namespace tfmbs::runtime {
 
 class BankImages {
  public:
+  // A full journal is materialized first.
   void add_load(std::uint64_t layer, const Schedule& schedule,
-                std::shared_ptr<const PackedWeights> weights);
+                std::shared_ptr<const PackedWeights> weights, fabric::Device& device);
   void add_forward(std::uint64_t layer, const Schedule& schedule,
                    std::shared_ptr<const PackedWeights> weights,
-                   const ActivationPlanes& activations);
+                   const ActivationPlanes& activations, fabric::Device& device);
 
   // Writes everything recorded into the device's banks and results, in order, and forgets it.
   void materialize(fabric::Device& device);
   // The same, if any record holds this layer's weights.
   void materialize_layer(std::uint64_t layer, fabric::Device& device);
-  [[nodiscard]] bool full() const noexcept { return records_.size() >= kMaxRecords; }
+  // Drops this layer's records: its banks' bytes are then those of before.
+  void forget_layer(std::uint64_t layer) noexcept;
 
  private:
-  // Bounds the memory that records hold; whoever adds materializes a full journal first.
-  static constexpr std::size_t kMaxRecords = 64;
+  // A layer that stays where it is keeps two records (its load, its forwards) however often it
+  // runs; only layers that move leave more. Bounds what they hold.
+  static constexpr std::size_t kMaxRecords = 4096;
   // Samples whose activations a forward leaves in Bank B: the two slots' last.
   static constexpr std::size_t kTailSamples = 2;
 
@@ -42,11 +46,14 @@ class BankImages {
     std::vector<std::uint64_t> tail;  // the last samples' planes, plane-major
   };
 
-  Record& replace(std::uint64_t layer, const Schedule& schedule, std::uint64_t samples);
+  Record& renew(std::uint64_t layer, const Schedule& schedule, std::uint64_t samples,
+                fabric::Device& device);
   static void write_load(const Record& record, fabric::Device& device);
   static void write_forward(const Record& record, fabric::Device& device);
 
-  std::list<Record> records_;
+  std::list<Record> records_;  // oldest first
+  // The newest record of each layer and footprint.
+  std::unordered_map<std::uint64_t, std::list<Record>::iterator> newest_;
 };
 
 }  // namespace tfmbs::runtime

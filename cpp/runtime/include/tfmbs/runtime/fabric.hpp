@@ -30,7 +30,8 @@ namespace tfmbs::runtime {
 struct LayerProfile {
   std::string name;
   fabric::Counters counters{};
-  double sparsity{0.0};
+  std::optional<double>
+      sparsity{};  // of the weights that the device was last told of; none: not yet
   std::uint64_t tile_mask{0};
   std::optional<std::uint64_t> weight_address{};  // bytes, in tile 0's Bank A; none: not resident
   bool resident{false};
@@ -46,7 +47,7 @@ class Fabric {
  public:
   // The process's default device: default configuration, closed-form engine, never closed.
   static const std::shared_ptr<Fabric>& default_fabric();
-  // A device of its own, under a name that no other living device has.
+  // A device of its own, under a name that no other device has.
   static std::shared_ptr<Fabric> open(Engine engine, const fabric::FabricConfig& config);
   // The living device of that name, or a new one built from the specification.
   static std::shared_ptr<Fabric> find_or_open(const FabricSpec& spec);
@@ -58,8 +59,8 @@ class Fabric {
   [[nodiscard]] const fabric::FabricConfig& config() const noexcept { return spec_.config; }
   [[nodiscard]] bool is_default() const noexcept { return spec_.name == kDefaultFabricName; }
 
-  // Errors: kClosed for the default device. Closing twice is fine. Every other call on a closed
-  // device gives kClosed.
+  // Errors: kClosed for the default device. Closing twice is fine. A call that gives a status or
+  // a result gives kClosed on a closed device.
   Status close();
   // Does not wait for what the device is doing.
   [[nodiscard]] bool closed() const noexcept { return closed_; }
@@ -103,6 +104,8 @@ class Fabric {
   // Loads without a forward; false, with nothing changed, where the layer has to stream.
   Result<bool> prefetch(LayerId id, std::shared_ptr<const PackedWeights> weights);
   Status set_pinned(LayerId id, bool pinned);
+  // What the weights' sparsity is, where somebody quantized them without a forward.
+  void note_sparsity(LayerId id, double sparsity);
   [[nodiscard]] LayerProfile layer_profile(LayerId id);
 
  private:
@@ -110,7 +113,7 @@ class Fabric {
     std::string name;
     LayerShape shape{};
     fabric::Counters counters{};
-    double sparsity{0.0};
+    std::optional<double> sparsity{};
   };
 
   explicit Fabric(FabricSpec spec);

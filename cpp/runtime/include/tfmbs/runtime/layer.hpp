@@ -31,6 +31,9 @@ struct LinearArgs {
   kernels::FloatType output_type{kernels::FloatType::kFloat32};
 };
 
+// Errors: kInvalidArgument where weights of outputs x depth are not of the specification's shape.
+Status check_shape(const LayerSpec& spec, std::uint64_t outputs, std::uint64_t depth);
+
 // The handle by which `refresh`, residency and telemetry of a layer are reached. Safe to use from
 // several threads.
 class Layer {
@@ -53,10 +56,11 @@ class Layer {
   Status forward(const TritSource& weights, const LinearArgs& args, const Executor& executor);
 
   Result<bool> prefetch(const WeightSource& weights, const Executor& executor);
-  Result<bool> prefetch(const TritSource& weights, const Executor& executor);
+  Result<bool> prefetch(const TritSource& weights);
   Status set_pinned(bool pinned) { return fabric_->set_pinned(id_, pinned); }
   // Forgets what was packed: the next forward quantizes anew.
   void refresh();
+  void note_sparsity(double sparsity) { fabric_->note_sparsity(id_, sparsity); }
   [[nodiscard]] LayerProfile profile() const { return fabric_->layer_profile(id_); }
   // Bytes that the packed weights take in host memory; 0 before the first forward.
   [[nodiscard]] std::size_t packed_bytes() const;
@@ -86,9 +90,8 @@ class Layer {
   friend void fork_child();
 
   Layer(LayerSpec spec, std::shared_ptr<Fabric> fabric, LayerId id);
-  Status check_shape(std::uint64_t outputs, std::uint64_t depth) const;
   Result<Snapshot> snapshot(const WeightSource& source, const Executor& executor);
-  Result<Snapshot> snapshot(const TritSource& source, const Executor& executor);
+  Result<Snapshot> snapshot(const TritSource& source);
   Snapshot take_snapshot();
   // Gives what was packed before; whoever destroys it must not hold the lock (see Packed::owner).
   [[nodiscard]] Packed adopt(PackedWeights weights);

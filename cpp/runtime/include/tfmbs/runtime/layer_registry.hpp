@@ -17,15 +17,19 @@ class LayerRegistry {
   static LayerRegistry& instance();
 
   // A layer of a specification on a living device; it is found from now on by spec().to_text().
-  // Errors: as Fabric::enter. `replacing`: as Layer::make; its text is the caller's to remove.
+  // Errors: as Fabric::enter. `replacing`: as Layer::make; `alias`, its text, finds
+  // the new layer from now on, for a forward that has read it already.
   Result<std::shared_ptr<Layer>> add(LayerSpec spec, std::shared_ptr<Fabric> fabric,
-                                     const Layer* replacing = nullptr);
+                                     const Layer* replacing = nullptr,
+                                     const std::string& alias = {});
   // The living layer of that text; where there is none (a program exported by another process), it
   // and its device are made and live on. Errors: kInvalidArgument (malformed), and as add.
-  Result<std::shared_ptr<Layer>> find_or_make(const std::string& text);
-  // Another text for the layer of `text`: the same layer, found by `other` from now on.
-  void rename(const std::string& text, const std::string& other);
-  // Lets a layer go; it ends when the last forward in flight has.
+  // Nothing is made for weights of another shape than the text's.
+  Result<std::shared_ptr<Layer>> find_or_make(const std::string& text, std::uint64_t outputs,
+                                              std::uint64_t depth);
+  // The layer of `text` is found by `alias` too.
+  void add_alias(const std::string& text, const std::string& alias);
+  // Lets a text go, and with its last text the layer; it ends when the last forward in flight has.
   void remove(const std::string& text) noexcept;
 
  private:

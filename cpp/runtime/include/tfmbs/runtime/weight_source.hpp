@@ -42,6 +42,7 @@ struct TritSource {
   std::uint64_t depth{0};
   const double* scales{nullptr};
   std::size_t scale_count{1};
+  const std::uint8_t* nan_outputs{nullptr};  // 1 where an output is NaN, one each; null: none is
 };
 
 }  // namespace tfmbs::runtime
