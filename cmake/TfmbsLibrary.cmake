@@ -5,7 +5,14 @@ include(CMakePackageConfigHelpers)
 configure_file(${CMAKE_CURRENT_LIST_DIR}/version.hpp.in
                ${PROJECT_BINARY_DIR}/include/tfmbs/version.hpp @ONLY)
 
-add_library(tfmbs SHARED ${CMAKE_CURRENT_LIST_DIR}/version.cpp)
+# The layers' objects: the library's users call what nothing inside it calls.
+set(TFMBS_LAYER_OBJECTS)
+foreach(layer IN LISTS TFMBS_LAYERS)
+  list(APPEND TFMBS_LAYER_OBJECTS $<TARGET_OBJECTS:tfmbs_${layer}>)
+endforeach()
+find_package(Threads REQUIRED)
+add_library(tfmbs SHARED ${CMAKE_CURRENT_LIST_DIR}/version.cpp ${TFMBS_LAYER_OBJECTS})
+target_link_libraries(tfmbs PRIVATE Threads::Threads)
 add_library(tfmbs::tfmbs ALIAS tfmbs)
 tfmbs_compile_settings(tfmbs)
 target_include_directories(tfmbs PUBLIC $<BUILD_INTERFACE:${PROJECT_BINARY_DIR}/include>
@@ -13,8 +20,6 @@ target_include_directories(tfmbs PUBLIC $<BUILD_INTERFACE:${PROJECT_BINARY_DIR}/
 foreach(layer IN LISTS TFMBS_LAYERS)
   target_include_directories(
     tfmbs PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/cpp/${layer}/include>)
-  # Whole: the library's users call what nothing inside it calls.
-  target_link_libraries(tfmbs PRIVATE $<LINK_LIBRARY:WHOLE_ARCHIVE,tfmbs_${layer}>)
   install(DIRECTORY ${PROJECT_SOURCE_DIR}/cpp/${layer}/include/
           DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT cpp FILES_MATCHING PATTERN "*.hpp")
 endforeach()

@@ -1,4 +1,4 @@
-"""pytfmbs: train, run, profile and compile ternary networks in PyTorch.
+"""pytfmbs: train, run and profile ternary networks in PyTorch.
 
 Modules of torch's kind (``TFMBSLinear``, ``convert``) compute ternary products at the speed of the
 CPU's best kernels, and the Ternary Fabric, a tiled ternary vector engine, keeps exact account of

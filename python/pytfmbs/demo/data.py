@@ -15,7 +15,7 @@ except ImportError as error:
     raise ImportError("the demo needs scikit-learn: pip install pytfmbs[demo]") from error
 
 SIDE = 28  # pixels
-HELD_OUT = 540  # of 1,797 digits; never used to choose anything
+HELD_OUT = 540  # of 1,797 digits; not used to choose anything, with the one exception that recipes.py names
 DEAD_ZONE = 0.05  # of full scale: a pixel this close to its threshold becomes 0
 # Ordered dither over 2×2 pixels, in standard deviations of the pixel. Neighbours of an upsampled
 # image say nearly the same; with thresholds apart, their signs say how bright it is there.
