@@ -4,6 +4,7 @@
 #include <array>
 #include <numeric>
 #include <optional>
+#include <span>
 
 #include "tfmbs/fabric/timing.hpp"
 #include "tfmbs/kernels/kernels.hpp"
@@ -58,9 +59,9 @@ class ForwardCounter {
         passes_(schedule.passes()) {}
 
   void run() {
-    count_operations();
     count_traffic();
     for (std::uint64_t p = 0; p < passes_; ++p) count_pass(p);
+    count_operations();
     count_serial_stages();
   }
 
@@ -68,23 +69,17 @@ class ForwardCounter {
   // Lane multiplications of each tile slot: the samples that are not zero at a depth times the
   // weights that are not zero there.
   void count_operations() {
-    auto& columns = memory_.column_counts;
-    columns.assign(activations_.depth, 0);
-    for (std::uint32_t p = 0; p < activations_.planes; ++p) {
-      kernels::active().column_count({.activations = activations_.plane(p).words,
-                                      .rows = samples_,
-                                      .trits = activations_.depth,
-                                      .counts = columns.data()});
-    }
     const std::uint32_t slots = schedule_.pass_tiles(0);
-    std::array<std::uint64_t, Geometry::kMaxTiles> active;
-    kernels::active().weighted_sum({.values = columns.data(),
-                                    .weights = statistics_.nonzeros(),
-                                    .rows = slots,
-                                    .size = columns.size(),
-                                    .sums = active.data()});
     const std::uint64_t per_output =
         std::uint64_t{activations_.planes} * activations_.depth * samples_;
+    std::array<std::uint64_t, Geometry::kMaxTiles> active;
+    if (full_counted_ && memory_.full.step_sum == per_output) {  // no activation is zero
+      for (std::uint32_t slot = 0; slot < slots; ++slot) {
+        active[slot] = statistics_.slot_nonzeros(slot) * activations_.planes * samples_;
+      }
+    } else {
+      weigh_columns(slots, active);
+    }
     for (std::uint32_t slot = 0; slot < slots; ++slot) {
       const std::uint64_t skipped = schedule_.slot_outputs(slot) * per_output - active[slot];
       auto& tile = counts_.tiles[schedule_.tile(slot)];
@@ -93,6 +88,22 @@ class ForwardCounter {
       counts_.total.active_ops += active[slot];
       counts_.total.zero_skips += skipped;
     }
+  }
+
+  void weigh_columns(std::uint32_t slots, std::span<std::uint64_t> active) {
+    auto& columns = memory_.column_counts;
+    columns.assign(activations_.depth, 0);
+    for (std::uint32_t p = 0; p < activations_.planes; ++p) {
+      kernels::active().column_count({.activations = activations_.plane(p).words,
+                                      .rows = samples_,
+                                      .trits = activations_.depth,
+                                      .counts = columns.data()});
+    }
+    kernels::active().weighted_sum({.values = columns.data(),
+                                    .weights = statistics_.nonzeros(),
+                                    .rows = slots,
+                                    .size = columns.size(),
+                                    .sums = active.data()});
   }
 
   // Traffic that depends only on the shape.

@@ -1,6 +1,8 @@
 #include "tfmbs/runtime/lane_statistics.hpp"
 
 #include <algorithm>
+#include <cstddef>
+#include <numeric>
 
 #include "tfmbs/kernels/kernels.hpp"
 
@@ -45,6 +47,11 @@ LaneStatistics::LaneStatistics(BitPlaneView weights, std::uint32_t lanes, std::u
     if (full) continue;
     index_[g] = static_cast<std::uint32_t>(occupancy_.size() / words_);
     occupancy_.insert(occupancy_.end(), any.begin(), any.end());
+  }
+  for (std::uint32_t slot = 0; slot < tile_slots; ++slot) {
+    const auto first = nonzeros_.begin() + static_cast<std::ptrdiff_t>(slot * depth_);
+    slot_nonzeros_.push_back(
+        std::accumulate(first, first + static_cast<std::ptrdiff_t>(depth_), std::uint64_t{0}));
   }
 }
 

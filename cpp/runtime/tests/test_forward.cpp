@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <random>
+#include <thread>
 
 #include "tfmbs/runtime/layer.hpp"
 #include "tfmbs/runtime/layer_registry.hpp"
@@ -246,6 +247,52 @@ TEST(Fabric, NamesOfLayersAreUnique) {
   EXPECT_EQ(b->spec().name, "fc-1");
   b.reset();
   EXPECT_EQ(make()->spec().name, "fc-1");
+}
+
+TEST(Fabric, ManyLayersLeaveTheBytesThatTheSteppedEngineLeaves) {
+  std::mt19937_64 random(5);
+  const auto closed = Fabric::open(Engine::kClosedForm, {});
+  const auto stepped = Fabric::open(Engine::kStepped, {});
+  std::vector<Problem> problems;
+  std::vector<std::shared_ptr<Layer>> layers;
+  for (int l = 0; l < 70; ++l) {
+    problems.push_back(make_problem(random, 5, 10, 1, 0.3));
+    layers.push_back(make_layer(closed, problems.back()));
+    layers.push_back(make_layer(stepped, problems.back()));
+  }
+  for (int round = 0; round < 2; ++round) {
+    for (std::size_t l = 0; l < problems.size(); ++l) {
+      ASSERT_EQ(run(*layers[2 * l], problems[l]), run(*layers[2 * l + 1], problems[l]));
+    }
+  }
+  expect_same_device(*closed, *stepped);
+}
+
+TEST(Fabric, OpeningAndDroppingFromSeveralThreadsEnds) {
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([] {
+      for (int i = 0; i < 300; ++i) {
+        const auto fabric = Fabric::open(Engine::kClosedForm, {});
+        EXPECT_EQ(Fabric::find_or_open(fabric->spec()), fabric);
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+}
+
+TEST(Fabric, AMoveUnderAForwardFindsTheSuccessor) {
+  const auto fabric = Fabric::open(Engine::kClosedForm, {});
+  auto& registry = LayerRegistry::instance();
+  const auto first = registry.add({.name = "a", .outputs = 3, .depth = 4}, fabric).value();
+  const std::string text = first->spec().to_text();
+  const auto second =
+      registry.add({.name = "b", .outputs = 3, .depth = 4}, fabric, first.get(), text).value();
+  EXPECT_EQ(registry.find_or_make(text, 3, 4).value(), second);
+  ASSERT_EQ(fabric->profile().value().layers.size(), 1U);
+  EXPECT_EQ(fabric->profile().value().layers[0].name, "b");
+  registry.remove(text);
+  registry.remove(second->spec().to_text());
 }
 
 }  // namespace

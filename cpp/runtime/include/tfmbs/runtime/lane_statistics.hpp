@@ -22,6 +22,10 @@ class LaneStatistics {
   // Weights that are not zero at each depth, over all groups of a tile slot: a row of `depth`
   // values a slot.
   [[nodiscard]] const std::uint32_t* nonzeros() const noexcept { return nonzeros_.data(); }
+  // Their sum over the depths.
+  [[nodiscard]] std::uint64_t slot_nonzeros(std::uint32_t slot) const noexcept {
+    return slot_nonzeros_[slot];
+  }
   [[nodiscard]] std::size_t bytes() const noexcept {
     return nonzeros_.size() * 4 + occupancy_.size() * 8 + index_.size() * 4;
   }
@@ -30,7 +34,8 @@ class LaneStatistics {
   std::uint32_t lanes_;
   std::uint32_t tile_slots_;
   std::size_t depth_;
-  std::size_t words_;                     // occupancy words of one group
+  std::size_t words_;  // occupancy words of one group
+  std::vector<std::uint64_t> slot_nonzeros_;
   std::vector<std::uint32_t> nonzeros_;   // tile_slots x depth
   std::vector<std::uint32_t> index_;      // group -> row of occupancy_, kFull where all occupied
   std::vector<std::uint64_t> occupancy_;  // only groups with an empty depth
