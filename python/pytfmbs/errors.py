@@ -72,3 +72,14 @@ def from_op(error: BaseException) -> FabricError | None:
     """The exception that a torch op's error stands for, or None where it is not the fabric's."""
     found = _OP_MESSAGE.search(str(error))
     return None if found is None else from_code(found[1], found[2].strip(), None)
+
+
+def raise_own(error: BaseException) -> None:
+    """Raises the fabric's exception that a torch op's error stands for, if it stands for one."""
+    own = from_op(error)
+    if own is None:
+        return
+    try:
+        raise own from None
+    finally:
+        del own  # its traceback holds this frame: a cycle that would keep the caller's layer alive

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _fabric, errors, ops
+from . import _fabric, errors, ops, quantizers
 from .linear import TFMBSLinear
 from .straight_through import dequantized, linear_gradients
 
@@ -60,14 +60,14 @@ class TFMBSLinearFunction(torch.autograd.Function):
                 output = ops.linear(input, weight, bias, spec, True, out_dtype)
             else:
                 spec = layer._spec
-                trits, scale = layer.weight_quantizer(weight)
+                trits, scale = quantizers.apply(layer.weight_quantizer, weight)
                 if layer._custom:
                     output = ops.linear_trits(input, weight, trits, scale, bias, spec, out_dtype)
                 else:
-                    output = ops.linear(input, weight, bias, spec, layer.training, out_dtype)
+                    by_content = layer.training or type(weight) is not torch.nn.Parameter
+                    output = ops.linear(input, weight, bias, spec, by_content, out_dtype)
         except (AttributeError, RuntimeError, TypeError) as error:
-            if (own := errors.from_op(error)) is not None:
-                raise own from None
+            errors.raise_own(error)
             torch.nn.functional.linear(input, weight, bias)  # raises, in its own type and words
             raise
         _, ctx.activation, ctx.ste_clip = ops.quantization_of(spec)

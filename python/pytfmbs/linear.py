@@ -114,7 +114,10 @@ class TFMBSLinear(nn.Linear):
         try:
             if self._custom or torch.is_autocast_enabled("cpu"):
                 return self._forward_general(input, weight, bias)
-            return _linear(input, weight, bias, self._spec, self.training)  # type: ignore[no-any-return]
+            # A weight that is computed (parametrized, functional_call) may lie in a buffer that a
+            # compiled graph uses again without raising its version: compared by content.
+            by_content = self.training or type(weight) is not nn.Parameter
+            return _linear(input, weight, bias, self._spec, by_content)  # type: ignore[no-any-return]
         except (RuntimeError, TypeError) as error:
             self._raise_as_linear_does(error, input)
 
@@ -123,15 +126,15 @@ class TFMBSLinear(nn.Linear):
         autocast = torch.is_autocast_enabled("cpu")
         out_dtype = ops.autocast_dtype(input, weight) if autocast else None
         if not self._custom:
-            return _linear(input, weight, bias, self._spec, self.training, out_dtype)  # type: ignore[no-any-return]
-        trits, scale = self._weight_quantizer(weight.detach())
+            by_content = self.training or type(weight) is not nn.Parameter
+            return _linear(input, weight, bias, self._spec, by_content, out_dtype)  # type: ignore[no-any-return]
+        trits, scale = quantizers.apply(self._weight_quantizer, weight.detach())
         return ops.linear_trits(  # type: ignore[no-any-return]
             input, weight, trits, scale, bias, self._spec, out_dtype
         )
 
     def _raise_as_linear_does(self, error: Exception, input: Tensor) -> NoReturn:
-        if (own := errors.from_op(error)) is not None:
-            raise own from None
+        errors.raise_own(error)
         nn.functional.linear(input, self.weight, self.bias)  # raises, in its own type and words
         raise error
 
@@ -221,7 +224,7 @@ class TFMBSLinear(nn.Linear):
         """Trits, int8 [out_features, in_features], and scale, [1] or [out_features], of the present
         weight."""
         with torch.no_grad():
-            return self._weight_quantizer(self.weight.detach())
+            return quantizers.apply(self._weight_quantizer, self.weight.detach())
 
     def prefetch(self) -> bool:
         """Loads the weights into Bank A before a forward; True if they are resident now, False if

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from . import ops
+from .errors import ArgumentError
 
 
 @runtime_checkable
@@ -91,3 +93,39 @@ def resolve(quantizer: str | WeightQuantizer) -> WeightQuantizer:
 def spec_name(quantizer: WeightQuantizer) -> str:
     """The quantizer's name in a layer specification: a built-in's own, else "custom"."""
     return quantizer.name if isinstance(quantizer, _BuiltIn) else "custom"
+
+
+def apply(quantizer: WeightQuantizer, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Trits and scale, [1] or [out], of a weight; what a user's quantizer gave is checked.
+
+    Raises ArgumentError, naming the quantizer and what it gave.
+    """
+    if isinstance(quantizer, _BuiltIn):
+        return quantizer(weight)
+    given: Any = quantizer(weight)  # whatever a user's code gave
+    name = f"quantizer {quantizer.name!r}"
+    if not isinstance(given, tuple) or len(given) != 2:
+        raise ArgumentError(f"{name} must give (trits, scale), not {type(given).__name__}")
+    trits, scale = given
+    if not isinstance(trits, Tensor) or not isinstance(scale, Tensor):
+        kinds = f"{type(trits).__name__} and {type(scale).__name__}"
+        raise ArgumentError(f"{name} must give tensors, not {kinds}")
+    if trits.dtype != torch.int8 or trits.shape != weight.shape:
+        raise ArgumentError(
+            f"{name}: trits are {trits.dtype} of shape {tuple(trits.shape)}; "
+            f"they must be int8 of the weight's, {tuple(weight.shape)}"
+        )
+    if scale.dtype not in (torch.float32, torch.float64) or scale.numel() not in (
+        1,
+        weight.shape[0],
+    ):
+        raise ArgumentError(
+            f"{name}: scale is {scale.dtype} of {scale.numel()} values; it must be float32 or "
+            f"float64 of 1 or {weight.shape[0]}"
+        )
+    if trits.device != weight.device or scale.device != weight.device:
+        devices = f"{trits.device} and {scale.device}"
+        raise ArgumentError(
+            f"{name}: trits and scale are on {devices}, the weight on {weight.device}"
+        )
+    return trits, scale.reshape(-1)

@@ -70,12 +70,14 @@ struct TaskQueue::State {
       std::shared_ptr<TaskTicket> ticket = std::move(queue.front());
       queue.pop_front();
       running = true;
+      current = ticket;
       lock.unlock();
       Status status = run_safely(runner, std::exchange(ticket->task, {}));
       lock.lock();
       ticket->status = std::move(status);
       ticket->done = true;
       running = false;
+      current = nullptr;
       at.done.notify_all();
     }
   }
@@ -110,6 +112,7 @@ struct TaskQueue::State {
   // Guarded by meeting->mutex:
   std::deque<std::shared_ptr<TaskTicket>> queue;
   bool running{false};
+  std::shared_ptr<TaskTicket> current;  // the one that runs
   bool stop{false};
   std::size_t forks{0};  // callers of before_fork that wait for the worker, or have it waiting
 };
@@ -161,7 +164,9 @@ bool TaskQueue::is_done(const std::shared_ptr<TaskTicket>& ticket) const {
 void TaskQueue::drain() {
   std::unique_lock lock(state_->meeting->mutex);
   state_->ensure_worker_or_fail();
-  state_->meeting->done.wait(lock, [&] { return state_->queue.empty() && !state_->running; });
+  // Tasks run in order, so what was there is done when its last is; what comes meanwhile may wait.
+  const auto last = state_->queue.empty() ? state_->current : state_->queue.back();
+  if (last) state_->meeting->done.wait(lock, [&] { return last->done; });
 }
 
 void TaskQueue::before_fork() {

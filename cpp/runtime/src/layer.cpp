@@ -314,12 +314,14 @@ Status Layer::forward(const TritSource& weights, const LinearArgs& args, const E
 Result<bool> Layer::prefetch(const WeightSource& weights, const Executor& executor) {
   auto taken = snapshot(weights, executor);
   if (!taken) return std::move(taken).error();
+  if (spec_.outputs == 0 || spec_.depth == 0) return true;  // nothing to load
   return fabric_->prefetch(id_, taken.value().weights);
 }
 
 Result<bool> Layer::prefetch(const TritSource& weights) {
   auto taken = snapshot(weights);
   if (!taken) return std::move(taken).error();
+  if (spec_.outputs == 0 || spec_.depth == 0) return true;  // nothing to load
   return fabric_->prefetch(id_, taken.value().weights);
 }
 

@@ -101,13 +101,18 @@ Out call_unary(const char* name, const Tensor& tensor) {
   return torch::stable::detail::to<Out>(stack[0]);
 }
 
-// A view has a TensorImpl of its own and shares the storage: holding it keeps the storage's address
-// from being reused even after `parameter.data = other`, which swaps storages in place.
+// Another tensor of the same storage: holding it keeps the storage's address from being used again,
+// even after `parameter.data = other`, which swaps storages in place.
 class TensorStorage final : public tfmbs::runtime::StorageOwner {
  public:
   explicit TensorStorage(const Tensor& tensor) : tensor_(tensor) {}
   [[nodiscard]] std::shared_ptr<const void> retain() const override {
-    return std::make_shared<const Tensor>(call_unary<Tensor>("aten::alias", tensor_));
+    // Not a view in autograd's sense: that would hold the parameter itself, and its gradient.
+    AtenTensorHandle handle = nullptr;
+    TORCH_ERROR_CODE_CHECK(aoti_torch__reinterpret_tensor(
+        tensor_.get(), tensor_.dim(), tensor_.sizes().data(), tensor_.strides().data(),
+        tensor_.storage_offset(), &handle));
+    return std::make_shared<const Tensor>(handle);
   }
 
  private:

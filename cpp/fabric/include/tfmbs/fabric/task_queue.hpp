@@ -28,7 +28,7 @@ class TaskQueue {
   // or another queue's), and is_done() is then true.
   Status wait(const std::shared_ptr<TaskTicket>& ticket);
   [[nodiscard]] bool is_done(const std::shared_ptr<TaskTicket>& ticket) const;
-  // Blocks until nothing is queued or running.
+  // Blocks until what has been submitted so far has run.
   void drain();
 
   // Around fork(): before() takes the queue's lock once no task runs (queued ones stay queued),
