@@ -8,11 +8,10 @@ import time
 import weakref
 
 import pytest
-import torch
-from torch import nn
-
 import pytfmbs
+import torch
 from pytfmbs import TFMBSLinear
+from torch import nn
 
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element")
