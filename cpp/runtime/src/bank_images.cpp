@@ -21,7 +21,7 @@ std::uint64_t record_key(std::uint64_t layer, std::uint64_t samples) noexcept {
 
 // A record of the same key and place is overwritten whole by a later one, so the older may go. Its
 // list node is used again: a layer's steady state allocates nothing.
-BankImages::Record& BankImages::renew(std::uint64_t layer, const Schedule& schedule,
+BankImages::Record& BankImages::renew(std::uint64_t layer, const placement::Schedule& schedule,
                                       std::uint64_t samples, fabric::Device& device) {
   const std::uint64_t key = record_key(layer, samples);
   if (const auto found = newest_.find(key); found != newest_.end()) {
@@ -37,12 +37,12 @@ BankImages::Record& BankImages::renew(std::uint64_t layer, const Schedule& sched
   return records_.back();
 }
 
-void BankImages::add_load(std::uint64_t layer, const Schedule& schedule,
+void BankImages::add_load(std::uint64_t layer, const placement::Schedule& schedule,
                           std::shared_ptr<const PackedWeights> weights, fabric::Device& device) {
   renew(layer, schedule, 0, device).weights = std::move(weights);
 }
 
-void BankImages::add_forward(std::uint64_t layer, const Schedule& schedule,
+void BankImages::add_forward(std::uint64_t layer, const placement::Schedule& schedule,
                              std::shared_ptr<const PackedWeights> weights,
                              const ActivationPlanes& activations, fabric::Device& device) {
   Record& record = renew(layer, schedule, activations.samples, device);
@@ -84,11 +84,11 @@ void BankImages::materialize_layer(std::uint64_t layer, fabric::Device& device) 
 }
 
 void BankImages::write_load(const Record& record, fabric::Device& device) {
-  const Schedule& schedule = record.schedule;
+  const placement::Schedule& schedule = record.schedule;
   std::vector<std::uint32_t> words;
   for (std::uint64_t p = 0; p < schedule.passes(); ++p) {
     for (std::uint32_t slot = 0; slot < schedule.pass_tiles(p); ++slot) {
-      const Group group = schedule.group(p, slot);
+      const placement::Group group = schedule.group(p, slot);
       for (std::uint64_t c = 0; c < schedule.chunks(); ++c) {
         pack_group_words(schedule, record.weights->planes.view(), group, c, words);
         device.place({.kind = Transfer::Kind::kWeights,
@@ -106,7 +106,7 @@ void BankImages::write_load(const Record& record, fabric::Device& device) {
 // streaming window for the same reason; and a last pass with fewer lanes leaves the results of the
 // pass before in the others.
 void BankImages::write_forward(const Record& record, fabric::Device& device) {
-  const Schedule& schedule = record.schedule;
+  const placement::Schedule& schedule = record.schedule;
   const std::uint64_t chunks = schedule.chunks();
   const std::uint64_t samples = record.samples;
   const std::size_t kept = std::min<std::size_t>(samples, kTailSamples);
@@ -125,7 +125,7 @@ void BankImages::write_forward(const Record& record, fabric::Device& device) {
     if (schedule.placement().streamed) {
       const std::uint64_t last = last_pass * chunks + chunks - 1;
       for (std::uint64_t s = last < 3 ? 0 : last - 3; s <= last; ++s) {
-        const Group group = schedule.group(s / chunks, slot);
+        const placement::Group group = schedule.group(s / chunks, slot);
         pack_group_words(schedule, weights, group, s % chunks, words);
         device.place({.kind = Transfer::Kind::kWeights,
                       .tile_mask = tile_bit,
@@ -143,7 +143,7 @@ void BankImages::write_forward(const Record& record, fabric::Device& device) {
                         .source = words});
         }
       }
-      const Group group = schedule.group(p, slot);
+      const placement::Group group = schedule.group(p, slot);
       sums.assign(group.lanes, 0);
       for (std::uint32_t plane = 0; plane < tail.planes; ++plane) {
         kernels::active().trit_gemm({.activations = tail.plane(plane).row(kept - 1),

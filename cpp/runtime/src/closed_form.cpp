@@ -45,7 +45,7 @@ struct PassTime {
 
 class ForwardCounter {
  public:
-  ForwardCounter(const Schedule& schedule, const LaneStatistics& statistics,
+  ForwardCounter(const placement::Schedule& schedule, const LaneStatistics& statistics,
                  const ActivationPlanes& activations, const Executor& executor,
                  ForwardCounts& counts) noexcept
       : schedule_(schedule),
@@ -298,7 +298,7 @@ class ForwardCounter {
     out.cycle_sum = std::accumulate(out.cycles.begin(), out.cycles.end(), std::uint64_t{0});
   }
 
-  const Schedule& schedule_;
+  const placement::Schedule& schedule_;
   const LaneStatistics& statistics_;
   const ActivationPlanes& activations_;
   const Executor& executor_;
@@ -313,7 +313,7 @@ class ForwardCounter {
 
 }  // namespace
 
-void count_load(const Schedule& schedule, ForwardCounts& counts) {
+void count_load(const placement::Schedule& schedule, ForwardCounts& counts) {
   for (std::uint32_t slot = 0; slot < schedule.pass_tiles(0); ++slot) {
     counts.tiles[schedule.tile(slot)].sram_writes +=
         schedule.slot_passes(slot) * schedule.tile_pass_words();
@@ -326,7 +326,7 @@ void count_load(const Schedule& schedule, ForwardCounts& counts) {
   counts.total.dense_cycles += words;
 }
 
-void count_forward(const Schedule& schedule, const LaneStatistics& statistics,
+void count_forward(const placement::Schedule& schedule, const LaneStatistics& statistics,
                    const ActivationPlanes& activations, const Executor& executor,
                    ForwardCounts& counts) {
   ForwardCounter(schedule, statistics, activations, executor, counts).run();

@@ -169,11 +169,12 @@ Result<Profile> Fabric::profile() {
   profile.total = device_->counters();
   const auto tiles = device_->tile_counters();
   profile.tiles.assign(tiles.begin(), tiles.end());
-  std::vector<LayerId> ids;
+  std::vector<placement::LayerId> ids;
   ids.reserve(layers_.size());
   for (const auto& [id, record] : layers_) ids.push_back(id);
   std::sort(ids.begin(), ids.end());
-  for (const LayerId id : ids) profile.layers.push_back(layer_profile_locked(id, layers_.at(id)));
+  for (const placement::LayerId id : ids)
+    profile.layers.push_back(layer_profile_locked(id, layers_.at(id)));
   return profile;
 }
 
@@ -204,7 +205,8 @@ bool Fabric::telemetry() const {
   return device_ && device_->counting();
 }
 
-Result<LayerId> Fabric::enter(LayerSpec& spec, std::optional<LayerId> replacing) {
+Result<placement::LayerId> Fabric::enter(LayerSpec& spec,
+                                         std::optional<placement::LayerId> replacing) {
   auto lock = enter_device();
   if (!lock) return std::move(lock).error();
   const Geometry& geometry = spec_.config.geometry;
@@ -220,7 +222,7 @@ Result<LayerId> Fabric::enter(LayerSpec& spec, std::optional<LayerId> replacing)
                                                   std::to_string(kernels::kMaxDepth)};
   }
   const std::uint64_t mask =
-      spec.tile_mask != 0 ? spec.tile_mask : default_tile_mask(geometry, spec.outputs);
+      spec.tile_mask != 0 ? spec.tile_mask : placement::default_tile_mask(geometry, spec.outputs);
   const auto taken = [&](const std::string& name) {
     return std::any_of(layers_.begin(), layers_.end(), [&](const auto& entry) {
       return entry.first != replacing && entry.second.name == name;
@@ -230,8 +232,8 @@ Result<LayerId> Fabric::enter(LayerSpec& spec, std::optional<LayerId> replacing)
   for (std::uint64_t suffix = 1; taken(name); ++suffix) {
     name = spec.name + "-" + std::to_string(suffix);
   }
-  const LayerId id = next_layer_;
-  std::vector<LayerId> evicted;
+  const placement::LayerId id = next_layer_;
+  std::vector<placement::LayerId> evicted;
   if (auto s = bank_map_.enter(id, name, spec.outputs, spec.depth, mask, spec.weight_address,
                                evicted, replacing);
       !s) {
@@ -249,12 +251,12 @@ Result<LayerId> Fabric::enter(LayerSpec& spec, std::optional<LayerId> replacing)
   return id;
 }
 
-void Fabric::leave(LayerId id) noexcept {
+void Fabric::leave(placement::LayerId id) noexcept {
   const std::scoped_lock lock(mutex_);
   leave_locked(id);
 }
 
-void Fabric::leave_locked(LayerId id) noexcept {
+void Fabric::leave_locked(placement::LayerId id) noexcept {
   bank_map_.leave(id);
   layers_.erase(id);
   if (!device_) return;
@@ -265,21 +267,21 @@ void Fabric::leave_locked(LayerId id) noexcept {
   }
 }
 
-void Fabric::count_evictions(const std::vector<LayerId>& evicted) {
+void Fabric::count_evictions(const std::vector<placement::LayerId>& evicted) {
   if (evicted.empty() || !device_->counting()) return;
-  for (const LayerId id : evicted) ++layers_.at(id).counters.evictions;
+  for (const placement::LayerId id : evicted) ++layers_.at(id).counters.evictions;
   fabric::Counters counts;
   counts.evictions = evicted.size();
   device_->account(counts, {});
 }
 
-void Fabric::credit(LayerId id, const ForwardCounts& counts) {
+void Fabric::credit(placement::LayerId id, const ForwardCounts& counts) {
   if (!device_->counting()) return;
   device_->account(counts.total, counts.tiles);
   layers_.at(id).counters += counts.total;
 }
 
-Status Fabric::load_layer(LayerId id, const Schedule& schedule,
+Status Fabric::load_layer(placement::LayerId id, const placement::Schedule& schedule,
                           const std::shared_ptr<const PackedWeights>& weights) {
   if (stepped()) {
     const fabric::Counters before = device_->counters();
@@ -292,7 +294,7 @@ Status Fabric::load_layer(LayerId id, const Schedule& schedule,
   return {};
 }
 
-Status Fabric::forward(LayerId id, const Forward& work, const Executor& executor,
+Status Fabric::forward(placement::LayerId id, const Forward& work, const Executor& executor,
                        std::span<std::int32_t> sums) {
   auto lock = enter_device();
   if (!lock) return std::move(lock).error();
@@ -304,7 +306,7 @@ Status Fabric::forward(LayerId id, const Forward& work, const Executor& executor
   const auto& [placement, hit, evicted] = admission.value();
   count_evictions(evicted);
   record.sparsity = work.weights->sparsity();
-  const Schedule schedule(spec_.config.geometry, record.shape, placement);
+  const placement::Schedule schedule(spec_.config.geometry, record.shape, placement);
   counts_.clear();
   counts_.total.residency_hits = hit ? 1 : 0;
   counts_.total.residency_misses = hit ? 0 : 1;
@@ -330,7 +332,7 @@ Status Fabric::forward(LayerId id, const Forward& work, const Executor& executor
   return {};
 }
 
-Result<bool> Fabric::prefetch(LayerId id, std::shared_ptr<const PackedWeights> weights) {
+Result<bool> Fabric::prefetch(placement::LayerId id, std::shared_ptr<const PackedWeights> weights) {
   auto lock = enter_device();
   if (!lock) return std::move(lock).error();
   const auto found = layers_.find(id);
@@ -345,33 +347,33 @@ Result<bool> Fabric::prefetch(LayerId id, std::shared_ptr<const PackedWeights> w
   if (hit) return true;
   counts_.clear();
   counts_.total.residency_misses = 1;
-  const Schedule schedule(spec_.config.geometry, record.shape, placement);
+  const placement::Schedule schedule(spec_.config.geometry, record.shape, placement);
   if (auto s = load_layer(id, schedule, weights); !s) return std::move(s).error();
   credit(id, counts_);
   return true;
 }
 
-Status Fabric::set_pinned(LayerId id, bool pinned) {
+Status Fabric::set_pinned(placement::LayerId id, bool pinned) {
   auto lock = enter_device();
   if (!lock) return std::move(lock).error();
   if (!layers_.contains(id)) return gone_error(spec_);
   return bank_map_.set_pinned(id, pinned);
 }
 
-void Fabric::note_sparsity(LayerId id, double sparsity) {
+void Fabric::note_sparsity(placement::LayerId id, double sparsity) {
   const std::scoped_lock lock(mutex_);
   if (const auto found = layers_.find(id); found != layers_.end()) {
     found->second.sparsity = sparsity;
   }
 }
 
-LayerProfile Fabric::layer_profile(LayerId id) {
+LayerProfile Fabric::layer_profile(placement::LayerId id) {
   const std::scoped_lock lock(mutex_);
   const auto found = layers_.find(id);
   return found == layers_.end() ? LayerProfile{} : layer_profile_locked(id, found->second);
 }
 
-LayerProfile Fabric::layer_profile_locked(LayerId id, const LayerRecord& record) const {
+LayerProfile Fabric::layer_profile_locked(placement::LayerId id, const LayerRecord& record) const {
   const auto& tenant = bank_map_.tenant(id);
   LayerProfile profile{.name = record.name,
                        .counters = record.counters,

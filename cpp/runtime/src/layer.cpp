@@ -169,11 +169,11 @@ void multiply(const QuantizedInput& input, const PackedWeights& weights, const L
 
 }  // namespace
 
-Layer::Layer(LayerSpec spec, std::shared_ptr<Fabric> fabric, LayerId id)
+Layer::Layer(LayerSpec spec, std::shared_ptr<Fabric> fabric, placement::LayerId id)
     : spec_(std::move(spec)), fabric_(std::move(fabric)), id_(id) {
-  const std::uint64_t mask = spec_.tile_mask != 0
-                                 ? spec_.tile_mask
-                                 : default_tile_mask(fabric_->config().geometry, spec_.outputs);
+  const std::uint64_t mask = spec_.tile_mask != 0 ? spec_.tile_mask
+                                                  : placement::default_tile_mask(
+                                                        fabric_->config().geometry, spec_.outputs);
   tile_slots_ = static_cast<std::uint32_t>(std::popcount(mask));
 }
 
@@ -182,8 +182,9 @@ Layer::~Layer() { fabric_->leave(id_); }
 Result<std::shared_ptr<Layer>> Layer::make(LayerSpec spec, std::shared_ptr<Fabric> fabric,
                                            const Layer* replacing) {
   spec.fabric = fabric->spec();
-  const auto id = fabric->enter(
-      spec, replacing == nullptr ? std::nullopt : std::optional<LayerId>(replacing->id_));
+  const auto id =
+      fabric->enter(spec, replacing == nullptr ? std::nullopt
+                                               : std::optional<placement::LayerId>(replacing->id_));
   if (!id) return id.error();
   return std::shared_ptr<Layer>(new Layer(std::move(spec), std::move(fabric), id.value()));
 }

@@ -22,7 +22,7 @@ struct Job {
 
 class SteppedForward {
  public:
-  SteppedForward(fabric::Device& device, const Schedule& schedule, BitPlaneView weights,
+  SteppedForward(fabric::Device& device, const placement::Schedule& schedule, BitPlaneView weights,
                  const ActivationPlanes& activations, std::span<std::int32_t> sums)
       : device_(device),
         schedule_(schedule),
@@ -75,13 +75,14 @@ class SteppedForward {
     }
     return mask;
   }
-  [[nodiscard]] std::span<std::uint32_t> sums_of(const Job& job, const Group& group) noexcept {
+  [[nodiscard]] std::span<std::uint32_t> sums_of(const Job& job,
+                                                 const placement::Group& group) noexcept {
     return {sums_.data() + job.m * schedule_.shape().outputs + group.first_output, group.lanes};
   }
 
   void add_weights(const Job& job) {
     for (std::uint32_t slot = 0; slot < schedule_.pass_tiles(job.p); ++slot) {
-      const Group group = schedule_.group(job.p, slot);
+      const placement::Group group = schedule_.group(job.p, slot);
       auto& words = buffers_.emplace_back();
       pack_group_words(schedule_, weights_, group, job.c, words);
       transfers_.push_back({.kind = Transfer::Kind::kWeights,
@@ -101,7 +102,7 @@ class SteppedForward {
   }
   void add_results_out(const Job& job) {
     for (std::uint32_t slot = 0; slot < schedule_.pass_tiles(job.p); ++slot) {
-      const Group group = schedule_.group(job.p, slot);
+      const placement::Group group = schedule_.group(job.p, slot);
       transfers_.push_back({.kind = Transfer::Kind::kResultsOut,
                             .tile_mask = std::uint64_t{1} << group.tile,
                             .destination = sums_of(job, group)});
@@ -109,7 +110,7 @@ class SteppedForward {
   }
   void add_partials_in(const Job& job) {
     for (std::uint32_t slot = 0; slot < schedule_.pass_tiles(job.p); ++slot) {
-      const Group group = schedule_.group(job.p, slot);
+      const placement::Group group = schedule_.group(job.p, slot);
       transfers_.push_back({.kind = Transfer::Kind::kPartialsIn,
                             .tile_mask = std::uint64_t{1} << group.tile,
                             .source = sums_of(job, group)});
@@ -120,7 +121,7 @@ class SteppedForward {
   [[nodiscard]] std::vector<TaskDescriptor> passes(const Job& job) const {
     std::vector<TaskDescriptor> tasks;
     for (std::uint32_t slot = 0; slot < schedule_.pass_tiles(job.p); ++slot) {
-      const Group group = schedule_.group(job.p, slot);
+      const placement::Group group = schedule_.group(job.p, slot);
       const std::uint64_t bit = std::uint64_t{1} << group.tile;
       if (!tasks.empty() && tasks.back().lanes == group.lanes) {
         tasks.back().tile_mask |= bit;
@@ -146,7 +147,7 @@ class SteppedForward {
   }
 
   fabric::Device& device_;
-  const Schedule& schedule_;
+  const placement::Schedule& schedule_;
   BitPlaneView weights_;
   const ActivationPlanes& activations_;
   std::vector<std::uint32_t> sums_;
@@ -156,8 +157,9 @@ class SteppedForward {
 
 }  // namespace
 
-void pack_group_words(const Schedule& schedule, BitPlaneView weights, const Group& group,
-                      std::uint64_t c, std::vector<std::uint32_t>& words) {
+void pack_group_words(const placement::Schedule& schedule, BitPlaneView weights,
+                      const placement::Group& group, std::uint64_t c,
+                      std::vector<std::uint32_t>& words) {
   words.assign(schedule.weight_words(c), 0);
   // All lanes of the tile: those beyond the group are beyond the matrix, and zero.
   pack_lane_major(weights,
@@ -168,7 +170,7 @@ void pack_group_words(const Schedule& schedule, BitPlaneView weights, const Grou
                   words);
 }
 
-void pack_sample_words(const Schedule& schedule, const ActivationPlanes& activations,
+void pack_sample_words(const placement::Schedule& schedule, const ActivationPlanes& activations,
                        std::uint64_t c, std::size_t sample, std::vector<std::uint32_t>& words) {
   words.assign(schedule.activation_words(c), 0);
   const std::size_t per_plane = words.size() / activations.planes;
@@ -178,12 +180,13 @@ void pack_sample_words(const Schedule& schedule, const ActivationPlanes& activat
   }
 }
 
-Status load_stepped(fabric::Device& device, const Schedule& schedule, BitPlaneView weights) {
+Status load_stepped(fabric::Device& device, const placement::Schedule& schedule,
+                    BitPlaneView weights) {
   std::deque<std::vector<std::uint32_t>> buffers;
   std::vector<Transfer> transfers;
   for (std::uint64_t p = 0; p < schedule.passes(); ++p) {
     for (std::uint32_t slot = 0; slot < schedule.pass_tiles(p); ++slot) {
-      const Group group = schedule.group(p, slot);
+      const placement::Group group = schedule.group(p, slot);
       for (std::uint64_t c = 0; c < schedule.chunks(); ++c) {
         auto& words = buffers.emplace_back();
         pack_group_words(schedule, weights, group, c, words);
@@ -197,8 +200,9 @@ Status load_stepped(fabric::Device& device, const Schedule& schedule, BitPlaneVi
   return device.execute({.passes = {}, .transfers = transfers});
 }
 
-Status forward_stepped(fabric::Device& device, const Schedule& schedule, BitPlaneView weights,
-                       const ActivationPlanes& activations, std::span<std::int32_t> sums) {
+Status forward_stepped(fabric::Device& device, const placement::Schedule& schedule,
+                       BitPlaneView weights, const ActivationPlanes& activations,
+                       std::span<std::int32_t> sums) {
   return SteppedForward(device, schedule, weights, activations, sums).run(sums);
 }
 

@@ -9,18 +9,18 @@
 #include <vector>
 
 #include "tfmbs/fabric/device.hpp"
+#include "tfmbs/placement/schedule.hpp"
 #include "tfmbs/runtime/closed_form.hpp"
 #include "tfmbs/runtime/packed_weights.hpp"
-#include "tfmbs/runtime/schedule.hpp"
 
 namespace tfmbs::runtime {
 
 class BankImages {
  public:
   // A full journal is materialized first.
-  void add_load(std::uint64_t layer, const Schedule& schedule,
+  void add_load(std::uint64_t layer, const placement::Schedule& schedule,
                 std::shared_ptr<const PackedWeights> weights, fabric::Device& device);
-  void add_forward(std::uint64_t layer, const Schedule& schedule,
+  void add_forward(std::uint64_t layer, const placement::Schedule& schedule,
                    std::shared_ptr<const PackedWeights> weights,
                    const ActivationPlanes& activations, fabric::Device& device);
 
@@ -40,13 +40,13 @@ class BankImages {
 
   struct Record {
     std::uint64_t layer;
-    Schedule schedule;
+    placement::Schedule schedule;
     std::shared_ptr<const PackedWeights> weights;
     std::uint64_t samples{0};         // 0: a load
     std::vector<std::uint64_t> tail;  // the last samples' planes, plane-major
   };
 
-  Record& renew(std::uint64_t layer, const Schedule& schedule, std::uint64_t samples,
+  Record& renew(std::uint64_t layer, const placement::Schedule& schedule, std::uint64_t samples,
                 fabric::Device& device);
   static void write_load(const Record& record, fabric::Device& device);
   static void write_forward(const Record& record, fabric::Device& device);

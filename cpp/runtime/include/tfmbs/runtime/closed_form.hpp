@@ -8,9 +8,9 @@
 
 #include "tfmbs/fabric/counters.hpp"
 #include "tfmbs/format/bit_planes.hpp"
+#include "tfmbs/placement/schedule.hpp"
 #include "tfmbs/runtime/executor.hpp"
 #include "tfmbs/runtime/lane_statistics.hpp"
-#include "tfmbs/runtime/schedule.hpp"
 
 namespace tfmbs::runtime {
 
@@ -42,11 +42,11 @@ struct ForwardCounts {
 
 // Adds the counts of all stages of one forward but for the load of a resident layer that missed.
 // `statistics` must be of the schedule's lanes and tile count. Preconditions: samples > 0.
-void count_forward(const Schedule& schedule, const LaneStatistics& statistics,
+void count_forward(const placement::Schedule& schedule, const LaneStatistics& statistics,
                    const ActivationPlanes& activations, const Executor& executor,
                    ForwardCounts& counts);
 
 // Adds the stage that loads a resident layer's weights.
-void count_load(const Schedule& schedule, ForwardCounts& counts);
+void count_load(const placement::Schedule& schedule, ForwardCounts& counts);
 
 }  // namespace tfmbs::runtime

@@ -17,8 +17,8 @@
 #include "tfmbs/fabric/device.hpp"
 #include "tfmbs/fabric/task_queue.hpp"
 #include "tfmbs/format/error.hpp"
+#include "tfmbs/placement/bank_map.hpp"
 #include "tfmbs/runtime/bank_images.hpp"
-#include "tfmbs/runtime/bank_map.hpp"
 #include "tfmbs/runtime/closed_form.hpp"
 #include "tfmbs/runtime/executor.hpp"
 #include "tfmbs/runtime/lane_statistics.hpp"
@@ -88,8 +88,9 @@ class Fabric {
   // A layer arrives, under a name of its own: a taken one gets a suffix. spec is changed to what
   // was agreed (name, tile mask). Errors: kInvalidArgument (tile mask), kPlacement, kClosed.
   // `replacing`: a layer that leaves if this one enters, so its name and place are free for it.
-  Result<LayerId> enter(LayerSpec& spec, std::optional<LayerId> replacing = std::nullopt);
-  void leave(LayerId id) noexcept;
+  Result<placement::LayerId> enter(LayerSpec& spec,
+                                   std::optional<placement::LayerId> replacing = std::nullopt);
+  void leave(placement::LayerId id) noexcept;
 
   struct Forward {
     std::shared_ptr<const PackedWeights> weights;
@@ -99,19 +100,19 @@ class Fabric {
   [[nodiscard]] bool stepped() const noexcept { return spec_.engine == Engine::kStepped; }
   // Brings the layer in and counts its forward. With the stepped engine `sums` receives the
   // products; otherwise it is not touched. Nothing has changed after an error.
-  Status forward(LayerId id, const Forward& work, const Executor& executor,
+  Status forward(placement::LayerId id, const Forward& work, const Executor& executor,
                  std::span<std::int32_t> sums);
   // Loads without a forward; false, with nothing changed, where the layer has to stream.
-  Result<bool> prefetch(LayerId id, std::shared_ptr<const PackedWeights> weights);
-  Status set_pinned(LayerId id, bool pinned);
+  Result<bool> prefetch(placement::LayerId id, std::shared_ptr<const PackedWeights> weights);
+  Status set_pinned(placement::LayerId id, bool pinned);
   // What the weights' sparsity is, where somebody quantized them without a forward.
-  void note_sparsity(LayerId id, double sparsity);
-  [[nodiscard]] LayerProfile layer_profile(LayerId id);
+  void note_sparsity(placement::LayerId id, double sparsity);
+  [[nodiscard]] LayerProfile layer_profile(placement::LayerId id);
 
  private:
   struct LayerRecord {
     std::string name;
-    LayerShape shape{};
+    placement::LayerShape shape{};
     fabric::Counters counters{};
     std::optional<double> sparsity{};
   };
@@ -120,12 +121,13 @@ class Fabric {
   // Waits for submitted tasks, takes the lock, and gives kClosed where there is no device any more.
   Result<std::unique_lock<std::mutex>> enter_device();
   void materialize();
-  void leave_locked(LayerId id) noexcept;
-  void count_evictions(const std::vector<LayerId>& evicted);
-  void credit(LayerId id, const ForwardCounts& counts);
-  Status load_layer(LayerId id, const Schedule& schedule,
+  void leave_locked(placement::LayerId id) noexcept;
+  void count_evictions(const std::vector<placement::LayerId>& evicted);
+  void credit(placement::LayerId id, const ForwardCounts& counts);
+  Status load_layer(placement::LayerId id, const placement::Schedule& schedule,
                     const std::shared_ptr<const PackedWeights>& weights);
-  [[nodiscard]] LayerProfile layer_profile_locked(LayerId id, const LayerRecord& record) const;
+  [[nodiscard]] LayerProfile layer_profile_locked(placement::LayerId id,
+                                                  const LayerRecord& record) const;
 
   friend void fork_prepare();
   friend void fork_parent();
@@ -135,10 +137,10 @@ class Fabric {
   mutable std::mutex mutex_;
   std::atomic<bool> closed_{false};
   std::unique_ptr<fabric::Device> device_;  // null once closed
-  BankMap bank_map_;
+  placement::BankMap bank_map_;
   BankImages images_;
-  std::unordered_map<LayerId, LayerRecord> layers_;
-  LayerId next_layer_{1};
+  std::unordered_map<placement::LayerId, LayerRecord> layers_;
+  placement::LayerId next_layer_{1};
   ForwardCounts counts_;  // of the forward under way; kept so that one allocates nothing
   std::unique_ptr<fabric::TaskQueue> queue_;
 };

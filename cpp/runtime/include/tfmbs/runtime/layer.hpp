@@ -89,7 +89,7 @@ class Layer {
   friend void fork_parent();
   friend void fork_child();
 
-  Layer(LayerSpec spec, std::shared_ptr<Fabric> fabric, LayerId id);
+  Layer(LayerSpec spec, std::shared_ptr<Fabric> fabric, placement::LayerId id);
   Result<Snapshot> snapshot(const WeightSource& source, const Executor& executor);
   Result<Snapshot> snapshot(const TritSource& source);
   Snapshot take_snapshot();
@@ -99,7 +99,7 @@ class Layer {
 
   LayerSpec spec_;
   std::shared_ptr<Fabric> fabric_;
-  LayerId id_;
+  placement::LayerId id_;
   std::uint32_t tile_slots_{1};
   mutable std::mutex mutex_;
   Packed packed_;

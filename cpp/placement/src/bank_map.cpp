@@ -1,11 +1,11 @@
-#include "tfmbs/runtime/bank_map.hpp"
+#include "tfmbs/placement/bank_map.hpp"
 
 #include <algorithm>
 #include <utility>
 
 #include "tfmbs/format/text.hpp"
 
-namespace tfmbs::runtime {
+namespace tfmbs::placement {
 namespace {
 
 bool overlaps(std::uint64_t a, std::uint64_t a_words, std::uint64_t b,
@@ -194,4 +194,4 @@ bool BankMap::evict_one(LayerId id, std::uint64_t tile_mask, std::vector<LayerId
   return true;
 }
 
-}  // namespace tfmbs::runtime
+}  // namespace tfmbs::placement

@@ -1,8 +1,8 @@
-#include "tfmbs/runtime/schedule.hpp"
+#include "tfmbs/placement/schedule.hpp"
 
 #include <bit>
 
-namespace tfmbs::runtime {
+namespace tfmbs::placement {
 namespace {
 
 constexpr std::uint32_t whole_words_of_depth(std::uint32_t depths) noexcept {
@@ -75,4 +75,4 @@ std::uint32_t Schedule::weight_word(std::uint64_t p, std::uint64_t c) const noex
   return static_cast<std::uint32_t>(placement_.first_word + slot * weight_words(0));
 }
 
-}  // namespace tfmbs::runtime
+}  // namespace tfmbs::placement

@@ -11,9 +11,9 @@
 
 #include "tfmbs/format/error.hpp"
 #include "tfmbs/format/geometry.hpp"
-#include "tfmbs/runtime/schedule.hpp"
+#include "tfmbs/placement/schedule.hpp"
 
-namespace tfmbs::runtime {
+namespace tfmbs::placement {
 
 using LayerId = std::uint64_t;
 
@@ -86,4 +86,4 @@ class BankMap {
   std::uint64_t clock_{0};
 };
 
-}  // namespace tfmbs::runtime
+}  // namespace tfmbs::placement

@@ -10,7 +10,7 @@
 #include "tfmbs/format/geometry.hpp"
 #include "tfmbs/format/pt5.hpp"
 
-namespace tfmbs::runtime {
+namespace tfmbs::placement {
 
 // Where a layer's weights lie in Bank A, the same words in every tile of the mask.
 struct Placement {
@@ -131,4 +131,4 @@ class Schedule {
   bool ping_pong_{false};
 };
 
-}  // namespace tfmbs::runtime
+}  // namespace tfmbs::placement

@@ -1,8 +1,8 @@
 #include <gtest/gtest.h>
 
-#include "tfmbs/runtime/bank_map.hpp"
+#include "tfmbs/placement/bank_map.hpp"
 
-namespace tfmbs::runtime {
+namespace tfmbs::placement {
 namespace {
 
 // The default device: Bank A of 1,024 words; a layer of 15 outputs on one tile takes `depth` words.
@@ -135,4 +135,4 @@ TEST_F(BankMapTest, OverwritingFromOutsideEvicts) {
 }
 
 }  // namespace
-}  // namespace tfmbs::runtime
+}  // namespace tfmbs::placement
