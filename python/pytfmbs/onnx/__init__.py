@@ -1,0 +1,11 @@
+"""Models with TFMBSLinear as ONNX files: docs/onnx.md. Needs ``pip install pytfmbs[compile]``."""
+
+from __future__ import annotations
+
+try:
+    import onnx as _onnx  # noqa: F401
+    import onnx_ir as _onnx_ir  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        f"pytfmbs.onnx needs onnx, onnx-ir and onnxscript ({error}): pip install pytfmbs[compile]"
+    ) from error
