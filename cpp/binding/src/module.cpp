@@ -8,6 +8,7 @@ namespace tfmbs::binding {
 void bind_format(nanobind::module_& m);
 void bind_kernels(nanobind::module_& m);
 void bind_fabric(nanobind::module_& m);
+void bind_bank_map(nanobind::module_& m);
 void bind_layer(nanobind::module_& m);
 }  // namespace tfmbs::binding
 
@@ -20,5 +21,6 @@ NB_MODULE(_fabric, m) {
   tfmbs::binding::bind_format(m);
   tfmbs::binding::bind_kernels(m);
   tfmbs::binding::bind_fabric(m);
+  tfmbs::binding::bind_bank_map(m);
   tfmbs::binding::bind_layer(m);
 }
