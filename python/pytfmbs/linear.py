@@ -16,7 +16,7 @@ from .quantizers import WeightQuantizer
 _ACTIVATIONS = ("ternary", "int8")
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 # What __setstate__ builds anew: a place on a device is this process's own.
-_TRANSIENT = ("_layer", "_spec")
+_TRANSIENT = ("_layer", "_spec", "_host")
 
 _linear = ops.linear
 
@@ -61,6 +61,8 @@ class TFMBSLinear(nn.Linear):
 
     _layer: _fabric.Layer
     _spec: str
+    _offload: bool = False
+    _host: Fabric | None = None  # where an offloaded layer lives: a device that counts nothing
 
     def __init__(
         self,
@@ -169,6 +171,8 @@ class TFMBSLinear(nn.Linear):
     def weight_addr(self) -> int | None:
         """Byte address in tile 0's Bank A: the given one, or where the device put the layer, or
         None."""
+        if self._offload:
+            return None
         return self._layer.profile()["weight_addr"]  # type: ignore[no-any-return]
 
     @weight_addr.setter
@@ -188,11 +192,34 @@ class TFMBSLinear(nn.Linear):
     @property
     def resident(self) -> bool:
         """Whether the layer's weights lie in Bank A."""
-        return self._layer.profile()["resident"]  # type: ignore[no-any-return]
+        return not self._offload and self._layer.profile()["resident"]
 
     @property
     def pinned(self) -> bool:
         return self._pinned
+
+    @property
+    def offload(self) -> bool:
+        """Whether the CPU alone computes the layer: the same numbers, no place in Bank A, and
+        nothing counted on the device. False unless set. Offloading unpins; coming back, the layer
+        enters the device anew, and raises PlacementError where its given address is taken. No
+        other thread may be in the layer's forward then."""
+        return self._offload
+
+    @offload.setter
+    def offload(self, offload: bool) -> None:
+        if not isinstance(offload, bool):
+            raise TypeError(f"offload must be a bool, not {type(offload).__name__}")
+        if offload == self._offload:
+            return
+        before = self._host, self._pinned
+        self._offload, self._pinned, self._host = offload, False, None
+        try:
+            self._enter(self.name)
+        except Exception:
+            self._offload = not offload
+            self._host, self._pinned = before
+            raise
 
     @property
     def packed_bytes(self) -> int:
@@ -212,8 +239,8 @@ class TFMBSLinear(nn.Linear):
             "layer": self.name,
             "sparsity": profile["sparsity"],
             "tile_mask": profile["tile_mask"],
-            "weight_addr": profile["weight_addr"],
-            "resident": profile["resident"],
+            "weight_addr": None if self._offload else profile["weight_addr"],
+            "resident": not self._offload and profile["resident"],
             "in_features": self.in_features,
             "out_features": self.out_features,
             "weight_quantizer": self._weight_quantizer.name,
@@ -228,7 +255,9 @@ class TFMBSLinear(nn.Linear):
 
     def prefetch(self) -> bool:
         """Loads the weights into Bank A before a forward; True if they are resident now, False if
-        they stream."""
+        they stream or the layer is offloaded."""
+        if self._offload:
+            return False
         try:
             with torch.no_grad():
                 if self._custom:
@@ -240,7 +269,12 @@ class TFMBSLinear(nn.Linear):
             raise errors.from_op(error) or error from None
 
     def pin(self) -> None:
-        """Loads the layer and keeps it in Bank A. Raises PlacementError where it does not fit."""
+        """Loads the layer and keeps it in Bank A. Raises PlacementError where it does not fit, or
+        is offloaded."""
+        if self._offload:
+            raise errors.PlacementError(
+                f"layer {self.name!r} cannot be pinned: it is offloaded to the CPU"
+            )
         before = self._pinned
         self._layer.set_pinned(True)
         self._pinned = True
@@ -270,14 +304,17 @@ class TFMBSLinear(nn.Linear):
 
     def _enter(self, name: str, replacing: _fabric.Layer | None = None) -> None:
         """A place on the device under a name, the replaced one's if it likes."""
+        if self._offload and self._host is None:
+            self._host = Fabric(self._fabric.config)
+            self._host.telemetry = False
         layer = _fabric.Layer(
-            self._fabric,
+            self._fabric if self._host is None else self._host,
             name,
             self.out_features,
             self.in_features,
             quantizers.spec_name(self._weight_quantizer),
             self._activation,
-            self._given_addr,
+            None if self._offload else self._given_addr,
             self._given_mask,
             self._window(),
             replacing,
@@ -349,4 +386,5 @@ class TFMBSLinear(nn.Linear):
         return (
             f"{super().extra_repr()}, name={self.name!r}, "
             f"weight_quantizer={self._weight_quantizer.name!r}, activation={self._activation!r}"
+            f"{', offload=True' if self._offload else ''}"
         )
