@@ -1,0 +1,68 @@
+// The passes.
+#ifndef TFMBS_MLIR_TRANSFORMS_PASSES_TD
+#define TFMBS_MLIR_TRANSFORMS_PASSES_TD
+
+include "mlir/Pass/PassBase.td"
+
+def TfmbsToLinalg : Pass<"tfmbs-to-linalg", "::mlir::ModuleOp"> {
+  let summary = "Lowers the dialect to linalg, arith, math, tensor and memref";
+  let description = [{
+    `tfmbs.gemv` becomes `linalg.matmul` of i8 by i8 into i32 on a destination filled with zero, and keeps
+    `telemetry`, `tile_mask` and `weight_addr`; the other ops become `linalg.generic` and constants.
+    No op of the dialect is left, or the pass fails with a diagnostic at the op that stays.
+  }];
+  let dependentDialects = [
+    "::mlir::arith::ArithDialect", "::mlir::linalg::LinalgDialect", "::mlir::math::MathDialect",
+    "::mlir::memref::MemRefDialect", "::mlir::tensor::TensorDialect"];
+}
+
+def TfmbsFuse : Pass<"tfmbs-fuse", "::mlir::ModuleOp"> {
+  let summary = "Makes one tfmbs.linear of quantize, gemv, dequantize and a ReLU";
+  let description = [{
+    The telemetry of all of them is joined: the layer and sparsity of the gemv, every other entry that one of them
+    has, and `fused`, the names of what was joined. A value that somebody else reads keeps its own op.
+  }];
+  let dependentDialects = ["::mlir::arith::ArithDialect", "::mlir::tensor::TensorDialect"];
+}
+
+def TfmbsPlace : Pass<"tfmbs-place", "::mlir::ModuleOp"> {
+  let summary = "Gives each layer its tile mask and its address in Bank A";
+  let description = [{
+    Layers are placed in program order by the runtime's own allocator. Addresses and masks that are there are kept, as
+    the runtime keeps given ones. What does not fit streams: it gets no address, and a window stays free
+    for it; with `on-overflow=error` it is an error that names the layer. Ops of one layer (the same name and weights) share a place.
+  }];
+  let options = [
+    Option<"tiles", "tiles", "uint64_t", "4", "Tiles of the fabric">,
+    Option<"lanes", "lanes", "uint64_t", "15", "Lanes a tile">,
+    Option<"bank_depth", "bank-depth", "uint64_t", "1024", "Depths a bank holds">,
+    Option<"on_overflow", "on-overflow", "std::string", "\"stream\"",
+           "What happens to a layer that does not fit: stream or error">];
+}
+
+def TfmbsToRuntime : Pass<"tfmbs-to-runtime", "::mlir::ModuleOp"> {
+  let summary = "Makes calls of libtfmbs's C interface of tfmbs.linear on memrefs";
+  let description = [{
+    Each layer gets a slot, a global pointer that is null at first, and its name, PT-5 bytes and scales as constants; `tfmbs.linear` becomes
+    `tfmbs_layer_define` and `tfmbs_layer_forward`, and a ReLU after it. The module gets a function `tfmbs_release` that
+    releases every slot. Runs after `tfmbs-fuse` and bufferization.
+  }];
+  let options = [
+    Option<"fabric", "fabric", "std::string", "\"\"",
+           "The device's specification as text; empty: the process's default device">];
+  let dependentDialects = [
+    "::mlir::LLVM::LLVMDialect", "::mlir::arith::ArithDialect", "::mlir::func::FuncDialect",
+    "::mlir::linalg::LinalgDialect", "::mlir::memref::MemRefDialect"];
+}
+
+def TfmbsReportTelemetry : Pass<"tfmbs-report-telemetry", "::mlir::ModuleOp"> {
+  let summary = "Writes the telemetry of every op that carries it as JSON";
+  let description = [{
+    A list of objects with `layer`, `sparsity`, `tile_mask`, `weight_addr`, `in_features`, `out_features`, `op` (the
+    op's name) and what else its telemetry holds, in program order. The module stays as it is.
+  }];
+  let options = [
+    Option<"output", "output", "std::string", "\"-\"", "A file, or - for standard output">];
+}
+
+#endif  // TFMBS_MLIR_TRANSFORMS_PASSES_TD
