@@ -104,6 +104,10 @@ Result<BankMap::Admission> BankMap::admit(LayerId id, std::uint64_t serial) {
   return admission;
 }
 
+void BankMap::unload(LayerId id) noexcept {
+  if (const auto found = tenants_.find(id); found != tenants_.end()) found->second.loaded = false;
+}
+
 bool BankMap::can_reside(LayerId id) const {
   const Tenant& tenant = tenants_.at(id);
   return fits(id) && (tenant.loaded || tenant.given_word ||

@@ -1,7 +1,6 @@
 #include "tfmbs/runtime/bank_images.hpp"
 
 #include <algorithm>
-#include <iterator>
 #include <utility>
 
 #include "tfmbs/runtime/stepped_forward.hpp"
@@ -22,34 +21,44 @@ std::uint64_t record_key(std::uint64_t layer, std::uint64_t samples) noexcept {
 // A record of the same key and place is overwritten whole by a later one, so the older may go. Its
 // list node is used again: a layer's steady state allocates nothing.
 BankImages::Record& BankImages::renew(std::uint64_t layer, const placement::Schedule& schedule,
+                                      std::shared_ptr<const PackedWeights> weights,
                                       std::uint64_t samples, fabric::Device& device) {
   const std::uint64_t key = record_key(layer, samples);
   if (const auto found = newest_.find(key); found != newest_.end()) {
     const auto record = found->second;
     if (record->schedule.placement() == schedule.placement()) {
       records_.splice(records_.end(), records_, record);
-      return records_.back();
+      record->weights = std::move(weights);
+      record->samples = samples;
+      return *record;
     }
   }
   if (records_.size() >= kMaxRecords) materialize(device);
-  records_.push_back(Record{layer, schedule, nullptr, 0, {}});
-  newest_[key] = std::prev(records_.end());
+  std::list<Record> made;
+  made.push_back(Record{layer, schedule, std::move(weights), samples, {}});
+  newest_[key] = made.begin();
+  records_.splice(records_.end(), made);
   return records_.back();
 }
 
 void BankImages::add_load(std::uint64_t layer, const placement::Schedule& schedule,
                           std::shared_ptr<const PackedWeights> weights, fabric::Device& device) {
-  renew(layer, schedule, 0, device).weights = std::move(weights);
+  renew(layer, schedule, std::move(weights), 0, device);
 }
 
 void BankImages::add_forward(std::uint64_t layer, const placement::Schedule& schedule,
                              std::shared_ptr<const PackedWeights> weights,
                              const ActivationPlanes& activations, fabric::Device& device) {
-  Record& record = renew(layer, schedule, activations.samples, device);
-  record.weights = std::move(weights);
-  record.samples = activations.samples;
+  Record& record = renew(layer, schedule, std::move(weights), activations.samples, device);
   const std::size_t kept = std::min(activations.samples, kTailSamples);
   record.tail.clear();
+  try {
+    record.tail.reserve(kept * activations.planes * activations.plane(0).row_words());
+  } catch (...) {
+    newest_.erase(record_key(layer, activations.samples));
+    records_.pop_back();
+    throw;
+  }
   for (std::uint32_t p = 0; p < activations.planes; ++p) {
     const BitPlaneView plane = activations.plane(p);
     const std::uint64_t* first = plane.row(activations.samples - kept);

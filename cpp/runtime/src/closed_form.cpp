@@ -6,13 +6,11 @@
 #include <optional>
 #include <span>
 
-#include "tfmbs/fabric/timing.hpp"
 #include "tfmbs/kernels/kernels.hpp"
+#include "time_line.hpp"
 
 namespace tfmbs::runtime {
 namespace {
-
-constexpr std::uint64_t kOverhead = fabric::kStartCycles + fabric::kDrainCycles;
 
 // Cycles of every (sample, chunk) of one group, summed over the planes; and totals.
 struct FieldCounts {
@@ -54,6 +52,7 @@ class ForwardCounter {
         executor_(executor),
         counts_(counts),
         memory_(scratch()),
+        time_line_(schedule, activations.samples),
         samples_(activations.samples),
         chunks_(schedule.chunks()),
         passes_(schedule.passes()) {}
@@ -109,14 +108,11 @@ class ForwardCounter {
   // Traffic that depends only on the shape.
   void count_traffic() {
     auto& total = counts_.total;
-    std::uint64_t activation_words = 0;  // of a pass: all samples, all chunks
-    for (std::uint64_t c = 0; c < chunks_; ++c) activation_words += schedule_.activation_words(c);
-    activation_words *= samples_;
-    const std::uint64_t results = schedule_.shape().outputs * samples_;
+    const std::uint64_t activation_words = time_line_.pass_activation_words();
+    const std::uint64_t streamed = time_line_.streamed_pass_words();
     total.broadcasts += activation_words * passes_;
-    total.mem_reads += activation_words * passes_ + results * (chunks_ - 1);
-    total.mem_writes += results * chunks_;
-    const std::uint64_t streamed = schedule_.placement().streamed ? schedule_.tile_pass_words() : 0;
+    total.mem_reads += time_line_.words_read();
+    total.mem_writes += time_line_.words_written();
     for (std::uint32_t slot = 0; slot < schedule_.pass_tiles(0); ++slot) {
       const std::uint64_t passes = schedule_.slot_passes(slot);
       auto& tile = counts_.tiles[schedule_.tile(slot)];
@@ -124,7 +120,6 @@ class ForwardCounter {
       tile.sram_writes += (activation_words + streamed) * passes;
       total.sram_reads += activation_words * passes;
       total.sram_writes += (activation_words + streamed) * passes;
-      total.mem_reads += streamed * passes;
     }
   }
 
@@ -166,7 +161,7 @@ class ForwardCounter {
     }
 
     auto& total = counts_.total;
-    const std::uint64_t overhead = samples_ * chunks_ * kOverhead;
+    const std::uint64_t overhead = samples_ * chunks_ * kPassOverhead;
     const std::uint64_t words_per_depth = schedule_.geometry().words_per_depth();
     const std::uint64_t dense_steps = samples_ * activations_.planes * activations_.depth;
     total.compute_cycles += slowest_sum + overhead;
@@ -183,8 +178,7 @@ class ForwardCounter {
     }
 
     // A full pass in step between full passes takes what the last such pass took.
-    const bool interior = in_step && p > 0 && p + 1 < passes_ &&
-                          schedule_.pass_tiles(p + 1) == schedule_.tile_count();
+    const bool interior = in_step && time_line_.is_interior(p);
     PassTime time;
     if (interior && interior_time_) {
       time = *interior_time_;
@@ -199,58 +193,21 @@ class ForwardCounter {
 
   [[nodiscard]] PassTime time_pass(std::uint64_t p, const std::uint32_t* slowest) const noexcept {
     PassTime time;
-    for (std::uint64_t c = 0; c < chunks_; ++c) {
-      const std::uint64_t dense =
-          kOverhead + std::uint64_t{schedule_.shape().planes} * schedule_.chunk_depths(c);
-      // Samples of one chunk that have the same traffic beside them.
-      const auto add = [&](std::uint64_t first, std::uint64_t end) {
-        const std::uint64_t dma = words_beside(p, c, first);
-        time.dma += dma * (end - first);
-        time.dense += std::max(dense, dma) * (end - first);
-        for (std::uint64_t m = first; m < end; ++m) {
-          time.cycles += std::max(kOverhead + slowest[m * chunks_ + c], dma);
-        }
-      };
-      add(0, 1);
-      if (samples_ > 2) add(1, samples_ - 1);
-      if (samples_ > 1) add(samples_ - 1, samples_);
-    }
+    time_line_.for_each_run(
+        p, [&](std::uint64_t c, std::uint64_t first, std::uint64_t end, std::uint64_t dma) {
+          const std::uint64_t dense =
+              kPassOverhead + std::uint64_t{schedule_.shape().planes} * schedule_.chunk_depths(c);
+          time.dma += dma * (end - first);
+          time.dense += std::max(dense, dma) * (end - first);
+          for (std::uint64_t m = first; m < end; ++m) {
+            time.cycles += std::max(kPassOverhead + slowest[m * chunks_ + c], dma);
+          }
+        });
     return time;
   }
 
-  // DMA words beside job (p, c, m), as docs/fabric.md lists them.
-  [[nodiscard]] std::uint64_t words_beside(std::uint64_t p, std::uint64_t c,
-                                           std::uint64_t m) const noexcept {
-    std::uint64_t words = c > 0 ? schedule_.pass_outputs(p) : 0;  // partial sums in
-    if (m > 0 || c > 0) {
-      words += schedule_.pass_outputs(p);  // results of the job before, of the same pass
-    } else if (p > 0) {
-      words += schedule_.pass_outputs(p - 1);
-    }
-    if (m + 1 < samples_) return words + schedule_.activation_words(c);
-    std::uint64_t next_p = p;
-    std::uint64_t next_c = c + 1;
-    if (next_c == chunks_) {
-      next_c = 0;
-      if (++next_p == passes_) return words;
-    }
-    if (schedule_.placement().streamed && schedule_.ping_pong()) {
-      words += chunk_weights(next_p, next_c);
-    }
-    return words + schedule_.activation_words(next_c);
-  }
-
-  [[nodiscard]] std::uint64_t chunk_weights(std::uint64_t p, std::uint64_t c) const noexcept {
-    return std::uint64_t{schedule_.weight_words(c)} * schedule_.pass_tiles(p);
-  }
-
-  // The stages without a pass: the first, the last, and the weights that one slot cannot overlap.
   void count_serial_stages() {
-    std::uint64_t words = schedule_.activation_words(0) + schedule_.pass_outputs(passes_ - 1);
-    if (schedule_.placement().streamed) {
-      words += schedule_.ping_pong() ? chunk_weights(0, 0)
-                                     : schedule_.groups() * schedule_.tile_pass_words();
-    }
+    const std::uint64_t words = time_line_.serial_words();
     counts_.total.cycles += words;
     counts_.total.dense_cycles += words;
     counts_.total.dma_cycles += words;
@@ -304,6 +261,7 @@ class ForwardCounter {
   const Executor& executor_;
   ForwardCounts& counts_;
   Scratch& memory_;
+  TimeLine time_line_;
   std::uint64_t samples_;
   std::uint64_t chunks_;
   std::uint64_t passes_;
@@ -318,7 +276,7 @@ void count_load(const placement::Schedule& schedule, ForwardCounts& counts) {
     counts.tiles[schedule.tile(slot)].sram_writes +=
         schedule.slot_passes(slot) * schedule.tile_pass_words();
   }
-  const std::uint64_t words = schedule.groups() * schedule.tile_pass_words();
+  const std::uint64_t words = TimeLine(schedule, 1).load_words();
   counts.total.sram_writes += words;
   counts.total.mem_reads += words;
   counts.total.dma_cycles += words;

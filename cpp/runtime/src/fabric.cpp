@@ -21,6 +21,23 @@ Error gone_error(const FabricSpec& spec) {
           "the layer has left fabric '" + spec.name + "': it was moved, renamed or deleted"};
 }
 
+// Undoes something unless it was kept: for what an error or an exception would leave half done.
+template <typename Undo>
+class Unless {
+ public:
+  explicit Unless(Undo undo) noexcept : undo_(std::move(undo)) {}
+  ~Unless() {
+    if (!kept_) undo_();
+  }
+  Unless(const Unless&) = delete;
+  Unless& operator=(const Unless&) = delete;
+  void keep() noexcept { kept_ = true; }
+
+ private:
+  Undo undo_;
+  bool kept_{false};
+};
+
 fabric::Counters operator-(fabric::Counters after, const fabric::Counters& before) noexcept {
   for (const auto& field : fabric::kCounterFields) after.*field.member -= before.*field.member;
   return after;
@@ -239,15 +256,15 @@ Result<placement::LayerId> Fabric::enter(LayerSpec& spec,
       !s) {
     return std::move(s).error();
   }
+  Unless entered([&]() noexcept { bank_map_.leave(id); });
+  const auto planes =
+      spec.activation == Activation::kInt8 ? static_cast<std::uint32_t>(kernels::kInt8Planes) : 1U;
+  layers_.emplace(id, LayerRecord{.name = name, .shape = {spec.outputs, spec.depth, planes}});
+  entered.keep();
   if (replacing) leave_locked(*replacing);
   ++next_layer_;
   count_evictions(evicted);
-  spec.name = name;
-  layers_.emplace(id, LayerRecord{.name = name,
-                                  .shape = {spec.outputs, spec.depth,
-                                            spec.activation == Activation::kInt8
-                                                ? static_cast<std::uint32_t>(kernels::kInt8Planes)
-                                                : 1U}});
+  spec.name = std::move(name);
   return id;
 }
 
@@ -310,6 +327,8 @@ Status Fabric::forward(placement::LayerId id, const Forward& work, const Executo
   counts_.clear();
   counts_.total.residency_hits = hit ? 1 : 0;
   counts_.total.residency_misses = hit ? 0 : 1;
+  Unless loaded([&]() noexcept { bank_map_.unload(id); });
+  if (hit) loaded.keep();
   if (!placement.streamed && !hit) {
     if (auto s = load_layer(id, schedule, work.weights); !s) return s;
   }
@@ -322,13 +341,15 @@ Status Fabric::forward(placement::LayerId id, const Forward& work, const Executo
     }
     record.counters += device_->counters() - before;
     credit(id, counts_);
+    loaded.keep();
     return {};
   }
   if (device_->counting()) {
     count_forward(schedule, *work.statistics, work.activations, executor, counts_);
-    credit(id, counts_);
   }
   images_.add_forward(id, schedule, work.weights, work.activations, *device_);
+  credit(id, counts_);
+  loaded.keep();
   return {};
 }
 
@@ -348,7 +369,9 @@ Result<bool> Fabric::prefetch(placement::LayerId id, std::shared_ptr<const Packe
   counts_.clear();
   counts_.total.residency_misses = 1;
   const placement::Schedule schedule(spec_.config.geometry, record.shape, placement);
+  Unless loaded([&]() noexcept { bank_map_.unload(id); });
   if (auto s = load_layer(id, schedule, weights); !s) return std::move(s).error();
+  loaded.keep();
   credit(id, counts_);
   return true;
 }

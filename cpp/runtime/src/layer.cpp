@@ -169,24 +169,43 @@ void multiply(const QuantizedInput& input, const PackedWeights& weights, const L
 
 }  // namespace
 
-Layer::Layer(LayerSpec spec, std::shared_ptr<Fabric> fabric, placement::LayerId id)
-    : spec_(std::move(spec)), fabric_(std::move(fabric)), id_(id) {
+Layer::Layer(LayerSpec spec, std::shared_ptr<Fabric> fabric)
+    : spec_(std::move(spec)), fabric_(std::move(fabric)) {
   const std::uint64_t mask = spec_.tile_mask != 0 ? spec_.tile_mask
                                                   : placement::default_tile_mask(
                                                         fabric_->config().geometry, spec_.outputs);
   tile_slots_ = static_cast<std::uint32_t>(std::popcount(mask));
 }
 
-Layer::~Layer() { fabric_->leave(id_); }
+Layer::~Layer() {
+  if (id_) fabric_->leave(*id_);
+}
 
 Result<std::shared_ptr<Layer>> Layer::make(LayerSpec spec, std::shared_ptr<Fabric> fabric,
                                            const Layer* replacing) {
   spec.fabric = fabric->spec();
+  // The layer is there before it enters: where memory runs out, nobody has entered.
+  auto layer = std::shared_ptr<Layer>(new Layer(std::move(spec), std::move(fabric)));
   const auto id =
-      fabric->enter(spec, replacing == nullptr ? std::nullopt
-                                               : std::optional<placement::LayerId>(replacing->id_));
+      layer->fabric_->enter(layer->spec_, replacing == nullptr ? std::nullopt : replacing->id_);
   if (!id) return id.error();
-  return std::shared_ptr<Layer>(new Layer(std::move(spec), std::move(fabric), id.value()));
+  layer->id_ = id.value();
+  return layer;
+}
+
+Result<std::shared_ptr<Layer>> Layer::make_constant(LayerSpec spec, std::shared_ptr<Fabric> fabric,
+                                                    PackedWeights weights) {
+  const BitPlaneView planes = weights.planes.view();
+  if (auto s = check_shape(spec, planes.rows, planes.trits); !s) return std::move(s).error();
+  spec.quantizer = WeightQuantizer::kCustom;
+  weights.serial = next_serial();
+  const auto packed = std::make_shared<const PackedWeights>(std::move(weights));
+  auto made = make(std::move(spec), std::move(fabric));
+  if (!made) return std::move(made).error();
+  Layer& layer = *made.value();
+  layer.constant_ = {packed, layer.fabric_->stepped() ? nullptr : layer.statistics_of(*packed)};
+  layer.note_sparsity(packed->sparsity());
+  return made;
 }
 
 Status check_shape(const LayerSpec& spec, std::uint64_t outputs, std::uint64_t depth) {
@@ -209,10 +228,14 @@ Layer::Packed Layer::adopt(PackedWeights weights) {
   return before;
 }
 
+std::shared_ptr<const LaneStatistics> Layer::statistics_of(const PackedWeights& weights) const {
+  return std::make_shared<const LaneStatistics>(weights.planes.view(),
+                                                fabric_->config().geometry.lanes(), tile_slots_);
+}
+
 Layer::Snapshot Layer::take_snapshot() {
   if (!packed_.statistics && !fabric_->stepped()) {
-    packed_.statistics = std::make_shared<const LaneStatistics>(
-        packed_.weights->planes.view(), fabric_->config().geometry.lanes(), tile_slots_);
+    packed_.statistics = statistics_of(*packed_.weights);
   }
   return {packed_.weights, packed_.statistics};
 }
@@ -253,6 +276,10 @@ Result<Layer::Snapshot> Layer::snapshot(const WeightSource& source, const Execut
 }
 
 Result<Layer::Snapshot> Layer::snapshot(const TritSource& source) {
+  if (constant_.weights) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "layer '" + spec_.name + "' has constant weights: it takes no others"};
+  }
   if (auto s = check_shape(spec_, source.outputs, source.depth); !s) return std::move(s).error();
   Packed before;  // ends after the lock has
   const std::scoped_lock lock(mutex_);
@@ -289,12 +316,12 @@ Status Layer::run(const Snapshot& snapshot, const LinearArgs& args, const Execut
                        .activations = input.planes};
   if (fabric_->stepped()) {
     std::vector<std::int32_t> sums(args.samples * spec_.outputs);
-    if (auto s = fabric_->forward(id_, work, executor, sums); !s) return s;
+    if (auto s = fabric_->forward(*id_, work, executor, sums); !s) return s;
     finish(sums.data(), spec_.outputs, 0, args.samples, 0, spec_.outputs, *snapshot.weights, input,
            args, spec_.outputs);
     return {};
   }
-  if (auto s = fabric_->forward(id_, work, executor, {}); !s) return s;
+  if (auto s = fabric_->forward(*id_, work, executor, {}); !s) return s;
   multiply(input, *snapshot.weights, args, executor);
   return {};
 }
@@ -312,18 +339,27 @@ Status Layer::forward(const TritSource& weights, const LinearArgs& args, const E
   return run(taken.value(), args, executor);
 }
 
+Status Layer::forward(const LinearArgs& args, const Executor& executor) {
+  if (!constant_.weights) {
+    return Error{
+        ErrorCode::kInvalidArgument,
+        "layer '" + spec_.name + "' has no constant weights: it takes them with a forward"};
+  }
+  return run(constant_, args, executor);
+}
+
 Result<bool> Layer::prefetch(const WeightSource& weights, const Executor& executor) {
   auto taken = snapshot(weights, executor);
   if (!taken) return std::move(taken).error();
   if (spec_.outputs == 0 || spec_.depth == 0) return true;  // nothing to load
-  return fabric_->prefetch(id_, taken.value().weights);
+  return fabric_->prefetch(*id_, taken.value().weights);
 }
 
 Result<bool> Layer::prefetch(const TritSource& weights) {
   auto taken = snapshot(weights);
   if (!taken) return std::move(taken).error();
   if (spec_.outputs == 0 || spec_.depth == 0) return true;  // nothing to load
-  return fabric_->prefetch(id_, taken.value().weights);
+  return fabric_->prefetch(*id_, taken.value().weights);
 }
 
 void Layer::refresh() {
@@ -333,6 +369,7 @@ void Layer::refresh() {
 }
 
 std::size_t Layer::packed_bytes() const {
+  if (constant_.weights) return constant_.weights->bytes();
   const std::scoped_lock lock(mutex_);
   return packed_.weights ? packed_.weights->bytes() : 0;
 }

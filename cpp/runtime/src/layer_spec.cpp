@@ -83,7 +83,7 @@ Result<std::string> percent_decode(std::string_view text) {
     const char* first = text.data() + i + 1;
     if (i + 2 >= text.size() || std::from_chars(first, first + 2, value, 16).ptr != first + 2) {
       return Error{ErrorCode::kInvalidArgument,
-                   "layer specification: '" + std::string(text) +
+                   "specification: '" + std::string(text) +
                        "' is not percent-encoded; expected two hexadecimal digits after '%'"};
     }
     out += static_cast<char>(value);
@@ -107,9 +107,8 @@ class FieldReader {
     const auto end = rest_.find(';');
     const std::string_view field = rest_.substr(0, end);
     if (field.size() <= key.size() || !field.starts_with(key) || field[key.size()] != '=') {
-      return Error{ErrorCode::kInvalidArgument, "layer specification: expected '" +
-                                                    std::string(key) + "=...' but found '" +
-                                                    std::string(field) + "'"};
+      return Error{ErrorCode::kInvalidArgument, "specification: expected '" + std::string(key) +
+                                                    "=...' but found '" + std::string(field) + "'"};
     }
     rest_ = end == std::string_view::npos ? std::string_view{} : rest_.substr(end + 1);
     return field.substr(key.size() + 1);
@@ -161,9 +160,8 @@ class FieldReader {
     const char* end = text.data() + text.size();
     const auto read = std::from_chars(text.data(), end, out);
     if (read.ec == std::errc{} && read.ptr == end) return {};
-    return Error{ErrorCode::kInvalidArgument, "layer specification: '" + std::string(key) +
-                                                  "' is '" + std::string(text) +
-                                                  "', not a number in range"};
+    return Error{ErrorCode::kInvalidArgument, "specification: '" + std::string(key) + "' is '" +
+                                                  std::string(text) + "', not a number in range"};
   }
 
   std::string_view rest_;
@@ -174,7 +172,7 @@ Status parse_fabric(FieldReader& fields, FabricSpec& out) {
   if (fields.at_end()) {
     if (out.name == kDefaultFabricName) return {};
     return Error{ErrorCode::kInvalidArgument,
-                 "layer specification: fabric '" + out.name + "' comes without its configuration"};
+                 "specification: fabric '" + out.name + "' comes without its configuration"};
   }
   std::uint64_t tiles = 0;
   std::uint64_t lanes = 0;
@@ -191,6 +189,11 @@ Status parse_fabric(FieldReader& fields, FabricSpec& out) {
   if (!geometry) return std::move(geometry).error();
   out.config.geometry = geometry.value();
   return {};
+}
+
+Status check_end(const FieldReader& fields) {
+  if (fields.at_end()) return {};
+  return Error{ErrorCode::kInvalidArgument, "specification has text after its last field"};
 }
 
 }  // namespace
@@ -214,6 +217,39 @@ Result<Engine> parse_engine(std::string_view text) {
   return find_value(NameTable<Engine>(kEngines), "engine", text);
 }
 
+std::string FabricSpec::to_text() const {
+  std::string text = "fabric=" + percent_encode(name);
+  if (name == kDefaultFabricName) return text;
+  const auto field = [&text](std::string_view key, std::string_view value) {
+    text.append(";").append(key).append("=").append(value);
+  };
+  field("engine", name_of(engine));
+  field("tiles", std::to_string(config.geometry.tiles()));
+  field("lanes", std::to_string(config.geometry.lanes()));
+  field("bank_depth", std::to_string(config.geometry.bank_depth()));
+  field("mac_pj", number_text(config.energy.mac_pj));
+  field("sram_pj", number_text(config.energy.sram_pj));
+  field("dram_pj", number_text(config.energy.dram_pj));
+  return text;
+}
+
+Result<FabricSpec> FabricSpec::parse(std::string_view text) {
+  FabricSpec spec;
+  if (text.empty()) return spec;
+  FieldReader fields(text);
+  if (auto s = parse_fabric(fields, spec); !s) return std::move(s).error();
+  if (auto s = check_end(fields); !s) return std::move(s).error();
+  return spec;
+}
+
+Status check_limits(const LayerSpec& spec) {
+  if (spec.outputs <= kMaxOutputs && spec.depth <= kernels::kMaxDepth) return {};
+  return Error{ErrorCode::kInvalidArgument,
+               "layer '" + spec.name + "' is of " + std::to_string(spec.outputs) + " x " +
+                   std::to_string(spec.depth) + " weights; allowed are at most " +
+                   std::to_string(kMaxOutputs) + " x " + std::to_string(kernels::kMaxDepth)};
+}
+
 std::string LayerSpec::to_text() const {
   std::string text(kVersion);
   const auto field = [&text](std::string_view key, std::string_view value) {
@@ -227,16 +263,7 @@ std::string LayerSpec::to_text() const {
   field("address", weight_address ? std::to_string(*weight_address) : "auto");
   field("tile_mask", std::to_string(tile_mask));
   field("ste_clip", ste_clip ? number_text(*ste_clip) : "none");
-  field("fabric", percent_encode(fabric.name));
-  if (fabric.name != kDefaultFabricName) {
-    field("engine", name_of(fabric.engine));
-    field("tiles", std::to_string(fabric.config.geometry.tiles()));
-    field("lanes", std::to_string(fabric.config.geometry.lanes()));
-    field("bank_depth", std::to_string(fabric.config.geometry.bank_depth()));
-    field("mac_pj", number_text(fabric.config.energy.mac_pj));
-    field("sram_pj", number_text(fabric.config.energy.sram_pj));
-    field("dram_pj", number_text(fabric.config.energy.dram_pj));
-  }
+  text.append(";").append(fabric.to_text());
   return text;
 }
 
@@ -266,20 +293,13 @@ Result<LayerSpec> LayerSpec::parse(std::string_view text) {
     return std::move(s).error();
   }
   if (auto s = parse_fabric(fields, spec.fabric); !s) return std::move(s).error();
-  if (spec.outputs > kMaxOutputs || spec.depth > kernels::kMaxDepth) {
-    return Error{ErrorCode::kInvalidArgument,
-                 "layer specification: a layer of " + std::to_string(spec.outputs) + " x " +
-                     std::to_string(spec.depth) + " weights; allowed are at most " +
-                     std::to_string(kMaxOutputs) + " x " + std::to_string(kernels::kMaxDepth)};
-  }
+  if (auto s = check_limits(spec); !s) return std::move(s).error();
   if (spec.ste_clip && !(*spec.ste_clip > 0.0)) {
     return Error{ErrorCode::kInvalidArgument, "layer specification: ste_clip is " +
                                                   number_text(*spec.ste_clip) +
                                                   "; it must be above 0, or none"};
   }
-  if (!fields.at_end()) {
-    return Error{ErrorCode::kInvalidArgument, "layer specification has text after its last field"};
-  }
+  if (auto s = check_end(fields); !s) return std::move(s).error();
   return spec;
 }
 

@@ -4,8 +4,11 @@
 #include <bit>
 #include <cmath>
 #include <span>
+#include <string>
 #include <utility>
 
+#include "tfmbs/format/pt5.hpp"
+#include "tfmbs/format/text.hpp"
 #include "tfmbs/kernels/weight_statistics.hpp"
 
 namespace tfmbs::runtime {
@@ -70,6 +73,17 @@ Rule twn_rule(const WeightSource& source, const Executor& executor) {
   return rule;
 }
 
+// Rows are unpacked this many at a time: any five of them begin and end with whole bytes.
+constexpr std::size_t kStreamRows = 8 * kTritsPerByte;
+
+// A fault of a part of a stream, by its place in the whole.
+Error stream_fault(std::uint8_t byte, std::uint64_t offset) {
+  return {ErrorCode::kEncoding,
+          "byte " + hex(byte) + " at offset " + std::to_string(offset) +
+              " of the weights is no PT-5 code (0...242)",
+          offset};
+}
+
 std::uint64_t count_zeros(BitPlaneView planes) {
   std::uint64_t nonzero = 0;
   const std::span words(planes.words, planes.rows * planes.row_words());
@@ -131,6 +145,47 @@ Result<PackedWeights> pack_trits(const TritSource& source) {
       std::find(source.nan_outputs, source.nan_outputs + source.outputs, 1) !=
           source.nan_outputs + source.outputs) {
     packed.nan_outputs.assign(source.nan_outputs, source.nan_outputs + source.outputs);
+  }
+  packed.zeros = count_zeros(packed.planes.view());
+  return packed;
+}
+
+Result<PackedWeights> pack_stream(const StreamSource& source) {
+  const auto& [bytes, outputs, depth, scales] = source;
+  if (bytes.size() != pt5_bytes(outputs * depth)) {
+    return Error{ErrorCode::kInvalidArgument,
+                 std::to_string(bytes.size()) + " bytes of weights; a matrix of " +
+                     std::to_string(outputs) + " x " + std::to_string(depth) + " takes " +
+                     std::to_string(pt5_bytes(outputs * depth))};
+  }
+  if (scales.size() != 1 && scales.size() != outputs) {
+    return Error{ErrorCode::kInvalidArgument, std::to_string(scales.size()) +
+                                                  " scales; allowed are 1 and " +
+                                                  std::to_string(outputs) + ", one an output"};
+  }
+  PackedWeights packed;
+  packed.planes = BitPlaneMatrix(outputs, depth);
+  std::vector<std::int8_t> trits(std::min<std::size_t>(kStreamRows, outputs) * depth);
+  for (std::size_t row = 0; row < outputs && depth != 0; row += kStreamRows) {
+    const std::size_t rows = std::min<std::size_t>(kStreamRows, outputs - row);
+    const std::span<std::int8_t> part(trits.data(), rows * depth);
+    const std::size_t offset = row * depth / kTritsPerByte;
+    if (auto s = unpack_pt5(bytes.subspan(offset, pt5_bytes(part.size())), part); !s) {
+      const std::uint64_t at = offset + s.error().offset.value_or(0);
+      return stream_fault(bytes[at], at);
+    }
+    const auto planes = pack_bit_planes(part, rows, depth);
+    if (!planes) return planes.error();
+    const BitPlaneView view = planes.value().view();
+    std::copy_n(view.words, rows * view.row_words(), packed.planes.row(row));
+  }
+  packed.scales = scales;
+  const auto is_nan = [](double scale) { return std::isnan(scale); };
+  if (std::any_of(scales.begin(), scales.end(), is_nan)) {
+    packed.nan_outputs.resize(outputs);
+    for (std::size_t n = 0; n < outputs; ++n) {
+      packed.nan_outputs[n] = is_nan(scales[scales.size() == 1 ? 0 : n]) ? 1 : 0;
+    }
   }
   packed.zeros = count_zeros(packed.planes.view());
   return packed;

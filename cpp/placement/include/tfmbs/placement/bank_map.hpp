@@ -53,6 +53,9 @@ class BankMap {
   // where pinned and given layers leave no window; nothing has changed then.
   Result<Admission> admit(LayerId id, std::uint64_t serial);
 
+  // The load that followed an admission failed: the layer's weights are not where it was put.
+  void unload(LayerId id) noexcept;
+
   // Pinned layers are not evicted. Errors: kPlacement where the layer can never be resident.
   Status set_pinned(LayerId id, bool pinned);
   // The words were overwritten from outside: whoever is loaded there loses its place.

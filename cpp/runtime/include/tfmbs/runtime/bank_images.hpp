@@ -1,5 +1,6 @@
 // What the banks would hold, for an engine that moved no word: forwards and loads leave a record,
-// and the bytes are written only when somebody looks (docs/architecture.md, "One forward").
+// and the bytes are written only when somebody looks (docs/architecture.md, "One forward"). Where
+// memory runs out (std::bad_alloc) the record that was under way is lost, and no other.
 #pragma once
 
 #include <cstdint>
@@ -46,7 +47,9 @@ class BankImages {
     std::vector<std::uint64_t> tail;  // the last samples' planes, plane-major
   };
 
-  Record& renew(std::uint64_t layer, const placement::Schedule& schedule, std::uint64_t samples,
+  // The record is the newest, and holds the weights; a forward's tail is the caller's to write.
+  Record& renew(std::uint64_t layer, const placement::Schedule& schedule,
+                std::shared_ptr<const PackedWeights> weights, std::uint64_t samples,
                 fabric::Device& device);
   static void write_load(const Record& record, fabric::Device& device);
   static void write_forward(const Record& record, fabric::Device& device);

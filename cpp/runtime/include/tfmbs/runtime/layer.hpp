@@ -43,6 +43,12 @@ class Layer {
   // must not be used afterwards but to destroy it.
   static Result<std::shared_ptr<Layer>> make(LayerSpec spec, std::shared_ptr<Fabric> fabric,
                                              const Layer* replacing = nullptr);
+  // The same for weights that never change: they are packed once and compared with nothing, and
+  // the device knows their sparsity from the start. spec.quantizer is taken as kCustom. Errors:
+  // also kInvalidArgument for weights of another shape than the specification's.
+  static Result<std::shared_ptr<Layer>> make_constant(LayerSpec spec,
+                                                      std::shared_ptr<Fabric> fabric,
+                                                      PackedWeights weights);
   ~Layer();
   Layer(const Layer&) = delete;
   Layer& operator=(const Layer&) = delete;
@@ -54,14 +60,17 @@ class Layer {
   // output is then unspecified, and the device as before.
   Status forward(const WeightSource& weights, const LinearArgs& args, const Executor& executor);
   Status forward(const TritSource& weights, const LinearArgs& args, const Executor& executor);
+  // Of a layer with constant weights, which the two above and refresh() do not change. Errors: also
+  // kInvalidArgument where the layer has none.
+  Status forward(const LinearArgs& args, const Executor& executor);
 
   Result<bool> prefetch(const WeightSource& weights, const Executor& executor);
   Result<bool> prefetch(const TritSource& weights);
-  Status set_pinned(bool pinned) { return fabric_->set_pinned(id_, pinned); }
+  Status set_pinned(bool pinned) { return fabric_->set_pinned(*id_, pinned); }
   // Forgets what was packed: the next forward quantizes anew.
   void refresh();
-  void note_sparsity(double sparsity) { fabric_->note_sparsity(id_, sparsity); }
-  [[nodiscard]] LayerProfile profile() const { return fabric_->layer_profile(id_); }
+  void note_sparsity(double sparsity) { fabric_->note_sparsity(*id_, sparsity); }
+  [[nodiscard]] LayerProfile profile() const { return fabric_->layer_profile(*id_); }
   // Bytes that the packed weights take in host memory; 0 before the first forward.
   [[nodiscard]] std::size_t packed_bytes() const;
 
@@ -79,7 +88,7 @@ class Layer {
     std::shared_ptr<const void> owner{};
     bool seen_by_content{false};  // the last comparison was one of contents
   };
-  // A consistent copy for one forward.
+  // The weights of one forward.
   struct Snapshot {
     std::shared_ptr<const PackedWeights> weights;
     std::shared_ptr<const LaneStatistics> statistics;
@@ -89,20 +98,23 @@ class Layer {
   friend void fork_parent();
   friend void fork_child();
 
-  Layer(LayerSpec spec, std::shared_ptr<Fabric> fabric, placement::LayerId id);
+  Layer(LayerSpec spec, std::shared_ptr<Fabric> fabric);
   Result<Snapshot> snapshot(const WeightSource& source, const Executor& executor);
   Result<Snapshot> snapshot(const TritSource& source);
   Snapshot take_snapshot();
+  [[nodiscard]] std::shared_ptr<const LaneStatistics> statistics_of(
+      const PackedWeights& weights) const;
   // Gives what was packed before; whoever destroys it must not hold the lock (see Packed::owner).
   [[nodiscard]] Packed adopt(PackedWeights weights);
   Status run(const Snapshot& snapshot, const LinearArgs& args, const Executor& executor);
 
   LayerSpec spec_;
   std::shared_ptr<Fabric> fabric_;
-  placement::LayerId id_;
+  std::optional<placement::LayerId> id_;  // none until it has entered
   std::uint32_t tile_slots_{1};
   mutable std::mutex mutex_;
   Packed packed_;
+  Snapshot constant_;  // of a layer with constant weights; set before anybody sees the layer
 };
 
 }  // namespace tfmbs::runtime

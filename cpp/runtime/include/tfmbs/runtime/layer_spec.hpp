@@ -33,6 +33,12 @@ struct FabricSpec {
   Engine engine{Engine::kClosedForm};
   fabric::FabricConfig config{};
 
+  // "fabric=default", or "fabric=<name>;engine=...;tiles=...": the end of a layer's text.
+  [[nodiscard]] std::string to_text() const;
+  // The inverse; nothing at all is the default device. Errors: kInvalidArgument (what is
+  // malformed), kGeometry.
+  static Result<FabricSpec> parse(std::string_view text);
+
   friend bool operator==(const FabricSpec&, const FabricSpec&) = default;
 };
 
@@ -55,5 +61,8 @@ struct LayerSpec {
 
   friend bool operator==(const LayerSpec&, const LayerSpec&) = default;
 };
+
+// Errors: kInvalidArgument where a layer of that shape is too large for any device.
+Status check_limits(const LayerSpec& spec);
 
 }  // namespace tfmbs::runtime

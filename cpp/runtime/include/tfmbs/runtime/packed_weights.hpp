@@ -30,5 +30,8 @@ PackedWeights pack_weights(const WeightSource& source, WeightQuantizer quantizer
                            const Executor& executor);
 // Errors: kInvalidArgument (a value that is no trit).
 Result<PackedWeights> pack_trits(const TritSource& source);
+// A scale that is NaN makes its output NaN. Errors: kEncoding (a byte above 242, by its offset),
+// kInvalidArgument (as many scales as neither 1 nor one an output, or a stream of another size).
+Result<PackedWeights> pack_stream(const StreamSource& source);
 
 }  // namespace tfmbs::runtime

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
+#include <vector>
 
 #include "tfmbs/kernels/kernels.hpp"
 
@@ -43,6 +45,14 @@ struct TritSource {
   const double* scales{nullptr};
   std::size_t scale_count{1};
   const std::uint8_t* nan_outputs{nullptr};  // 1 where an output is NaN, one each; null: none is
+};
+
+// Constant weights as they are stored: the trits of the matrix, row-major, as one PT-5 stream.
+struct StreamSource {
+  std::span<const std::uint8_t> bytes{};  // pt5_bytes(outputs * depth) of them
+  std::uint64_t outputs{0};
+  std::uint64_t depth{0};
+  std::vector<double> scales{};  // one, or one an output
 };
 
 }  // namespace tfmbs::runtime
