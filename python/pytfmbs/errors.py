@@ -68,6 +68,13 @@ def from_code(code: str, message: str, offset: int | None) -> FabricError:
     return error
 
 
+def from_status(status: int, message: str) -> FabricError:
+    """The exception for a status of the C interface: one more than the code's place in the list."""
+    codes = ["invalid_argument", "encoding", "geometry", "address", "descriptor", "placement",
+             "gone", "closed"]  # fmt: skip
+    return from_code(codes[status - 1] if 0 < status <= len(codes) else "", message, None)
+
+
 def from_op(error: BaseException) -> FabricError | None:
     """The exception that a torch op's error stands for, or None where it is not the fabric's."""
     found = _OP_MESSAGE.search(str(error))
