@@ -114,6 +114,9 @@ class TFMBSLinear(nn.Linear):
         weight: Any = parameters["weight"] if "weight" in parameters else self.weight  # noqa: SIM401
         bias = parameters["bias"] if "bias" in parameters else self.bias  # noqa: SIM401
         try:
+            # Parameters are replaced while torch.onnx.export traces; the type costs less to ask.
+            if type(weight) is not nn.Parameter and torch.onnx.is_in_onnx_export():
+                return self._forward_onnx(input, weight, bias)
             if self._custom or torch.is_autocast_enabled("cpu"):
                 return self._forward_general(input, weight, bias)
             # A weight that is computed (parametrized, functional_call) may lie in a buffer that a
@@ -134,6 +137,12 @@ class TFMBSLinear(nn.Linear):
         return ops.linear_trits(  # type: ignore[no-any-return]
             input, weight, trits, scale, bias, self._spec, out_dtype
         )
+
+    def _forward_onnx(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """What pytfmbs.onnx translates."""
+        autocast = torch.is_autocast_enabled("cpu")
+        out_dtype = ops.autocast_dtype(input, weight) if autocast else None
+        return ops.onnx_linear(input, weight, bias, self._spec, out_dtype)  # type: ignore[no-any-return]
 
     def _raise_as_linear_does(self, error: Exception, input: Tensor) -> NoReturn:
         errors.raise_own(error)

@@ -10,6 +10,9 @@
     Load a layer's weights into Bank A; True if they are resident.
 ``torch.ops.tfmbs.quantize_weight(weight, quantizer)``, ``quantize_activation(input, activation)``
     The quantizers alone: int8 values and their scales. These are pure.
+``torch.ops.tfmbs.onnx_linear(input, weight, bias, layer, out_dtype)``
+    What a layer is while torch.onnx.export traces it: without effect, for the exporter knows no
+    ordered effects, and without a kernel. pytfmbs.onnx translates it.
 """
 
 from __future__ import annotations
@@ -29,6 +32,12 @@ prefetch = torch.ops.tfmbs.prefetch.default
 prefetch_trits = torch.ops.tfmbs.prefetch_trits.default
 quantize_weight = torch.ops.tfmbs.quantize_weight.default
 quantize_activation = torch.ops.tfmbs.quantize_activation.default
+
+torch.library.define(
+    "tfmbs::onnx_linear",
+    "(Tensor input, Tensor weight, Tensor? bias, str layer, ScalarType? out_dtype=None) -> Tensor",
+)
+onnx_linear = torch.ops.tfmbs.onnx_linear.default
 
 _DEVICE_OPS = ("linear", "linear_trits", "prefetch", "prefetch_trits")
 
@@ -77,6 +86,17 @@ def _(
     weight: Tensor,
     trits: Tensor,
     scale: Tensor,
+    bias: Tensor | None,
+    layer: str,
+    out_dtype: torch.dtype | None = None,
+) -> Tensor:
+    return fake_output(input, weight, bias, out_dtype)
+
+
+@torch.library.register_fake("tfmbs::onnx_linear")
+def _(
+    input: Tensor,
+    weight: Tensor,
     bias: Tensor | None,
     layer: str,
     out_dtype: torch.dtype | None = None,

@@ -9,3 +9,7 @@ except ImportError as error:
     raise ImportError(
         f"pytfmbs.onnx needs onnx, onnx-ir and onnxscript ({error}): pip install pytfmbs[compile]"
     ) from error
+
+from .export import export, translation_table  # noqa: E402
+
+__all__ = ["export", "translation_table"]

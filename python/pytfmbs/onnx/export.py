@@ -1,0 +1,111 @@
+"""Export of models with TFMBSLinear to ONNX (docs/onnx.md)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from onnx_ir.passes import common as passes
+from torch import nn
+
+from .. import ops
+from ._emit import MODES, Emitter, Names
+from ._layers import Resolver, live_layers
+from ._program import without_effects
+
+TranslationTable = dict[Callable[..., Any], Callable[..., Any]]
+
+
+def _emitter(mode: str) -> Emitter:
+    if mode not in MODES:
+        raise ValueError(f"mode is {mode!r}; allowed are {', '.join(map(repr, MODES))}")
+    return MODES[mode]
+
+
+def _table(resolve: Resolver, mode: str) -> TranslationTable:
+    emit, names = _emitter(mode), Names()
+
+    # The exporter reads the annotations as types of ONNX values, so there are none.
+    def onnx_linear(input, weight, bias, layer, out_dtype=None):  # type: ignore[no-untyped-def]
+        target = None if out_dtype is None or out_dtype == -1 else ir.DataType(out_dtype)
+        return emit(input, bias, resolve(layer, weight), target, names)
+
+    return {ops.onnx_linear: onnx_linear}
+
+
+def translation_table(model: nn.Module, *, mode: str = "portable") -> TranslationTable:
+    """For ``torch.onnx.export(model, args, custom_translation_table=...)``.
+
+    model: the one to be exported, or any that holds its layers. A layer is quantized when the
+    exporter first comes to it; make a new table once weights have changed.
+    mode: "portable" or "custom", as of export().
+    Raises ValueError, TypeError.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
+    return _table(live_layers(model), mode)
+
+
+def export(
+    model: nn.Module | torch.export.ExportedProgram,
+    args: tuple[Any, ...] = (),
+    path: str | os.PathLike[str] | None = None,
+    *,
+    mode: str = "portable",
+    dynamic_shapes: Any = None,
+    input_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
+    **torch_onnx_options: Any,
+) -> torch.onnx.ONNXProgram:
+    """A model as ONNX, its TFMBSLinear layers with quantized weights and telemetry metadata.
+
+    Args:
+        model: a module, or a program of torch.export (then args and dynamic_shapes are its own).
+        args: example inputs.
+        path: where to save the file; None does not.
+        mode: "portable" is standard operators, and gives TFMBSLinear's numbers in any runtime;
+            "custom" is one pytfmbs.TernaryLinear a layer, weights at 1.6 bits.
+        dynamic_shapes, input_names, output_names, torch_onnx_options: as torch.onnx.export's.
+
+    Returns:
+        torch.onnx's program: ``model_proto``, ``model`` (onnx_ir), ``save()``.
+
+    Raises:
+        ValueError: an unknown mode. TypeError: a model of another kind.
+        torch.onnx.errors.OnnxExporterError: what torch.onnx cannot export; a layer whose weight
+            is computed from the model's inputs is among it.
+    """
+    for option in ("custom_translation_table", "dynamo", "f"):
+        if option in torch_onnx_options:
+            raise ValueError(f"{option} is pytfmbs.onnx.export's own")
+    options: dict[str, Any] = {"verbose": False, **torch_onnx_options}
+    options.update(input_names=input_names, output_names=output_names, dynamo=True)
+    if isinstance(model, torch.export.ExportedProgram):
+        _emitter(mode)
+        model, resolve = without_effects(model)
+    else:
+        table = translation_table(model, mode=mode)
+        options.update(dynamic_shapes=dynamic_shapes)
+        program = torch.onnx.export(model, args, custom_translation_table=table, **options)
+        return _finish(program, path)
+    program = torch.onnx.export(model, custom_translation_table=_table(resolve, mode), **options)
+    return _finish(program, path)
+
+
+def _finish(
+    program: torch.onnx.ONNXProgram | None, path: str | os.PathLike[str] | None
+) -> torch.onnx.ONNXProgram:
+    """Constants once and as initializers, nothing that nobody uses, with optimize=False too."""
+    assert program is not None  # dynamo gives one always
+    ir.passes.Sequential(
+        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        passes.RemoveUnusedNodesPass(),
+        passes.DeduplicateInitializersPass(),
+        passes.NameFixPass(),
+    )(program.model)
+    if path is not None:
+        program.save(path)
+    return program
