@@ -204,6 +204,16 @@ class TFMBSLinear(nn.Linear):
         return not self._offload and self._layer.profile()["resident"]
 
     @property
+    def given_weight_addr(self) -> int | None:
+        """The address that the layer was told; None where the device chooses."""
+        return self._given_addr
+
+    @property
+    def given_tile_mask(self) -> int | None:
+        """The mask that the layer was told; None where it is automatic."""
+        return self._given_mask
+
+    @property
     def pinned(self) -> bool:
         return self._pinned
 

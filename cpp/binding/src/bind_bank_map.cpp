@@ -14,6 +14,7 @@
 #include "arguments.hpp"
 #include "errors.hpp"
 #include "tfmbs/fabric/config.hpp"
+#include "tfmbs/fabric/timing.hpp"
 #include "tfmbs/placement/bank_map.hpp"
 
 namespace nb = nanobind;
@@ -64,6 +65,8 @@ class BankPlan {
 }  // namespace
 
 void bind_bank_map(nb::module_& m) {
+  // Engine cycles of a stage with a pass beside its steps: what a mean over jobs contains.
+  m.attr("PASS_OVERHEAD_CYCLES") = fabric::kStartCycles + fabric::kDrainCycles;
   nb::class_<BankPlan>(m, "BankMap",
                        "Who lies where in Bank A, by the device's own rules and without a device.")
       .def(nb::init<const fabric::FabricConfig&>(), "config"_a)

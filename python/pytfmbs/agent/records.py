@@ -1,0 +1,159 @@
+"""What a telemetry source says of one layer, whichever source it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from .. import _fabric
+from ..linear import TFMBSLinear
+
+_ACTIVATIONS = ("ternary", "int8")
+# Which counters of a profile the history keeps: those that workloads are derived from, and those
+# that a reader of the history wants.
+COUNTERS = (
+    "cycles",
+    "compute_cycles",
+    "dma_cycles",
+    "mem_reads",
+    "mem_writes",
+    "broadcasts",
+    "residency_hits",
+    "residency_misses",
+    "evictions",
+)
+
+
+class TelemetryError(ValueError):
+    """Telemetry, or a history of it, that is not what it should be."""
+
+
+@dataclass(frozen=True)
+class LayerRecord:
+    """One layer in one observation; None where the source does not say.
+
+    tile_mask: bit t for tile t. weight_addr: bytes, in tile 0's Bank A. counters: the device's, since
+    they began; empty where the source has none.
+    """
+
+    layer: str
+    in_features: int | None = None
+    out_features: int | None = None
+    activation: str | None = None
+    weight_quantizer: str | None = None
+    sparsity: float | None = None
+    tile_mask: int | None = None
+    weight_addr: int | None = None
+    counters: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, source: Mapping[str, Any]) -> LayerRecord:
+        """A record from a ``telemetry_hint``, the telemetry of a module's op, or a history.
+
+        Other keys are left alone. Raises TelemetryError for a value that cannot be.
+        """
+        if not isinstance(source, Mapping):
+            raise TelemetryError(f"a layer's telemetry is a mapping, not {type(source).__name__}")
+        name = source.get("layer")
+        if not isinstance(name, str) or not name:
+            raise TelemetryError(f"telemetry key 'layer' is {name!r}; it must be a name, not empty")
+        activation = _optional(source, "activation", str, name)
+        if activation is not None and activation not in _ACTIVATIONS:
+            raise TelemetryError(
+                f"layer {name!r}: activation is {activation!r}; allowed are "
+                f"{', '.join(map(repr, _ACTIVATIONS))}"
+            )
+        sparsity = _optional(source, "sparsity", float, name)
+        if sparsity is not None and not 0 <= sparsity <= 1:
+            raise TelemetryError(f"layer {name!r}: sparsity is {sparsity!r}; allowed is 0 to 1")
+        counters = _optional(source, "counters", Mapping, name) or {}
+        return cls(
+            layer=name,
+            in_features=_count(source, "in_features", name, least=0),
+            out_features=_count(source, "out_features", name, least=0),
+            activation=activation,
+            weight_quantizer=_optional(source, "weight_quantizer", str, name),
+            sparsity=sparsity,
+            tile_mask=_count(source, "tile_mask", name, least=1),
+            weight_addr=_count(source, "weight_addr", name, least=0),
+            counters={key: _count(counters, key, name, least=0) or 0 for key in counters},
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """What from_dict takes; keys that nothing is known of are left out."""
+        values = {key: value for key, value in vars(self).items() if value is not None}
+        if not self.counters:
+            del values["counters"]
+        else:
+            values["counters"] = dict(self.counters)
+        return values
+
+
+def from_profile(profile: Mapping[str, Any]) -> list[LayerRecord]:
+    """The layers of ``Fabric.profile_detailed()``, in the order in which they arrived."""
+    layers = profile["layers"]
+    if not isinstance(layers, Mapping):
+        raise TelemetryError(
+            f"'layers' of a profile is a mapping by name, not {type(layers).__name__}"
+        )
+    records = []
+    for name, row in layers.items():
+        if not isinstance(row, Mapping):
+            raise TelemetryError(f"layer {name!r} of a profile is {row!r}; it must be a mapping")
+        counters = {key: row[key] for key in COUNTERS if key in row}
+        records.append(LayerRecord.from_dict({**row, "layer": name, "counters": counters}))
+    return records
+
+
+def from_hints(hints: Iterable[Mapping[str, Any]]) -> list[LayerRecord]:
+    """Records of ``telemetry_hint``s or of a module's ops, in their order."""
+    return [LayerRecord.from_dict(hint) for hint in hints]
+
+
+def layers_of(model: nn.Module) -> list[TFMBSLinear]:
+    """The TFMBSLinears of a model, each once, in the model's order."""
+    return [module for module in model.modules() if isinstance(module, TFMBSLinear)]
+
+
+def from_model(model: nn.Module, config: _fabric.FabricConfig) -> list[LayerRecord]:
+    """Hints of a model's TFMBSLinears, with their counters.
+
+    Raises ValueError where the model has none, or where they are not all on one device of `config`.
+    """
+    layers = layers_of(model)
+    if not layers:
+        raise ValueError(f"{type(model).__name__} has no TFMBSLinear; see pytfmbs.convert")
+    device = layers[0].fabric
+    for layer in layers:
+        if layer.fabric != device:
+            raise ValueError(
+                f"layers {layers[0].name!r} and {layer.name!r} are on two devices, "
+                f"{device.name!r} and {layer.fabric.name!r}; an agent plans one device"
+            )
+    if device.config != config:
+        raise ValueError(f"the model is on {device.config!r}, and the agent plans for {config!r}")
+    rows = device.profile_detailed()["layers"]
+    records = []
+    for layer in layers:
+        row = {} if layer.offload else rows.get(layer.name, {})
+        counters = {key: row[key] for key in COUNTERS if key in row}
+        records.append(LayerRecord.from_dict({**layer.telemetry_hint, "counters": counters}))
+    return records
+
+
+def _optional(source: Mapping[str, Any], key: str, kind: Any, layer: str) -> Any:
+    value = source.get(key)
+    wanted: Any = (int, float) if kind is float else kind
+    if value is None or (isinstance(value, wanted) and not isinstance(value, bool)):
+        return value
+    raise TelemetryError(f"layer {layer!r}: {key} is {value!r}; it must be a {kind.__name__}")
+
+
+def _count(source: Mapping[str, Any], key: str, layer: str, *, least: int) -> int | None:
+    value = _optional(source, key, int, layer)
+    if value is not None and value < least:
+        raise TelemetryError(f"layer {layer!r}: {key} is {value}; it must be {least} or more")
+    return value  # type: ignore[no-any-return]

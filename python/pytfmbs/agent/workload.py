@@ -1,0 +1,150 @@
+"""What a layer's forward asks of the device, derived from the history."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from .. import _fabric
+from .._fabric import FabricConfig
+from .history import History
+from .records import LayerRecord, TelemetryError
+
+OVERHEAD: int = _fabric.PASS_OVERHEAD_CYCLES
+
+
+@dataclass(frozen=True)
+class Workload:
+    """samples: of a mean forward. steps: engine steps of a sample in one pass, all planes; where
+    nothing was measured, what the sparsity of the weights lets expect with no zero activation.
+    """
+
+    layer: str
+    inputs: int
+    outputs: int
+    activation: str
+    samples: int
+    steps: float
+    measured: bool
+    sparsity: float | None = None
+
+
+@dataclass
+class _Known:
+    """What the history says of one layer. runs: tile mask and counters, each from a fresh start."""
+
+    record: LayerRecord
+    runs: list[tuple[int | None, Mapping[str, int]]] = field(default_factory=list)
+
+    def learn(self, record: LayerRecord) -> None:
+        news = {key: value for key, value in vars(record).items() if value is not None}
+        self.record = replace(self.record, **news)
+        if record.counters:
+            self._count(record.tile_mask, record.counters)
+
+    def _count(self, mask: int | None, counters: Mapping[str, int]) -> None:
+        # Counters only grow until a reset or a move: what grew goes on, what fell began anew.
+        if self.runs:
+            last_mask, last = self.runs[-1]
+            if last_mask == mask and all(counters.get(key, 0) >= last[key] for key in last):
+                self.runs.pop()
+        self.runs.append((mask, counters))
+
+
+def workloads(history: History, config: FabricConfig, samples: int | None) -> list[Workload]:
+    """One for each layer of the history that has weights, in the order in which they were seen.
+
+    samples: of a forward, in place of what the counters say.
+    Raises TelemetryError for a layer whose shape no observation gives.
+    """
+    known: dict[str, _Known] = {}
+    for observation in history:
+        for record in observation.layers:
+            if record.layer not in known:
+                known[record.layer] = _Known(LayerRecord(record.layer))
+            known[record.layer].learn(record)
+    shapeless = [
+        name
+        for name, layer in known.items()
+        if layer.record.in_features is None or layer.record.out_features is None
+    ]
+    if shapeless:
+        raise TelemetryError(
+            f"the shape of {', '.join(map(repr, shapeless))} is unknown: a profile has no shapes; "
+            "observe the model, its telemetry_hints or its module too"
+        )
+    return [
+        _workload(layer, config, samples)
+        for layer in known.values()
+        if layer.record.in_features and layer.record.out_features
+    ]
+
+
+def _workload(known: _Known, config: FabricConfig, samples: int | None) -> Workload:
+    record = known.record
+    assert record.in_features is not None
+    assert record.out_features is not None
+    work = Workload(
+        layer=record.layer,
+        inputs=record.in_features,
+        outputs=record.out_features,
+        activation=record.activation or "ternary",
+        samples=1 if samples is None else samples,
+        steps=0.0,
+        measured=False,
+        sparsity=record.sparsity,
+    )
+    forwards = seen = sample_passes = steps = 0.0
+    for mask, counters in known.runs:
+        passes, words = _sample_traffic(work, config, mask)
+        run_samples = counters.get("broadcasts", 0) / words
+        if not run_samples:
+            continue
+        jobs = passes * counters.get("mem_writes", 0) / work.outputs
+        forwards += counters.get("residency_hits", 0) + counters.get("residency_misses", 0)
+        seen += run_samples
+        sample_passes += run_samples * passes
+        steps += counters.get("compute_cycles", 0) - OVERHEAD * jobs
+    if not sample_passes:
+        return replace(work, steps=_expected_steps(work, config))
+    if samples is None:
+        work = replace(work, samples=max(1, round(seen / max(forwards, 1))))
+    return replace(work, steps=max(0.0, steps / sample_passes), measured=True)
+
+
+def _sample_traffic(work: Workload, config: FabricConfig, mask: int | None) -> tuple[int, int]:
+    """Passes under a mask, and the activation words that a sample is sent in all of them."""
+    if mask is None:
+        mask = _fabric.default_tile_mask(config, work.outputs)
+
+    def forward(samples: int) -> dict[str, Any]:
+        return _fabric.estimate_forward(
+            config,
+            work.outputs,
+            work.inputs,
+            samples,
+            work.activation,
+            mask,
+            0,
+            config.bank_depth * config.words_per_depth,  # a window that any layer streams through
+            True,
+            False,
+            OVERHEAD,
+        )
+
+    one, two = forward(1), forward(2)
+    # Of what one more sample reads, all but the partial sums: one fewer a result than it writes.
+    partial = two["mem_writes"] - one["mem_writes"] - work.outputs
+    return one["passes"], two["mem_reads"] - one["mem_reads"] - partial
+
+
+def _expected_steps(work: Workload, config: FabricConfig) -> float:
+    """A depth is skipped where it is empty across a tile's lanes, and a word costs a cycle at least
+    (docs/fabric.md, "Engine")."""
+    words = -(-work.inputs // _fabric.TRITS_PER_WORD)
+    passes, sample_words = _sample_traffic(work, config, None)
+    planes = sample_words // (passes * words)
+    lanes = min(config.lanes, work.outputs)
+    empty = 0.0 if work.sparsity is None else work.sparsity**lanes
+    return planes * max(words, work.inputs * (1 - empty))
