@@ -17,11 +17,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: help
 help:
 	@echo "make demo      train, run and profile a ternary network on real data, offline"
-	@echo "make test      every test: C++, C++ under sanitizers, Python, packaging"
+	@echo "make test      every test: C++, C++ under sanitizers, MLIR, Python, packaging"
 	@echo "make lint      clang-format, clang-tidy, ruff and mypy (LINT_ALL=1: every C++ file anew)"
 	@echo "make format    formats C++ and Python in place"
 	@echo "make bench     benchmarks: bench-kernels (ARGS=--benchmark_filter=trit_gemm), bench-layers"
 	@echo "make build     the libraries, into python/pytfmbs"
+	@echo "make build-mlir  the MLIR plugin, build/libtfmbs_plugin.so (.dylib on macOS)"
 	@echo "make clean     removes what was built, and keeps .venv"
 
 # --- .venv: torch first, then one stamp a list of requirements ------------------------------------
@@ -45,14 +46,22 @@ build: $(BUILD)/build.ninja
 	@cmake --build $(BUILD) --target python_libraries
 	@cmake --install $(BUILD) --component python --prefix python >/dev/null
 
+# The dialect and its passes, for mlir-opt: $(BUILD)/libtfmbs_plugin.so, or .dylib.
+.PHONY: build-mlir
+build-mlir: $(BUILD)/build.ninja
+	@scripts/system-packages.sh mlir
+	@grep -q '^TFMBS_BUILD_MLIR:BOOL=ON' $(BUILD)/CMakeCache.txt || \
+	  cmake -S . -B $(BUILD) -DTFMBS_BUILD_MLIR=ON
+	@cmake --build $(BUILD) --target tfmbs_plugin
+
 # --- demo -----------------------------------------------------------------------------------------
 .PHONY: demo
 demo: build .venv/.installed-demo
 	@$(PY) -m pytfmbs.demo $(ARGS)
 
 # --- test -----------------------------------------------------------------------------------------
-.PHONY: test test-cpp test-sanitize test-python
-test: test-cpp test-sanitize test-python
+.PHONY: test test-cpp test-sanitize test-mlir test-python
+test: test-cpp test-sanitize test-mlir test-python
 
 # Leaves the recipe, and says so, when there is no GoogleTest.
 HAVE_GTEST = scripts/system-packages.sh gtest || { echo "SKIPPED $@: GoogleTest is missing"; exit 0; }
@@ -76,7 +85,17 @@ test-sanitize: .venv/.installed-build
 	UBSAN_OPTIONS=print_stacktrace=1 \
 	ctest --test-dir $(SANITIZE) -V
 
-test-python: build .venv/.installed-demo .venv/.installed-test
+# Leaves the recipe, and says so, where there is no MLIR.
+HAVE_MLIR = scripts/system-packages.sh mlir || { echo "SKIPPED $@: MLIR 22 is missing"; exit 0; }
+
+test-mlir: build .venv/.installed-demo .venv/.installed-compile .venv/.installed-test
+	@$(HAVE_MLIR); \
+	$(MAKE) --no-print-directory build-mlir; \
+	lit mlir/test; \
+	$(PY) tests/mlir/run_tfmbs_to_linalg.py; \
+	$(PY) tests/mlir/run_execution.py $(ARGS)
+
+test-python: build .venv/.installed-demo .venv/.installed-compile .venv/.installed-test
 	@$(PY) -m pytest $(ARGS)
 
 # --- bench ----------------------------------------------------------------------------------------
@@ -95,9 +114,12 @@ bench-layers: build .venv/.installed-demo
 
 # --- lint -----------------------------------------------------------------------------------------
 .PHONY: lint format
-CPP_FILES = git ls-files -z --cached --others --exclude-standard -- '*.cpp' '*.hpp'
+CPP_FILES = git ls-files -z --cached --others --exclude-standard -- '*.cpp' '*.hpp' '*.h'
 
-lint: build .venv/.installed-lint .venv/.installed-test .venv/.installed-demo
+# The plugin is built before, for its sources include what TableGen makes.
+lint: build .venv/.installed-lint .venv/.installed-test .venv/.installed-demo .venv/.installed-compile
+	@if scripts/system-packages.sh mlir; then $(MAKE) --no-print-directory build-mlir; \
+	 else echo "SKIPPED clang-tidy of mlir/: MLIR 22 is missing"; fi
 	@$(CPP_FILES) | xargs -0 clang-format --dry-run -Werror
 	@ruff format --check
 	@ruff check

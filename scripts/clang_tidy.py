@@ -58,7 +58,12 @@ def main() -> int:
     stamps.mkdir(exist_ok=True)
     version = subprocess.run(["clang-tidy", "--version"], capture_output=True, check=True).stdout
     common = version + (ROOT / ".clang-tidy").read_bytes()
-    all_headers = [path for path in (ROOT / "cpp").rglob("*.hpp") if path.is_file()]
+    all_headers = [
+        path
+        for folder in ("cpp", "mlir")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in {".hpp", ".h"}
+    ]
     headers = recorded_headers(build)
 
     todo: list[tuple[Path, Path]] = []

@@ -4,6 +4,7 @@
 #   compiler  a C++20 compiler
 #   gtest     GoogleTest
 #   benchmark Google Benchmark
+#   mlir      MLIR 22: its C++ library, mlir-opt and its kin, LLVM's llc, opt and FileCheck
 # What is missing is installed by apt where apt and the right to use it are there. Otherwise the
 # message says which package to install, and the exit status is 1.
 set -euo pipefail
@@ -18,6 +19,17 @@ has_header() {
 }
 has_gtest() { has_header gtest/gtest.h; }
 has_benchmark() { has_header benchmark/benchmark.h; }
+has_mlir() {
+  local prefix
+  for prefix in "$(llvm-config-22 --prefix 2>/dev/null || true)" /usr/lib/llvm-22 \
+                /opt/homebrew/opt/llvm@22 /usr/local/opt/llvm@22; do
+    if [ -f "$prefix/lib/cmake/mlir/MLIRConfig.cmake" ] && [ -x "$prefix/bin/mlir-opt" ] &&
+       [ -x "$prefix/bin/llc" ] && [ -x "$prefix/bin/FileCheck" ]; then
+      return 0
+    fi
+  done
+  return 1
+}
 has_python() { find_python >/dev/null; }
 
 packages_of() {
@@ -25,6 +37,7 @@ packages_of() {
     compiler) echo g++ ;;
     gtest) echo libgtest-dev ;;
     benchmark) echo libbenchmark-dev ;;
+    mlir) echo libmlir-22-dev mlir-22-tools llvm-22-dev ;;
     python) echo python3 python3-venv python3-dev ;;
   esac
 }

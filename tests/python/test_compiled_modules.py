@@ -347,7 +347,7 @@ def test_wrong_options(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="not int"):
         compile_anew(good, target="runtime", fabric=3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="not int"):
-        compile_anew(7)
+        compile_anew(7)  # type: ignore[arg-type]
     with pytest.raises(FileNotFoundError, match="no MLIR module"):
         compile_anew(tmp_path / "missing.mlir")
     with pytest.raises(FileNotFoundError, match="no MLIR module"):

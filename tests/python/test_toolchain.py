@@ -36,7 +36,9 @@ def llvm(path: Path, major: int = toolchain.LLVM_MAJOR) -> Path:
 
 
 @pytest.mark.parametrize("tool", TOOLS)
-def test_where_a_tool_is_found(alone: Path, tool: str) -> None:
+def test_where_a_tool_is_found(
+    alone: Path, monkeypatch: pytest.MonkeyPatch, tool: str
+) -> None:
     with pytest.raises(ToolNotFoundError) as raised:
         Toolchain().path(tool)
     assert raised.value.tool == tool
@@ -58,6 +60,9 @@ def test_where_a_tool_is_found(alone: Path, tool: str) -> None:
     assert Toolchain().path(tool) == str(old)
     versioned = llvm(alone / "bin" / f"{tool}-22")
     assert Toolchain().path(tool) == str(versioned)
+    chosen = llvm(alone / "chosen" / tool)
+    monkeypatch.setenv("TFMBS_LLVM_BIN", str(chosen.parent))
+    assert Toolchain().path(tool) == str(chosen)
 
 
 @pytest.mark.parametrize("tool", TOOLS)

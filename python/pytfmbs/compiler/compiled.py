@@ -17,8 +17,9 @@ from typing import Any, Literal
 from .. import errors
 from .._fabric import Fabric
 from . import pipelines, signature
+from .module import MlirModule
 from .signature import Signature, TensorType
-from .toolchain import Toolchain
+from .toolchain import NO_OP_DUMPS, Toolchain
 
 _LIBRARY_SUFFIX = ".dylib" if sys.platform == "darwin" else ".so"
 _RUNTIME = Path(__file__).resolve().parents[1] / f"libtfmbs{_LIBRARY_SUFFIX}"
@@ -182,7 +183,7 @@ _FREE = _c_free()
 
 
 def compile_module(
-    module: Any,
+    module: str | os.PathLike[str] | MlirModule,
     *,
     target: Target = "linalg",
     fabric: Fabric | None = None,
@@ -225,22 +226,24 @@ def compile_module(
         else:
             folder = Path(keep)
             folder.mkdir(parents=True, exist_ok=True)
-        source = _source_file(module, folder)
+        source = source_file(module, folder)
         plugin = _plugin_flags(tools, target)
         generic = _generic_form(tools, source, plugin)
+        if entry is None and isinstance(module, MlirModule):
+            entry = module.function_name
         function = signature.parse(generic, entry)
         passes = _passes(target, fabric, place, bool(plugin))
         lowered = folder / "lowered.mlir"
-        tools.run("mlir-opt", *plugin, passes, str(source), "-o", str(lowered))
+        tools.run("mlir-opt", *plugin, passes, NO_OP_DUMPS, str(source), "-o", str(lowered))
         library = _build(tools, lowered, "bf16" in generic, target, opt_level)
         return CompiledModule(library, function, target, fabric)
 
 
-def _source_file(module: Any, folder: Path) -> Path:
+def source_file(module: str | os.PathLike[str] | MlirModule, folder: Path) -> Path:
     """The module in a file."""
     if isinstance(module, os.PathLike):
         return _existing(Path(module))
-    text = module if isinstance(module, str) else getattr(module, "text", None)
+    text = module.text if isinstance(module, MlirModule) else module
     if not isinstance(text, str):
         raise TypeError(
             "module must be MLIR text, the path of an MLIR file or an MlirModule, not "
@@ -273,7 +276,7 @@ def _plugin_flags(tools: Toolchain, target: Target) -> list[str]:
 
 def _generic_form(tools: Toolchain, source: Path, plugin: list[str]) -> str:
     return tools.run(
-        "mlir-opt", *plugin, str(source), "--mlir-print-op-generic",
+        "mlir-opt", *plugin, str(source), NO_OP_DUMPS, "--mlir-print-op-generic",
         "--mlir-elide-elementsattrs-if-larger=4", "--mlir-elide-resource-strings-if-larger=4",
     )  # fmt: skip
 

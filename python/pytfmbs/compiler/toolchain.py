@@ -17,6 +17,9 @@ from pathlib import Path
 #: Major version of LLVM that the plugin is built against; a plugin loads into no other.
 LLVM_MAJOR = 22
 
+#: For mlir-opt: a diagnostic is its line, without a print of the whole op that it is about.
+NO_OP_DUMPS = "--mlir-print-op-on-diagnostic=false"
+
 _SHARED_SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
 PLUGIN_NAME = f"libtfmbs_plugin{_SHARED_SUFFIX}"
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -68,8 +71,9 @@ class Toolchain:
 
     Each is looked for at its first use: in the argument here, in the environment
     (``TFMBS_MLIR_OPT``, ``TFMBS_MLIR_TRANSLATE``, ``TFMBS_MLIR_RUNNER``, ``TFMBS_LLVM_OPT``,
-    ``TFMBS_LLC``, ``TFMBS_LINKER``, ``TFMBS_MLIR_PLUGIN``), then on PATH with and without the
-    version as suffix, in the folder that ``llvm-config`` names, and in the systems' usual folders.
+    ``TFMBS_LLC``, ``TFMBS_LINKER``, ``TFMBS_MLIR_PLUGIN``), then in the folder ``TFMBS_LLVM_BIN``,
+    on PATH with and without the version as suffix, in the folder that ``llvm-config`` names, and in
+    the systems' usual folders.
     What an argument or a variable names is taken or refused, never replaced by something else.
     """
 
@@ -199,14 +203,16 @@ def _raise(error: ToolNotFoundError) -> str:
 
 
 def _candidates(tool: str) -> Iterator[str]:
+    folder = os.environ.get("TFMBS_LLVM_BIN")
+    if folder:
+        yield str(Path(folder) / tool)
     yield f"{tool}-{LLVM_MAJOR}"
     yield tool
     for config in (f"llvm-config-{LLVM_MAJOR}", "llvm-config"):
         path = shutil.which(config)
         if path is not None:
             yield str(Path(_output(path, "--bindir").strip()) / tool)
-    for folder in _FOLDERS:
-        yield str(Path(folder) / tool)
+    yield from (str(Path(usual) / tool) for usual in _FOLDERS)
 
 
 def _output(*command: str) -> str:
