@@ -10,6 +10,7 @@ except ImportError as error:
         f"pytfmbs.onnx needs onnx, onnx-ir and onnxscript ({error}): pip install pytfmbs[compile]"
     ) from error
 
-from .export import export, translation_table  # noqa: E402
+from ._layers import ExportError
+from .export import export, translation_table
 
-__all__ = ["export", "translation_table"]
+__all__ = ["ExportError", "export", "translation_table"]

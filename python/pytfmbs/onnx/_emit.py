@@ -9,17 +9,18 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from onnxscript import opset18 as op
-from onnxscript import values
+from onnxscript import opset18, values
 
 from ..packing import pack_pt5
 from . import metadata, schema
-from ._layers import ExportedLayer
+from ._layers import ExportedLayer, ExportError
 
 #: (X, bias, layer, Y's type or None for X's, names) to Y
 Emitter = Callable[
     [ir.Value, "ir.Value | None", ExportedLayer, "ir.DataType | None", "Names"], ir.Value
 ]
+
+op: Any = opset18  # its annotations are of eager tensors; what is recorded are ir.Values
 
 _ABSMAX_FLOOR = 1e-5  # docs/python-api.md, "Activations"
 _INT8_MAX = 127.0
@@ -170,7 +171,7 @@ def custom(
 
 def _type_of(x: ir.Value, layer: ExportedLayer) -> ir.DataType:
     if x.dtype is None:
-        raise ValueError(f"layer {layer.name!r}: the type of its input is not known")
+        raise ExportError(f"layer {layer.name!r}: the type of its input is not known")
     return x.dtype
 
 

@@ -17,6 +17,10 @@ from .._fabric import Fabric
 from ..linear import TFMBSLinear
 
 
+class ExportError(ValueError):
+    """A layer that cannot be exported; the message names it."""
+
+
 @dataclass(frozen=True)
 class ExportedLayer:
     """A layer's quantized weights and hint at export."""
@@ -58,7 +62,7 @@ def live_layers(model: nn.Module) -> Resolver:
 
     def resolve(spec: str, weight: ir.Value) -> ExportedLayer:
         if spec not in modules:
-            raise LookupError(
+            raise ExportError(
                 f"layer {parse_spec(spec)['name']!r} is none of the model that the translation "
                 "table was made from, or was moved since"
             )
@@ -66,7 +70,7 @@ def live_layers(model: nn.Module) -> Resolver:
         for root in _roots(weight):
             name = re.sub(r"_\d+$", "", root)  # torch.export's suffix for names that are taken
             if not any(root.endswith(p) or name.endswith(p) for p in placeholders[spec]):
-                raise ValueError(
+                raise ExportError(
                     f"the weight of layer {module.name!r} is computed from {root!r} and not from "
                     "the layer's own parameters; only a constant weight can be exported"
                 )
@@ -117,7 +121,7 @@ def parse_spec(text: str) -> dict[str, str]:
     version, *fields = text.split(";")
     parts = dict(field.partition("=")[::2] for field in fields)
     if version != "tfmbs1" or not {"name", "out", "in", "quantizer", "activation"} <= set(parts):
-        raise ValueError(f"{text!r} is no layer specification")
+        raise ExportError(f"{text!r} is no layer specification")
     parts["name"] = unquote_to_bytes(parts["name"]).decode()
     return parts
 

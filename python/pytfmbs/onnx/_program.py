@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx
 
 from .. import ops
-from ._layers import ExportedLayer, Resolver, exported_layer, hint_of_spec, parse_spec
+from ._layers import ExportedLayer, ExportError, Resolver, exported_layer, hint_of_spec, parse_spec
 
 _KEY = "pytfmbs.onnx:{}"
 
@@ -32,15 +32,20 @@ def without_effects(
             continue
         for node in list(module.graph.nodes):
             if node.target is torch.ops.higher_order.with_effects:
-                raise ValueError(
+                raise ExportError(
                     "the program was decomposed and threads effects through its layers; export "
                     "what torch.export.export gave"
                 )
             if node.target in (ops.linear, ops.linear_trits):
                 if module is not program.graph_module:
-                    raise ValueError(f"layer in a subgraph ({node}): only straight programs export")
+                    raise ExportError(
+                        f"layer in a subgraph ({node}): only straight programs export"
+                    )
                 key = _KEY.format(len(layers))
                 layers[key] = _replace(node, key, constants)
+        for node in list(module.graph.nodes):  # they would keep a quantizer's computation alive
+            if node.target is torch.ops.aten._assert_tensor_metadata.default:
+                module.graph.erase_node(node)
         module.graph.eliminate_dead_code()
         module.recompile()
 
@@ -61,18 +66,18 @@ def _constants(program: torch.export.ExportedProgram) -> dict[str, Tensor]:
 
 
 def _value(node: Any, constants: dict[str, Tensor], layer: str) -> Any:
-    """What a node computes from constants. Raises ValueError where it needs the user's inputs."""
+    """What a node computes from constants. Raises ExportError where it needs the user's inputs."""
     if not isinstance(node, fx.Node):
         return node
     if node.op == "placeholder":
         if node.name not in constants:
-            raise ValueError(
+            raise ExportError(
                 f"the weight of layer {layer!r} is computed from input {node.name!r}; only a "
                 "constant weight can be exported"
             )
         return constants[node.name]
     if node.op != "call_function" or not callable(node.target):
-        raise ValueError(f"the weight of layer {layer!r} comes from {node.format_node()}")
+        raise ExportError(f"the weight of layer {layer!r} comes from {node.format_node()}")
     args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: _value(n, constants, layer))
     with torch.no_grad():
         return node.target(*args, **kwargs)
@@ -80,9 +85,9 @@ def _value(node: Any, constants: dict[str, Tensor], layer: str) -> Any:
 
 def _replace(node: fx.Node, key: str, constants: dict[str, Tensor]) -> ExportedLayer:
     """Puts ``tfmbs::onnx_linear`` in a layer's place. The layer that it was."""
-    given = node.normalized_arguments(node.graph.owning_module, normalize_to_only_use_kwargs=True)
-    assert given is not None
-    call = given.kwargs
+    arguments = (ops.linear if node.target is ops.linear else ops.linear_trits)._schema.arguments
+    call: dict[str, Any] = dict(zip((a.name for a in arguments), node.args, strict=False))
+    call.update(node.kwargs)
     spec = call["layer"]
     name = parse_spec(spec)["name"]
     weight = _value(call["weight"], constants, name)

@@ -13,7 +13,7 @@ from torch import nn
 
 from .. import ops
 from ._emit import MODES, Emitter, Names
-from ._layers import Resolver, live_layers
+from ._layers import ExportError, Resolver, live_layers
 from ._program import without_effects
 
 TranslationTable = dict[Callable[..., Any], Callable[..., Any]]
@@ -25,8 +25,8 @@ def _emitter(mode: str) -> Emitter:
     return MODES[mode]
 
 
-def _table(resolve: Resolver, mode: str) -> TranslationTable:
-    emit, names = _emitter(mode), Names()
+def _table(resolve: Resolver, emit: Emitter) -> TranslationTable:
+    names = Names()
 
     # The exporter reads the annotations as types of ONNX values, so there are none.
     def onnx_linear(input, weight, bias, layer, out_dtype=None):  # type: ignore[no-untyped-def]
@@ -46,7 +46,7 @@ def translation_table(model: nn.Module, *, mode: str = "portable") -> Translatio
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
-    return _table(live_layers(model), mode)
+    return _table(live_layers(model), _emitter(mode))
 
 
 def export(
@@ -74,9 +74,9 @@ def export(
         torch.onnx's program: ``model_proto``, ``model`` (onnx_ir), ``save()``.
 
     Raises:
-        ValueError: an unknown mode. TypeError: a model of another kind.
-        torch.onnx.errors.OnnxExporterError: what torch.onnx cannot export; a layer whose weight
-            is computed from the model's inputs is among it.
+        ExportError: a layer that cannot be exported, such as one whose weight is computed from
+            the model's inputs. ValueError: an unknown mode. TypeError: a model of another kind.
+        torch.onnx.OnnxExporterError: what torch.onnx cannot export.
     """
     for option in ("custom_translation_table", "dynamo", "f"):
         if option in torch_onnx_options:
@@ -84,15 +84,27 @@ def export(
     options: dict[str, Any] = {"verbose": False, **torch_onnx_options}
     options.update(input_names=input_names, output_names=output_names, dynamo=True)
     if isinstance(model, torch.export.ExportedProgram):
-        _emitter(mode)
+        emit = _emitter(mode)
         model, resolve = without_effects(model)
+        table = _table(resolve, emit)
     else:
         table = translation_table(model, mode=mode)
         options.update(dynamic_shapes=dynamic_shapes)
+    try:
         program = torch.onnx.export(model, args, custom_translation_table=table, **options)
-        return _finish(program, path)
-    program = torch.onnx.export(model, custom_translation_table=_table(resolve, mode), **options)
+    except torch.onnx.OnnxExporterError as error:
+        _raise_own(error)
+        raise
     return _finish(program, path)
+
+
+def _raise_own(error: BaseException) -> None:
+    """Raises the layer's error that torch's is about, if it is about one."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ExportError):
+            raise ExportError(str(cause)) from None
+        cause = cause.__cause__
 
 
 def _finish(
