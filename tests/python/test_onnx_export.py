@@ -589,3 +589,51 @@ def test_decomposed_program() -> None:
         program = torch.export.export(layer, (torch.ones(1, 4),)).run_decompositions({})
     with pytest.raises(tfmbs_onnx.ExportError, match="was decomposed"):
         tfmbs_onnx.export(program)
+
+
+class Functional(nn.Module):
+    """The op without a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3, 4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return pytfmbs.TFMBSLinearFunction.apply(x, self.weight)
+
+
+def test_ops_without_a_layer_go_through_a_program() -> None:
+    model, x = Functional(), torch.randn(2, 4)
+    with pytest.raises(tfmbs_onnx.ExportError, match=r"torch\.export\.export"):
+        tfmbs_onnx.export(model, (x,))
+    program = torch.export.export(model, (x,))
+    assert_same(run(checked(tfmbs_onnx.export(program)), x), model, x)
+
+
+def test_loaded_program(tmp_path: Path) -> None:
+    layer = pytfmbs.TFMBSLinear(14, 5, weight_quantizer="twn", activation="int8").eval()
+    x = cases.tensor(cases.generator(8), (2, 14), torch.float32)
+    torch.export.save(torch.export.export(layer, (x,)), tmp_path / "layer.pt2")
+    program = torch.export.load(tmp_path / "layer.pt2")
+    assert_same(run(checked(tfmbs_onnx.export(program)), x), layer, x)
+
+
+class Heads(nn.Module):
+    """Three layers of one input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(pytfmbs.TFMBSLinear(16, 8, activation="int8") for _ in range(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = (head(x) for head in self.heads)
+        return q * k + v
+
+
+def test_layers_of_one_input_share_its_quantization() -> None:
+    model, x = Heads().eval(), cases.tensor(cases.generator(9), (3, 16), torch.float32)
+    proto = checked(export(model, x))
+    assert [n.op_type for n in proto.graph.node].count("Round") == 1
+    names = [h["layer"] for node in proto.graph.node if (h := metadata.read(node)) is not None]
+    assert sorted(names) == sorted(head.name for head in model.heads)
+    assert_same(run(proto, x), model, x)

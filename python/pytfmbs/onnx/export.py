@@ -104,6 +104,11 @@ def _raise_own(error: BaseException) -> None:
     while cause is not None:
         if isinstance(cause, ExportError):
             raise ExportError(str(cause)) from None
+        if "higher_order.with_effects" in str(cause):
+            raise ExportError(
+                "the model calls an op of pytfmbs by itself (TFMBSLinearFunction, torch.ops.tfmbs); "
+                "give pytfmbs.onnx.export what torch.export.export makes of it"
+            ) from error
         cause = cause.__cause__
 
 
