@@ -21,7 +21,8 @@ foreach(layer IN LISTS TFMBS_LAYERS)
   target_include_directories(
     tfmbs PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/cpp/${layer}/include>)
   install(DIRECTORY ${PROJECT_SOURCE_DIR}/cpp/${layer}/include/
-          DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT cpp FILES_MATCHING PATTERN "*.hpp")
+          DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT cpp
+          FILES_MATCHING PATTERN "*.hpp" PATTERN "*.h")
 endforeach()
 
 set(TFMBS_CMAKE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/tfmbs)

@@ -36,7 +36,7 @@ def test_what_is_installed_is_the_cpp_library_and_no_more(prefix: Path) -> None:
     headers = {
         str(path.relative_to(include.parent))
         for include in (ROOT / "cpp").glob("*/include")
-        for path in include.rglob("*.hpp")
+        for path in include.rglob("*.h*")
     }
     assert headers <= files
     rest = {name for name in files - headers if "/cmake/tfmbs/" not in name}

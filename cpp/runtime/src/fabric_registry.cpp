@@ -3,9 +3,14 @@
 #include <algorithm>
 #include <random>
 
+#include "fork.hpp"
 #include "tfmbs/format/text.hpp"
 
 namespace tfmbs::runtime {
+
+namespace {
+[[maybe_unused]] const bool forks_are_handled = handle_forks();
+}  // namespace
 
 FabricRegistry& FabricRegistry::instance() {
   static auto* const registry = new FabricRegistry;  // outlives every device

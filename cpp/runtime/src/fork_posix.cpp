@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "fabric_registry.hpp"
+#include "fork.hpp"
 #include "tfmbs/runtime/fabric.hpp"
 #include "tfmbs/runtime/layer_registry.hpp"
 
@@ -57,8 +58,6 @@ void fork_child() {
   held().clear();
 }
 
-namespace {
-[[maybe_unused]] const int registered = pthread_atfork(&fork_prepare, &fork_parent, &fork_child);
-}  // namespace
+bool handle_forks() { return pthread_atfork(&fork_prepare, &fork_parent, &fork_child) == 0; }
 
 }  // namespace tfmbs::runtime

@@ -73,15 +73,34 @@ Rule twn_rule(const WeightSource& source, const Executor& executor) {
   return rule;
 }
 
-// Rows are unpacked this many at a time: any five of them begin and end with whole bytes.
-constexpr std::size_t kStreamRows = 8 * kTritsPerByte;
+// Trits that are unpacked at a time.
+constexpr std::size_t kStreamTrits = 1U << 17;
 
-// A fault of a part of a stream, by its place in the whole.
-Error stream_fault(std::uint8_t byte, std::uint64_t offset) {
-  return {ErrorCode::kEncoding,
-          "byte " + hex(byte) + " at offset " + std::to_string(offset) +
-              " of the weights is no PT-5 code (0...242)",
-          offset};
+Result<BitPlaneMatrix> unpack_stream(const StreamSource& source) {
+  const auto& [bytes, outputs, depth, scales] = source;
+  BitPlaneMatrix matrix(outputs, depth);
+  if (bytes.empty()) return matrix;
+  // Any five rows begin and end with whole bytes.
+  const std::size_t rows_at_a_time =
+      kTritsPerByte * std::max<std::size_t>(1, kStreamTrits / kTritsPerByte / depth);
+  std::vector<std::int8_t> trits(std::min<std::size_t>(rows_at_a_time, outputs) * depth);
+  for (std::size_t row = 0; row < outputs; row += rows_at_a_time) {
+    const std::size_t rows = std::min<std::size_t>(rows_at_a_time, outputs - row);
+    const std::span<std::int8_t> part(trits.data(), rows * depth);
+    const std::size_t first = row * depth / kTritsPerByte;
+    if (auto s = unpack_pt5(bytes.subspan(first, pt5_bytes(part.size())), part); !s) {
+      const std::uint64_t at = first + s.error().offset.value_or(0);  // in the whole stream
+      return Error{ErrorCode::kEncoding,
+                   "byte " + hex(bytes[at]) + " at offset " + std::to_string(at) +
+                       " of the weights is no PT-5 code (0...242)",
+                   at};
+    }
+    const auto planes = pack_bit_planes(part, rows, depth);
+    if (!planes) return planes.error();
+    const BitPlaneView view = planes.value().view();
+    std::copy_n(view.words, rows * view.row_words(), matrix.row(row));
+  }
+  return matrix;
 }
 
 std::uint64_t count_zeros(BitPlaneView planes) {
@@ -163,22 +182,10 @@ Result<PackedWeights> pack_stream(const StreamSource& source) {
                                                   " scales; allowed are 1 and " +
                                                   std::to_string(outputs) + ", one an output"};
   }
+  auto planes = unpack_stream(source);
+  if (!planes) return std::move(planes).error();
   PackedWeights packed;
-  packed.planes = BitPlaneMatrix(outputs, depth);
-  std::vector<std::int8_t> trits(std::min<std::size_t>(kStreamRows, outputs) * depth);
-  for (std::size_t row = 0; row < outputs && depth != 0; row += kStreamRows) {
-    const std::size_t rows = std::min<std::size_t>(kStreamRows, outputs - row);
-    const std::span<std::int8_t> part(trits.data(), rows * depth);
-    const std::size_t offset = row * depth / kTritsPerByte;
-    if (auto s = unpack_pt5(bytes.subspan(offset, pt5_bytes(part.size())), part); !s) {
-      const std::uint64_t at = offset + s.error().offset.value_or(0);
-      return stream_fault(bytes[at], at);
-    }
-    const auto planes = pack_bit_planes(part, rows, depth);
-    if (!planes) return planes.error();
-    const BitPlaneView view = planes.value().view();
-    std::copy_n(view.words, rows * view.row_words(), packed.planes.row(row));
-  }
+  packed.planes = std::move(planes).value();
   packed.scales = scales;
   const auto is_nan = [](double scale) { return std::isnan(scale); };
   if (std::any_of(scales.begin(), scales.end(), is_nan)) {

@@ -5,6 +5,7 @@
 #include <random>
 #include <thread>
 
+#include "same_device.hpp"
 #include "tfmbs/runtime/layer.hpp"
 #include "tfmbs/runtime/layer_registry.hpp"
 
@@ -69,37 +70,6 @@ std::shared_ptr<Layer> make_layer(const std::shared_ptr<Fabric>& fabric, const P
       {.name = "layer", .outputs = p.outputs, .depth = p.depth, .activation = activation}, fabric);
   EXPECT_TRUE(layer.ok());
   return layer.value();
-}
-
-void expect_same_device(Fabric& a, Fabric& b) {
-  const Profile pa = a.profile().value();
-  const Profile pb = b.profile().value();
-  for (const auto& field : fabric::kCounterFields) {
-    EXPECT_EQ(pa.total.*field.member, pb.total.*field.member) << field.name;
-  }
-  ASSERT_EQ(pa.tiles.size(), pb.tiles.size());
-  for (std::size_t t = 0; t < pa.tiles.size(); ++t) {
-    for (const auto& field : fabric::kTileCounterFields) {
-      EXPECT_EQ(pa.tiles[t].*field.member, pb.tiles[t].*field.member) << t << " " << field.name;
-    }
-  }
-  ASSERT_EQ(pa.layers.size(), pb.layers.size());
-  for (std::size_t i = 0; i < pa.layers.size(); ++i) {
-    EXPECT_EQ(pa.layers[i].counters, pb.layers[i].counters) << pa.layers[i].name;
-  }
-  const Geometry& geometry = a.config().geometry;
-  const auto compare = [&](std::uint64_t address, std::uint32_t words) {
-    std::vector<std::uint32_t> left(words);
-    std::vector<std::uint32_t> right(words);
-    ASSERT_TRUE(a.read(address, left).ok());
-    ASSERT_TRUE(b.read(address, right).ok());
-    EXPECT_EQ(left, right) << "at " << address;
-  };
-  for (std::uint32_t t = 0; t < geometry.tiles(); ++t) {
-    compare(geometry.bank_a_base(t), geometry.bank_a_words());
-    compare(geometry.bank_b_base(t), geometry.bank_b_words());
-    compare(geometry.results_base(t), geometry.lanes());
-  }
 }
 
 TEST(Forward, EqualsTheReferenceAndTheSteppedEngine) {

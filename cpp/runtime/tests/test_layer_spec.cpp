@@ -56,6 +56,23 @@ TEST(LayerSpec, EveryTruncationAndEveryFlippedByteIsParsedOrRefused) {
   }
 }
 
+TEST(FabricSpec, TextRoundTripsAndIsTheEndOfALayers) {
+  const FabricSpec spec = full_spec().fabric;
+  EXPECT_EQ(FabricSpec::parse(spec.to_text()).value(), spec);
+  EXPECT_TRUE(full_spec().to_text().ends_with(spec.to_text()));
+  EXPECT_EQ(FabricSpec{}.to_text(), "fabric=default");
+  EXPECT_EQ(FabricSpec::parse("fabric=default").value(), FabricSpec{});
+  EXPECT_EQ(FabricSpec::parse("").value(), FabricSpec{});
+  for (const char* text : {"fabric=mine", "default", "fabric=default;x=1", ";"}) {
+    EXPECT_FALSE(FabricSpec::parse(text).ok()) << text;
+  }
+  EXPECT_FALSE(FabricSpec::parse(spec.to_text() + ";more=1").ok());
+  std::string large = spec.to_text();
+  large.replace(large.find("tiles=64"), 8, "tiles=65");
+  ASSERT_FALSE(FabricSpec::parse(large).ok());
+  EXPECT_EQ(FabricSpec::parse(large).error().code, ErrorCode::kGeometry);
+}
+
 TEST(LayerSpec, MessagesNameWhatIsAllowed) {
   const auto quantizer = parse_weight_quantizer("signed");
   ASSERT_FALSE(quantizer.ok());

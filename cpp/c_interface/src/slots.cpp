@@ -1,0 +1,34 @@
+#include "slots.hpp"
+
+#include <utility>
+
+#include "fork.hpp"
+
+namespace tfmbs::c_interface {
+
+namespace {
+[[maybe_unused]] const bool forks_are_handled = handle_forks();
+}  // namespace
+
+SlotLocks& slot_locks() {
+  static auto* const locks = new SlotLocks;  // outlives every module
+  return *locks;
+}
+
+bool is_defined(tfmbs_layer* const* slot) {
+  const std::scoped_lock lock(slot_locks().slot);
+  return *slot != nullptr && (*slot)->layer != nullptr;
+}
+
+std::optional<tfmbs_layer> read_slot(tfmbs_layer* const* slot) {
+  const std::scoped_lock lock(slot_locks().slot);
+  if (*slot == nullptr) return std::nullopt;
+  return **slot;
+}
+
+std::unique_ptr<tfmbs_layer> exchange_slot(tfmbs_layer** slot, std::unique_ptr<tfmbs_layer> next) {
+  const std::scoped_lock lock(slot_locks().slot);
+  return std::unique_ptr<tfmbs_layer>(std::exchange(*slot, next.release()));
+}
+
+}  // namespace tfmbs::c_interface
