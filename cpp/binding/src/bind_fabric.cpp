@@ -108,13 +108,14 @@ std::string task_repr(const TaskDescriptor& task) {
 
 // A submitted task, with the device that runs it.
 struct TaskHandle {
-  std::shared_ptr<Fabric> fabric;
+  SharedFabric fabric;
   std::shared_ptr<fabric::TaskTicket> ticket;
 };
 
 FabricHandle make_fabric(std::optional<FabricConfig> config,
                          const std::optional<std::string>& engine) {
   if (!config && !engine) return {Fabric::default_fabric()};
+  const nb::gil_scoped_release release;  // a large device takes a while
   const auto kind = engine ? check(runtime::parse_engine(*engine)) : runtime::Engine::kClosedForm;
   return {Fabric::open(kind, config.value_or(FabricConfig{}))};
 }
@@ -241,8 +242,10 @@ void bind_task(nb::module_& m) {
         new (self) TaskDescriptor(std::apply(make_task, state));
       });
   nb::class_<TaskHandle>(m, "Handle", "A task submitted with Fabric.submit.")
-      .def_prop_ro("done",
-                   [](const TaskHandle& handle) { return handle.fabric->is_done(handle.ticket); });
+      .def_prop_ro("done", [](const TaskHandle& handle) {
+        const nb::gil_scoped_release release;
+        return handle.fabric->is_done(handle.ticket);
+      });
 }
 
 void require_open(const Fabric& fabric) {
@@ -251,7 +254,7 @@ void require_open(const Fabric& fabric) {
   }
 }
 
-void wait_for(const TaskHandle& handle, const std::shared_ptr<Fabric>& fabric) {
+void wait_for(const TaskHandle& handle, const SharedFabric& fabric) {
   if (handle.fabric != fabric) {
     throw CoreFailure(
         {ErrorCode::kInvalidArgument, "the handle is of fabric '" + handle.fabric->spec().name +
@@ -281,6 +284,10 @@ void bind_fabric(nb::module_& m) {
           },
           "config"_a = nb::none(), nb::kw_only(), "engine"_a = nb::none())
       .def_prop_ro("name", [](const FabricHandle& h) { return h.fabric->spec().name; })
+      .def_prop_ro(
+          "spec", [](const FabricHandle& h) { return h.fabric->spec().to_text(); },
+          "The device as text, for programs that run elsewhere: there the living device of that "
+          "name and shape, or a new one.")
       .def_prop_ro("config", [](const FabricHandle& h) { return h.fabric->config(); })
       .def_prop_ro("engine",
                    [](const FabricHandle& h) {
@@ -395,6 +402,7 @@ void bind_fabric(nb::module_& m) {
           "is_done",
           [](const FabricHandle& h, const TaskHandle& handle) {
             wait_for(handle, h.fabric);
+            const Release release;
             return h.fabric->is_done(handle.ticket);
           },
           "handle"_a)

@@ -55,6 +55,7 @@ class LayerHandle {
 
   // The gradient's window is part of the text, so that an op needs no argument for it.
   void set_ste_clip(std::optional<double> clip) {
+    const nb::gil_scoped_release release;  // a fork may hold the registry
     LayerSpec spec = check(LayerSpec::parse(text_));
     spec.ste_clip = clip;
     std::string text = spec.to_text();

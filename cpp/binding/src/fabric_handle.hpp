@@ -1,14 +1,35 @@
 // What Python holds of a device.
 #pragma once
 
+#include <nanobind/nanobind.h>
+
 #include <memory>
+#include <utility>
 
 #include "tfmbs/runtime/fabric.hpp"
 
 namespace tfmbs::binding {
 
+// The end of a device waits for what it is doing: where this is the last reference, it goes without
+// the interpreter's lock.
+class SharedFabric : public std::shared_ptr<runtime::Fabric> {
+ public:
+  SharedFabric() = default;
+  SharedFabric(std::shared_ptr<runtime::Fabric> fabric)  // NOLINT(google-explicit-constructor)
+      : std::shared_ptr<runtime::Fabric>(std::move(fabric)) {}
+  SharedFabric(const SharedFabric&) = default;
+  SharedFabric(SharedFabric&&) = default;
+  SharedFabric& operator=(const SharedFabric&) = default;
+  SharedFabric& operator=(SharedFabric&&) = default;
+  ~SharedFabric() {
+    if (use_count() != 1 || !nanobind::is_alive() || PyGILState_Check() == 0) return;
+    const nanobind::gil_scoped_release release;
+    reset();
+  }
+};
+
 struct FabricHandle {
-  std::shared_ptr<runtime::Fabric> fabric;
+  SharedFabric fabric;
 };
 
 }  // namespace tfmbs::binding

@@ -10,6 +10,7 @@ void bind_kernels(nanobind::module_& m);
 void bind_fabric(nanobind::module_& m);
 void bind_bank_map(nanobind::module_& m);
 void bind_layer(nanobind::module_& m);
+void bind_estimate(nanobind::module_& m);
 }  // namespace tfmbs::binding
 
 NB_MODULE(_fabric, m) {
@@ -23,4 +24,5 @@ NB_MODULE(_fabric, m) {
   tfmbs::binding::bind_fabric(m);
   tfmbs::binding::bind_bank_map(m);
   tfmbs::binding::bind_layer(m);
+  tfmbs::binding::bind_estimate(m);
 }

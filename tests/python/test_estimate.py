@@ -1,0 +1,93 @@
+"""``_fabric.estimate_forward`` and its neighbours against a device, and what they refuse."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import pytfmbs
+import torch
+from pytfmbs import Fabric, FabricConfig, _fabric
+
+
+def estimate(config: FabricConfig, **changes: Any) -> dict[str, Any]:
+    arguments: dict[str, Any] = {
+        "outputs": 60,
+        "depth": 784,
+        "samples": 32,
+        "activation": "ternary",
+        "tile_mask": 15,
+        "first_word": 0,
+        "words": 784,
+        "streamed": False,
+        "loaded": True,
+        "engine_cycles_per_job": 791.0,
+    }
+    return _fabric.estimate_forward(config, **arguments | changes)
+
+
+@pytest.mark.parametrize(
+    ("depth", "streamed", "words"), [(784, False, 784), (3000, True, 1024)], ids=str
+)
+def test_estimate_equals_counters_where_no_activation_is_zero(
+    depth: int, streamed: bool, words: int
+) -> None:
+    config = FabricConfig()
+    mask = _fabric.default_tile_mask(config, 60)
+    assert mask == 15
+    assert _fabric.placement_words(config, 60, depth, mask) == depth
+    with Fabric(config) as fabric:
+        layer = pytfmbs.TFMBSLinear(depth, 60, fabric=fabric).eval()
+        x = torch.ones(32, depth)
+        for loaded in (False, True):
+            fabric.reset_counters()
+            layer(x)
+            profile = fabric.profile()
+            place = {"depth": depth, "streamed": streamed, "words": words, "loaded": loaded}
+            jobs = estimate(config, **place, engine_cycles_per_job=7.0)["jobs"]
+            mean = profile["compute_cycles"] / jobs
+            got = estimate(config, **place, engine_cycles_per_job=mean)
+            for key in ("cycles", "compute_cycles", "dma_cycles", "mem_reads", "mem_writes"):
+                assert got[key] == profile[key], key
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"outputs": 0}, pytfmbs.FabricError),
+        ({"outputs": 2**70}, pytfmbs.FabricError),
+        ({"depth": -1}, pytfmbs.FabricError),
+        ({"samples": -1}, pytfmbs.FabricError),
+        ({"samples": 2**64 - 1}, pytfmbs.FabricError),
+        ({"activation": "int4"}, pytfmbs.FabricError),
+        ({"tile_mask": 0}, pytfmbs.FabricError),
+        ({"tile_mask": 16}, pytfmbs.FabricError),
+        ({"words": 783}, pytfmbs.PlacementError),
+        ({"first_word": 2**32 - 1}, pytfmbs.PlacementError),
+        ({"first_word": 2**32}, pytfmbs.PlacementError),
+        ({"streamed": True, "words": 14}, pytfmbs.PlacementError),
+        ({"engine_cycles_per_job": 6.0}, pytfmbs.FabricError),
+        ({"engine_cycles_per_job": float("nan")}, pytfmbs.FabricError),
+        ({"engine_cycles_per_job": 1e300}, pytfmbs.FabricError),
+        ({"depth": 1.5}, TypeError),
+        ({"outputs": None}, TypeError),
+    ],
+    ids=str,
+)
+def test_estimate_refuses(changes: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        estimate(FabricConfig(), **changes)
+
+
+def test_windows() -> None:
+    assert _fabric.min_window_words(FabricConfig()) == 15
+    assert _fabric.wanted_window_words(FabricConfig()) == 512
+    assert _fabric.min_window_words(FabricConfig(2, 40, 64)) == 45
+
+
+def test_spec_names_a_device() -> None:
+    assert Fabric().spec == "fabric=default"
+    with Fabric(FabricConfig(2, 7, 30), engine="stepped") as fabric:
+        assert fabric.spec.startswith(f"fabric={fabric.name};engine=stepped;tiles=2;lanes=7;")
+        with pytest.raises(AttributeError):
+            fabric.spec = ""  # type: ignore[misc]
