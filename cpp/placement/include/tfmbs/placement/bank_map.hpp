@@ -64,6 +64,10 @@ class BankMap {
   [[nodiscard]] const Tenant& tenant(LayerId id) const { return tenants_.at(id); }
   // Whether admit() would make the layer resident, evicting others if need be, and not stream it.
   [[nodiscard]] bool can_reside(LayerId id) const;
+  // Words of the longest run that pinned layers and given addresses leave on the layer's tiles.
+  [[nodiscard]] std::uint32_t kept_room(LayerId id) const {
+    return largest_run(id, tenants_.at(id).tile_mask, true).words;
+  }
 
  private:
   struct Run {
