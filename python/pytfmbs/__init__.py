@@ -28,6 +28,7 @@ __version__ = version()
 _fused_optimizers.register()
 check_kernel_selection()  # a wrong TFMBS_KERNEL is an error here, not a slow surprise later
 
+from .agent import AdaptiveRuntimeAgent  # noqa: E402
 from .convert import convert  # noqa: E402
 from .errors import (  # noqa: E402
     AddressError,
@@ -47,6 +48,7 @@ from .quantizers import AbsMeanQuantizer, SignQuantizer, TwnQuantizer, WeightQua
 __all__ = [
     "TFD",
     "AbsMeanQuantizer",
+    "AdaptiveRuntimeAgent",
     "AddressError",
     "ArgumentError",
     "ClosedError",

@@ -51,7 +51,7 @@ class AdaptiveRuntimeAgent:
         cpu: CpuCost | None = None,
         clock_hz: float = 200e6,
         min_gain: float = 0.02,
-        max_candidates: int = 20_000,
+        max_candidates: int = 5_000,
     ) -> None:
         if config is not None and not isinstance(config, FabricConfig):
             raise TypeError(f"config must be a FabricConfig or None, not {type(config).__name__}")
@@ -69,7 +69,7 @@ class AdaptiveRuntimeAgent:
         self.min_gain = min_gain
         self.max_candidates = max_candidates
         self._history = History()
-        self._applied: Plan | None = None
+        self._in_force: tuple[Plan, Application] | None = None
 
     # --- telemetry ----------------------------------------------------------------------------
 
@@ -156,8 +156,8 @@ class AdaptiveRuntimeAgent:
         assert default is not None
         chosen = default
         # What is in force stays unless something is better by as much again.
-        if self._applied is not None:
-            places = decide.places_of(self._applied, [layer.layer for layer in work])
+        if self._in_force is not None and not self._in_force[1].reverted:
+            places = decide.places_of(self._in_force[0], [layer.layer for layer in work])
             present = None if places is None else search.play(places)
             if present is not None and self._is_better(present.cycles, default.cycles):
                 chosen = present
@@ -180,5 +180,5 @@ class AdaptiveRuntimeAgent:
         if plan.config != self.config:
             raise ValueError(f"the plan is for {plan.config!r}, and the agent for {self.config!r}")
         applied = application.apply(plan, model)
-        self._applied = plan
+        self._in_force = (plan, applied)
         return applied

@@ -34,6 +34,11 @@ class Application:
 
     def __init__(self, before: list[_Setting]) -> None:
         self._before = before
+        self._reverted = False
+
+    @property
+    def reverted(self) -> bool:
+        return self._reverted
 
     @property
     def changed(self) -> list[str]:
@@ -41,10 +46,11 @@ class Application:
         return [setting.layer.name for setting in self._before]
 
     def revert(self) -> None:
-        """Gives every layer the address, mask, pin and device that it had. Once; again does
+        """Gives every layer the address, mask, pin and device that it had; again does
         nothing. Weights are loaded anew where they moved."""
-        before, self._before = self._before, []
-        _settle(before)
+        if not self._reverted:
+            _settle(self._before)
+            self._reverted = True
 
 
 def apply(plan: Plan, model: nn.Module) -> Application:

@@ -23,6 +23,7 @@ KEEP, FLOAT, CPU = "keep", "float", "cpu"
 Progress = Callable[[int, int, float], None]
 
 _EXHAUSTIVE = 4096  # candidates up to which all are tried
+_ALL_PAIRS = 2048  # changes of two layers up to which all are tried
 _WIDTHS = 8  # numbers of tiles tried of a layer
 _ROUNDS = 8  # in which a candidate must repeat itself; the mean of all where it does not
 
@@ -93,6 +94,13 @@ class Search:
         self._tried = 0
         self._outcomes: dict[tuple[Place, ...], Outcome | None] = {}
         self._options = [self._choices_of(layer) for layer in self._layers]
+        self._items = [
+            {
+                choice: Kept(layer, choice.tiles, costs.words(layer, choice.tiles or 1))
+                for choice in self._options[layer]
+            }
+            for layer in self._layers
+        ]
         self._best: Outcome | None = None
 
     # --- candidates ---------------------------------------------------------------------------
@@ -199,11 +207,16 @@ class Search:
             yield state
 
     def _improve(self, state: _State) -> None:
-        """Changes one layer at a time, then swaps two, as long as that helps."""
+        """Changes one layer at a time, then swaps two, as long as that helps; of small networks
+        then any two."""
         rank = _rank(self._try(state))
         moves: list[Callable[[_State], Iterator[_State]]] = [_packings]
         moves += [partial(self._changes, layer) for layer in self._layers]
         moves += [partial(self._swaps, layer) for layer in self._layers]
+        counts = [len(options) for options in self._options]
+        pairs = list(itertools.combinations(self._layers, 2))
+        if sum(counts[one] * counts[two] for one, two in pairs) <= _ALL_PAIRS:
+            moves += [partial(self._pairs, one, two) for one, two in pairs]
         fruitless = 0
         for move in itertools.cycle(moves):
             before = state
@@ -232,6 +245,12 @@ class Search:
                 if into != out and choice.kind == KEEP and choice != state.choices[into]:
                     yield _with(freed, into, choice)
 
+    def _pairs(self, one: int, two: int, state: _State) -> Iterator[_State]:
+        for first in self._options[one]:
+            for second in self._options[two]:
+                if first != state.choices[one] and second != state.choices[two]:
+                    yield _with(_with(state, one, first), two, second)
+
     def _try(self, state: _State) -> Outcome | None:
         self._tried += 1
         if self._progress is not None and self._tried % 256 == 0 and self._best is not None:
@@ -248,9 +267,8 @@ class Search:
 
     def _places(self, state: _State, bank_words: int) -> list[Place] | None:
         items: dict[str, list[Kept]] = {KEEP: [], FLOAT: [], CPU: []}
-        for layer, (kind, tiles) in enumerate(state.choices):
-            words = self._costs.words(layer, tiles) if tiles else 0
-            items[kind].append(Kept(layer, tiles, words))
+        for layer, choice in enumerate(state.choices):
+            items[choice.kind].append(self._items[layer][choice])
         packed = pack(items[KEEP], self._config.tiles, bank_words, PACKINGS[state.packing])
         if packed is None:
             return None
@@ -279,22 +297,26 @@ class Search:
             rounds.append(played)
         else:
             del rounds[0]  # begins with empty banks
+        count = len(rounds)
         cycles = [0.0] * len(places)
         words = misses = 0.0
         admissions: list[tuple[Admission, ...]] = [()] * len(places)
         for index, layer in enumerate(numbers):
             admissions[layer] = tuple(Admission(*played[index]) for played in rounds)
             tiles = places[layer].tile_mask.bit_count()
-            for admission in admissions[layer]:
-                _, size, streamed, hit = admission
+            total = 0.0  # of whole rounds, so that a mean of equal ones is one of them
+            for _, size, streamed, hit in admissions[layer]:
                 cost = self._costs.forward(layer, tiles, streamed, size, hit)
-                cycles[layer] += cost.cycles / len(rounds)
-                words += cost.words / len(rounds)
-                misses += (not hit) / len(rounds)
+                total += cost.cycles
+                words += cost.words
+                misses += not hit
+            cycles[layer] = total / count
         for layer, place in enumerate(places):
             if not place.tile_mask and self._cpu is not None:
                 cycles[layer] = self._cpu[layer]
-        return Outcome(places, sum(cycles), words, misses, tuple(cycles), tuple(admissions))
+        return Outcome(
+            places, sum(cycles), words / count, misses / count, tuple(cycles), tuple(admissions)
+        )
 
 
 def _packings(state: _State) -> Iterator[_State]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from .. import _fabric
 from .._fabric import FabricConfig
+from ..errors import FabricError
 from .history import History
 from .records import LayerRecord, TelemetryError
 
@@ -74,11 +75,14 @@ def workloads(history: History, config: FabricConfig, samples: int | None) -> li
             f"the shape of {', '.join(map(repr, shapeless))} is unknown: a profile has no shapes; "
             "observe the model, its telemetry_hints or its module too"
         )
-    return [
-        _workload(layer, config, samples)
-        for layer in known.values()
-        if layer.record.in_features and layer.record.out_features
-    ]
+    found = []
+    for name, layer in known.items():
+        if layer.record.in_features and layer.record.out_features:
+            try:
+                found.append(_workload(layer, config, samples))
+            except FabricError as error:  # of another geometry, or too large a layer
+                raise TelemetryError(f"telemetry of layer {name!r}: {error}") from error
+    return found
 
 
 def _workload(known: _Known, config: FabricConfig, samples: int | None) -> Workload:
@@ -107,10 +111,11 @@ def _workload(known: _Known, config: FabricConfig, samples: int | None) -> Workl
         sample_passes += run_samples * passes
         steps += counters.get("compute_cycles", 0) - OVERHEAD * jobs
     if not sample_passes:
-        return replace(work, steps=_expected_steps(work, config))
+        return replace(work, steps=_expected_steps(work, config, work.sparsity))
     if samples is None:
         work = replace(work, samples=max(1, round(seen / max(forwards, 1))))
-    return replace(work, steps=max(0.0, steps / sample_passes), measured=True)
+    most = _expected_steps(work, config, None)
+    return replace(work, steps=min(max(0.0, steps / sample_passes), most), measured=True)
 
 
 def _sample_traffic(work: Workload, config: FabricConfig, mask: int | None) -> tuple[int, int]:
@@ -139,12 +144,12 @@ def _sample_traffic(work: Workload, config: FabricConfig, mask: int | None) -> t
     return one["passes"], two["mem_reads"] - one["mem_reads"] - partial
 
 
-def _expected_steps(work: Workload, config: FabricConfig) -> float:
-    """A depth is skipped where it is empty across a tile's lanes, and a word costs a cycle at least
-    (docs/fabric.md, "Engine")."""
+def _expected_steps(work: Workload, config: FabricConfig, sparsity: float | None) -> float:
+    """Of weights with zeros anywhere: a depth is skipped where it is empty across a tile's lanes, and
+    a word costs a cycle at least (docs/fabric.md, "Engine"). None: every depth is a step."""
     words = -(-work.inputs // _fabric.TRITS_PER_WORD)
     passes, sample_words = _sample_traffic(work, config, None)
     planes = sample_words // (passes * words)
     lanes = min(config.lanes, work.outputs)
-    empty = 0.0 if work.sparsity is None else work.sparsity**lanes
+    empty = 0.0 if sparsity is None else sparsity**lanes
     return planes * max(words, work.inputs * (1 - empty))
