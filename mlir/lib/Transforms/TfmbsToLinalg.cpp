@@ -18,26 +18,19 @@ namespace {
 ShapedType shaped(Value value) { return cast<ShapedType>(value.getType()); }
 bool is_tensor(Value value) { return isa<TensorType>(value.getType()); }
 
-// Destinations of what lies between an op's input and its output: tensors, or memrefs that are
-// freed when this ends.
+// Makes the destinations of what lies between an op's input and its output. Memrefs are freed by
+// MLIR's buffer deallocation, as those that bufferization makes.
 class Temporaries {
  public:
   Temporaries(OpBuilder& builder, Location loc, bool tensors)
       : builder_(builder), loc_(loc), tensors_(tensors) {}
-  ~Temporaries() {
-    for (const Value memref : memrefs_) memref::DeallocOp::create(builder_, loc_, memref);
-  }
-  Temporaries(const Temporaries&) = delete;
-  Temporaries& operator=(const Temporaries&) = delete;
 
   Value make(ArrayRef<OpFoldResult> sizes, Type element) {
     if (tensors_) return tensor::EmptyOp::create(builder_, loc_, sizes, element);
     SmallVector<std::int64_t> shape;
     SmallVector<Value> dynamic;
     dispatchIndexOpFoldResults(sizes, dynamic, shape);
-    memrefs_.push_back(
-        memref::AllocOp::create(builder_, loc_, MemRefType::get(shape, element), dynamic));
-    return memrefs_.back();
+    return memref::AllocOp::create(builder_, loc_, MemRefType::get(shape, element), dynamic);
   }
 
   // Rows of a matrix, as a number or as the op that asks.
@@ -50,7 +43,6 @@ class Temporaries {
   OpBuilder& builder_;
   Location loc_;
   bool tensors_;
-  SmallVector<Value> memrefs_;
 };
 
 class Lowering {
