@@ -190,6 +190,19 @@ def test_product_is_exact_where_sums_are_largest(activation: str, depth: int) ->
     assert found[0, 0] == depth  # every product 1, or 127 · 1/127
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_int8_rounds_as_the_layer_does(dtype: torch.dtype) -> None:
+    """Activations next to the ties of their rows, where the order of the operations decides."""
+    rng = cases.generator(10)
+    largest = torch.from_numpy(rng.random((32, 1)) + 0.01).to(dtype)
+    steps = torch.arange(-127, 127, dtype=dtype) + 0.5
+    x = torch.cat([largest, largest * steps / 127], dim=1)
+    layer = pytfmbs.TFMBSLinear(255, 60, dtype=dtype, activation="int8").eval()
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(rng.integers(-1, 2, (60, 255))))
+    assert_same(run(checked(export(layer, x)), x), layer, x)
+
+
 @pytest.mark.parametrize("batch", [1, 4])
 def test_deep_model(batch: int) -> None:
     sizes = (784, 61, 1030, 2000, 33, 17, 60, 10)
