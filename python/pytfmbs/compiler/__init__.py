@@ -1,14 +1,26 @@
 """PyTorch and ONNX to MLIR, and MLIR to functions of this process (docs/compiler.md)."""
 
 from .compiled import CompiledModule, compile_module
+from .errors import ConversionError, InvalidModelError, UnsupportedOperatorError
+from .importer import import_onnx
+from .module import MlirModule, TensorInfo
 from .signature import TensorType
 from .toolchain import CompilationError, Toolchain, ToolNotFoundError
+from .torch_frontend import to_mlir, to_onnx
 
 __all__ = [
     "CompilationError",
     "CompiledModule",
+    "ConversionError",
+    "InvalidModelError",
+    "MlirModule",
+    "TensorInfo",
     "TensorType",
     "ToolNotFoundError",
     "Toolchain",
+    "UnsupportedOperatorError",
     "compile_module",
+    "import_onnx",
+    "to_mlir",
+    "to_onnx",
 ]

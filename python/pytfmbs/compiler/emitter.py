@@ -50,6 +50,8 @@ class Emitter:
         self._names = 0
         self._indices: dict[int, str] = {}
         self._computed: dict[tuple[str, Extent, Extent], Extent] = {}
+        #: What products are made of: a number and sorted names that are no products.
+        self._factors: dict[str, tuple[int, tuple[str, ...]]] = {}
         # The arrays too: an id is an array's own only while it lives.
         self._constants: dict[int, tuple[Array, str]] = {}
         self._names_of: dict[int, tuple[Array, str]] = {}
@@ -109,14 +111,30 @@ class Emitter:
         return self._computed[key]
 
     def product(self, extents: Sequence[Extent]) -> Extent:
-        """The product, with the known sizes multiplied first."""
-        known, total = 1, None
+        """The product; the same name whatever the order and grouping of the factors."""
+        known, names = self.factors(extents)
+        total: Extent = 1
+        for name in names:
+            total = self.extent("mul", total, name)
+        if known == 0:
+            return 0
+        total = self.extent("mul", total, known)
+        if isinstance(total, str):
+            self._factors[total] = (known, names)
+        return total
+
+    def factors(self, extents: Sequence[Extent]) -> tuple[int, tuple[str, ...]]:
+        """A product as a number and names, sorted, that are no products themselves."""
+        known, names = 1, []  # type: int, list[str]
         for extent in extents:
-            if isinstance(extent, int):
-                known *= extent
-            else:
-                total = extent if total is None else self.extent("mul", total, extent)
-        return known if total is None or known == 0 else self.extent("mul", total, known)
+            number, parts = (
+                (extent, ())
+                if isinstance(extent, int)
+                else self._factors.get(extent, (1, (extent,)))
+            )
+            known *= number
+            names.extend(parts)
+        return known, tuple(sorted(names))
 
     def where_one(self, a: Extent, b: Extent) -> Extent:
         """b where a is 1, else a: the size of a broadcast of two."""
@@ -190,7 +208,7 @@ class Emitter:
         """The same tensor with its sizes known in other words."""
         extents = tuple(extents)
         target = mlir_tensor(extents, value.element.mlir)
-        if value.constant is not None or target == value.type:
+        if target == value.type:
             return Value(value.element, extents, value.ssa, value.constant, value.elements)
         ssa = self.define(f"tensor.cast {self.name(value)} : {value.type} to {target}")
         return Value(value.element, extents, ssa=ssa)
@@ -343,4 +361,3 @@ def _group(keyword: str, operands: Sequence[tuple[str, str]]) -> str:
     names = ", ".join(name for name, _ in operands)
     types = ", ".join(type_text for _, type_text in operands)
     return f"{keyword}({names} : {types}) "
-

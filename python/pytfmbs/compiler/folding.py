@@ -17,10 +17,62 @@ _LARGEST = 2**28  # elements of a result
 
 #: Results of these have the size of their inputs' broadcast at most.
 _BROADCASTING = frozenset(
-    "Add Sub Mul Div Pow Min Max Mod Equal Less LessOrEqual Greater GreaterOrEqual And Or Xor Where "
-    "Abs Ceil Cos Erf Exp Floor Identity Log Neg Not Reciprocal Round Sigmoid Sign Sin Sqrt Tanh "
-    "Cast Clip Relu IsNaN IsInf Transpose Reshape Flatten Squeeze Unsqueeze Concat Slice "
-    "ReduceSum ReduceMean ReduceMax ReduceMin ReduceProd ArgMax Trilu CumSum".split()
+    [
+        "Add",
+        "Sub",
+        "Mul",
+        "Div",
+        "Pow",
+        "Min",
+        "Max",
+        "Mod",
+        "Equal",
+        "Less",
+        "LessOrEqual",
+        "Greater",
+        "GreaterOrEqual",
+        "And",
+        "Or",
+        "Xor",
+        "Where",
+        "Abs",
+        "Ceil",
+        "Cos",
+        "Erf",
+        "Exp",
+        "Floor",
+        "Identity",
+        "Log",
+        "Neg",
+        "Not",
+        "Reciprocal",
+        "Round",
+        "Sigmoid",
+        "Sign",
+        "Sin",
+        "Sqrt",
+        "Tanh",
+        "Cast",
+        "Clip",
+        "Relu",
+        "IsNaN",
+        "IsInf",
+        "Transpose",
+        "Reshape",
+        "Flatten",
+        "Squeeze",
+        "Unsqueeze",
+        "Concat",
+        "Slice",
+        "ReduceSum",
+        "ReduceMean",
+        "ReduceMax",
+        "ReduceMin",
+        "ReduceProd",
+        "ArgMax",
+        "Trilu",
+        "CumSum",
+    ]
 )
 #: These too, but for their size, which is looked at first.
 _SIZED = frozenset(("Gather", "Expand", "Range"))

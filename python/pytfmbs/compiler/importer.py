@@ -200,15 +200,13 @@ def _convert(context: Context, node: Node) -> Sequence[Value | None]:
     if known is not None:
         return [known]
     results = handler(context, node, inputs)
-    return results if isinstance(results, list | tuple) else [results]
+    return [results] if results is None or isinstance(results, Value) else results
 
 
 def _check_against_schema(context: Context, node: Node) -> None:
     """Numbers of inputs and outputs, and names of attributes, as the operator's schema says."""
     try:
-        schema = onnx.defs.get_schema(
-            node.op_type, context.graph.opset(node.domain), node.domain
-        )
+        schema = onnx.defs.get_schema(node.op_type, context.graph.opset(node.domain), node.domain)
     except onnx.defs.SchemaError:
         return  # not one that onnx knows
     if schema.deprecated:
@@ -262,5 +260,3 @@ def _argument_attributes(argument: _Argument) -> str:
     if any(argument.dims):
         attributes.append(f"tfmbs.dims = [{', '.join(map(string, argument.dims))}]")
     return ", ".join(attributes)
-
-

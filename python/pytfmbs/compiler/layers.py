@@ -222,5 +222,3 @@ def _telemetry(layer: TernaryLayer) -> str:
 
 def _entries(attributes: Mapping[str, str]) -> str:
     return ", ".join(f"{key} = {text}" for key, text in attributes.items())
-
-

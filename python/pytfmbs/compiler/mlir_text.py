@@ -42,8 +42,8 @@ def literal(value: object, element: ElementType) -> str:
     if element.kind == "bool":
         return "true" if scalar else "false"
     if not element.is_float:
-        number = int(scalar)
-        return str(number - (1 << element.bits) if number >= 1 << (element.bits - 1) else number)
+        whole = int(scalar)
+        return str(whole - (1 << element.bits) if whole >= 1 << (element.bits - 1) else whole)
     number = float(scalar)
     if not math.isfinite(number):
         bits = int.from_bytes(scalar.tobytes(), "little")

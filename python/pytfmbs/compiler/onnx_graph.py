@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import google.protobuf.message
+import google.protobuf.message  # type: ignore[import-untyped]
 import numpy as np
 import onnx
 import onnx.inliner
@@ -147,9 +147,7 @@ class Node:
             raise ConversionError(f"attribute {name} is {raw!r}, which is no text") from None
 
     def tensor(self, name: str) -> Array:
-        return tensor_array(
-            self._read(name, onnx.AttributeProto.TENSOR, None), f"attribute {name}"
-        )
+        return tensor_array(self._read(name, onnx.AttributeProto.TENSOR, None), f"attribute {name}")
 
     def _read(self, name: str, kind: int, default: Any) -> Any:
         attribute = self._attributes.get(name)
@@ -160,8 +158,7 @@ class Node:
         if attribute.type != kind:
             names = onnx.AttributeProto.AttributeType
             raise ConversionError(
-                f"attribute {name} must be {names.Name(kind)}, not "
-                f"{names.Name(attribute.type)}"
+                f"attribute {name} must be {names.Name(kind)}, not {names.Name(attribute.type)}"
             )
         return onnx.helper.get_attribute_value(attribute)
 
@@ -180,7 +177,9 @@ def tensor_array(tensor: onnx.TensorProto, what: str) -> Array:
         array = np.asarray(numpy_helper.to_array(tensor))
     except (ValueError, TypeError, KeyError, RuntimeError, OverflowError, IndexError) as error:
         kind = onnx_type_name(tensor.data_type)
-        raise InvalidModelError(f"{what}, {kind} of shape {dims}, cannot be read: {error}") from error
+        raise InvalidModelError(
+            f"{what}, {kind} of shape {dims}, cannot be read: {error}"
+        ) from error
     if list(array.shape) != dims:
         raise InvalidModelError(f"{what} of shape {dims} holds {array.size} elements")
     return array
@@ -190,6 +189,7 @@ class Graph:
     """The main graph: nodes that the wanted outputs need, each after what it reads."""
 
     def __init__(self, model: onnx.ModelProto, outputs: Sequence[str] | None) -> None:
+        _check_texts(model.graph)
         model = inline_functions(model)
         self.proto = model.graph
         self.opsets = _opsets(model)
@@ -315,6 +315,22 @@ class Graph:
             caught = next(node for place, node in sorted(needed.items()) if waits[place])
             raise InvalidModelError(f"the graph has a cycle through {caught!r}")
         return ordered
+
+
+def _check_texts(graph: onnx.GraphProto) -> None:
+    """Raises InvalidModelError for a name that is no UTF-8, which protobuf gives as bytes."""
+    texts: list[Any] = []
+    for node in graph.node:
+        texts += [node.name, node.op_type, node.domain, *node.input, *node.output]
+        texts += [attribute.name for attribute in node.attribute]
+        texts += [text for entry in node.metadata_props for text in (entry.key, entry.value)]
+    texts += [tensor.name for tensor in graph.initializer]
+    for info in (*graph.input, *graph.output):
+        texts.append(info.name)
+        texts += [dim.dim_param for dim in info.type.tensor_type.shape.dim]
+    wrong = next((text for text in texts if not isinstance(text, str)), None)
+    if wrong is not None:
+        raise InvalidModelError(f"the name {wrong!r} is no UTF-8")
 
 
 def _opsets(model: onnx.ModelProto) -> dict[str, int]:

@@ -115,9 +115,7 @@ class Body:
         return Scalar(self.text(f"arith.cmpi {code}, {a.name}, {b.name} : {element.mlir}"), BOOL)
 
     def is_nan(self, a: Scalar) -> Scalar:
-        return Scalar(
-            self.text(f"arith.cmpf uno, {a.name}, {a.name} : {a.element.mlir}"), BOOL
-        )
+        return Scalar(self.text(f"arith.cmpf uno, {a.name}, {a.name} : {a.element.mlir}"), BOOL)
 
     def select(self, condition: Scalar, a: Scalar, b: Scalar) -> Scalar:
         return Scalar(

@@ -26,8 +26,8 @@ def reshape(emit: Emitter, value: Value, extents: Sequence[Extent]) -> Value:
     if value.extents == extents:
         return value
     if value.constant is not None and all(isinstance(e, int) for e in extents):
-        return constant(value.constant.reshape(extents))  # type: ignore[arg-type]
-    groups = _groups(value.extents, extents)
+        return constant(value.constant.reshape(extents))
+    groups = _groups(emit, value.extents, extents)
     if groups is None:
         flat = _collapse(emit, value, [list(range(value.rank))], (emit.product(value.extents),))
         flat = emit.cast_extents(flat, (emit.product(extents),))
@@ -44,7 +44,7 @@ def reshape(emit: Emitter, value: Value, extents: Sequence[Extent]) -> Value:
 
 
 def _groups(
-    source: tuple[Extent, ...], target: tuple[Extent, ...]
+    emit: Emitter, source: tuple[Extent, ...], target: tuple[Extent, ...]
 ) -> list[tuple[range, range]] | None:
     """The shortest runs of dimensions that hold the same elements; None where there is no telling.
 
@@ -56,9 +56,9 @@ def _groups(
     i = j = 0
     while i < len(source) and j < len(target):
         i0, j0 = i, j
-        left, right = _Product(source[i]), _Product(target[j])
+        left, right = _Product(emit, source[i]), _Product(emit, target[j])
         i, j = i + 1, j + 1
-        while left != right:
+        while not left.equals(right):
             if i < len(source) and (left.divides(right) or j == len(target)):
                 left.multiply(source[i])
                 i += 1
@@ -82,29 +82,28 @@ def _groups(
 class _Product:
     """A number times some run-time extents."""
 
-    def __init__(self, first: Extent) -> None:
-        self.known, self.unknown = 1, []  # type: int, list[str]
-        self.multiply(first)
+    def __init__(self, emit: Emitter, first: Extent) -> None:
+        self._emit = emit
+        self._extents = [first]
 
     def multiply(self, extent: Extent) -> None:
-        if isinstance(extent, int):
-            self.known *= extent
-        else:
-            self.unknown = sorted([*self.unknown, extent])
+        self._extents.append(extent)
 
-    def __eq__(self, other: object) -> bool:
-        assert isinstance(other, _Product)
-        return (self.known, self.unknown) == (other.known, other.unknown)
+    def factors(self) -> tuple[int, tuple[str, ...]]:
+        return self._emit.factors(self._extents)
 
-    __hash__ = None  # type: ignore[assignment]
+    def equals(self, other: _Product) -> bool:
+        return self.factors() == other.factors()
 
     def divides(self, other: _Product) -> bool:
-        rest = list(other.unknown)
-        for name in self.unknown:
+        known, names = self.factors()
+        other_known, other_names = other.factors()
+        rest = list(other_names)
+        for name in names:
             if name not in rest:
                 return False
             rest.remove(name)
-        return self.known != 0 and other.known % self.known == 0
+        return known != 0 and other_known % known == 0
 
 
 def _collapse(
@@ -113,9 +112,7 @@ def _collapse(
     if len(groups) == value.rank:
         return value
     # A collapsed size is known where all of its parts are.
-    known = tuple(
-        emit.product([value.extents[place] for place in group]) for group in groups
-    )
+    known = tuple(emit.product([value.extents[place] for place in group]) for group in groups)
     if value.rank == 0:  # to one element
         return _expand(emit, value, [], known)
     target = mlir_tensor(known, value.element.mlir)
@@ -137,11 +134,26 @@ def _expand(
         )
         return Value(value.element, (), ssa=ssa)
     groups = groups if value.rank > 0 else []
+    if any(sum(isinstance(extents[place], str) for place in group) > 1 for group in groups):
+        return _reshaped(emit, value, extents)
     sizes = ", ".join(map(str, extents))
     target = mlir_tensor(extents, value.element.mlir)
     ssa = emit.define(
         f"tensor.expand_shape {emit.name(value)} {groups} output_shape [{sizes}] : "
         f"{value.type} into {target}"
+    )
+    return Value(value.element, extents, ssa=ssa)
+
+
+def _reshaped(emit: Emitter, value: Value, extents: tuple[Extent, ...]) -> Value:
+    """By a tensor of sizes: mlir-opt 22 dies of an expand_shape with two run-time sizes in one
+    group."""
+    sizes = ", ".join(emit.index(extent) for extent in extents)
+    shape_type = f"tensor<{len(extents)}xindex>"
+    shape = emit.define(f"tensor.from_elements {sizes} : {shape_type}")
+    target = mlir_tensor(extents, value.element.mlir)
+    ssa = emit.define(
+        f"tensor.reshape {emit.name(value)}({shape}) : ({value.type}, {shape_type}) -> {target}"
     )
     return Value(value.element, extents, ssa=ssa)
 
@@ -154,42 +166,39 @@ def solve_reshape(
     unknown = [place for place, size in enumerate(wanted) if size == -1]
     if len(unknown) > 1 or any(isinstance(e, int) and e < -1 for e in wanted):
         raise ConversionError(f"target shape {list(wanted)} has more than one -1, or less than -1")
-    left = [e for e in source if isinstance(e, str)]
-    right: list[Extent] = []
-    for size in wanted:
-        if isinstance(size, str) and size in left:
-            left.remove(size)
-        elif size != -1:
-            right.append(size)
-    have = emit.product([e for e in source if isinstance(e, int)])
-    known = emit.product([e for e in right if isinstance(e, int)])
-    symbols = [e for e in right if isinstance(e, str)]
-    assert isinstance(have, int) and isinstance(known, int)
+    have, source_names = emit.factors(source)
+    known, symbols = emit.factors([size for size in wanted if size != -1])
+    left, right = list(source_names), []  # type: list[str], list[str]
+    for name in symbols:
+        if name in left:
+            left.remove(name)
+        else:
+            right.append(name)
     if not unknown:
-        if not left and not symbols and have != known:
+        if not left and not right and have != known:
             raise ConversionError(f"{have} elements do not fit target shape {list(wanted)}")
         return tuple(wanted)
     if known == 0:
         raise ConversionError(f"-1 in target shape {list(wanted)} could be any size")
-    if not left and not symbols:
+    if not left and not right:
         if have % known:
             raise ConversionError(f"{have} elements do not fit target shape {list(wanted)}")
         rest: Extent = have // known
-    elif not symbols and have % known == 0:
+    elif not right and have % known == 0:
         rest = emit.product([*left, have // known])
     else:
-        divisor = emit.product([known, *symbols])
+        divisor = emit.product([known, *right])
         # A divisor of 0 elements has a result of 0 elements: 1 keeps the division from trapping.
-        rest = emit.extent(
-            "floordiv", emit.product([have, *left]), emit.extent("max", divisor, 1)
-        )
+        rest = emit.extent("floordiv", emit.product([have, *left]), emit.extent("max", divisor, 1))
     return tuple(rest if size == -1 else size for size in wanted)
 
 
 def axis_of(axis: int, rank: int, what: str = "axis") -> int:
     """An axis from the front. Raises ConversionError outside -rank…rank-1."""
     if not -rank <= axis < rank:
-        raise ConversionError(f"{what} is {axis}; a tensor of rank {rank} has {-rank} to {rank - 1}")
+        raise ConversionError(
+            f"{what} is {axis}; a tensor of rank {rank} has {-rank} to {rank - 1}"
+        )
     return axis % rank
 
 
@@ -234,21 +243,42 @@ def part(
     steps: Sequence[int],
 ) -> Value:
     """Every step-th element from a start; steps above 0."""
+    if 0 in extents:  # its start may be the end, which no slice may name
+        empty = emit.empty(extents, value.element.mlir)
+        return Value(value.element, tuple(extents), ssa=empty)
     target = mlir_tensor(tuple(extents), value.element.mlir)
-    ssa = emit.define(
+    view = emit.define(
         f"tensor.extract_slice {emit.name(value)}[{_list(starts)}] [{_list(extents)}] "
         f"[{_list(steps)}] : {value.type} to {target}"
     )
-    return Value(value.element, tuple(extents), ssa=ssa)
+    # Copied, so that every buffer is contiguous whatever bufferization makes of the view.
+    return _copy(
+        emit,
+        Value(value.element, tuple(extents), ssa=view),
+        emit.empty(extents, value.element.mlir),
+    )
 
 
 def insert(emit: Emitter, value: Value, into: Value, starts: Sequence[Extent]) -> Value:
     """``into`` with a part of it replaced."""
+    place = f"[{_list(starts)}] [{_list(value.extents)}] [{_list([1] * value.rank)}]"
+    view = emit.define(
+        f"tensor.extract_slice {emit.name(into)}{place} : {into.type} to {value.type}"
+    )
+    written = _copy(emit, value, view)
     ssa = emit.define(
-        f"tensor.insert_slice {emit.name(value)} into {emit.name(into)}[{_list(starts)}] "
-        f"[{_list(value.extents)}] [{_list([1] * value.rank)}] : {value.type} into {into.type}"
+        f"tensor.insert_slice {emit.name(written)} into {emit.name(into)}{place} : "
+        f"{value.type} into {into.type}"
     )
     return Value(into.element, into.extents, ssa=ssa)
+
+
+def _copy(emit: Emitter, value: Value, destination: str) -> Value:
+    ssa = emit.define(
+        f"linalg.copy ins({emit.name(value)} : {value.type}) outs({destination} : {value.type}) "
+        f"-> {value.type}"
+    )
+    return Value(value.element, value.extents, ssa=ssa)
 
 
 def gather(emit: Emitter, data: Value, indices: Value, axis: int) -> Value:
@@ -262,9 +292,7 @@ def gather(emit: Emitter, data: Value, indices: Value, axis: int) -> Value:
     init = Value(data.element, extents, ssa=emit.empty(extents, data.element.mlir))
 
     def body(block: Body, arguments: list[Scalar]) -> Sequence[Scalar]:
-        at = block.text(
-            f"arith.index_cast {arguments[0].name} : {indices.element.mlir} to index"
-        )
+        at = block.text(f"arith.index_cast {arguments[0].name} : {indices.element.mlir} to index")
         negative = block.text(f"arith.cmpi slt, {at}, {zero} : index")
         wrapped = block.text(f"arith.addi {at}, {size} : index")
         at = block.text(f"arith.select {negative}, {wrapped}, {at} : index")
@@ -409,5 +437,3 @@ def _spread(emit: Emitter, value: Value, batch: tuple[Extent, ...]) -> Value:
     return emit.elementwise(
         [value], value.element, lambda _, x: x[0], (*batch, *value.extents[-2:])
     )
-
-

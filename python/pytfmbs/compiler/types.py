@@ -38,7 +38,7 @@ class ElementType:
 
     @property
     def name(self) -> str:
-        return np.dtype(self.numpy).name
+        return str(np.dtype(self.numpy).name)
 
     @property
     def compute(self) -> ElementType:
@@ -62,7 +62,7 @@ U64 = ElementType("i64", "unsigned", 64, np.uint64)
 #: Inside emitted code only.
 INDEX = ElementType("index", "signed", 64, np.int64)
 
-_ONNX = {
+_ONNX: dict[int, ElementType] = {
     onnx.TensorProto.FLOAT16: F16,
     onnx.TensorProto.BFLOAT16: BF16,
     onnx.TensorProto.FLOAT: F32,
@@ -83,7 +83,7 @@ _NUMPY = {np.dtype(element.numpy): element for element in _ONNX.values()}
 def onnx_type_name(data_type: int) -> str:
     """ONNX's name of an element type, or the number that is none."""
     names = {number: name for name, number in onnx.TensorProto.DataType.items()}
-    return names.get(data_type, str(data_type))
+    return str(names.get(data_type, data_type))
 
 
 def from_onnx(data_type: int, what: str) -> ElementType:
@@ -109,6 +109,13 @@ def check_size(extents: tuple[Extent, ...], what: str) -> None:
         raise ConversionError(f"{what} of shape {shape_text(extents)} has too many elements")
 
 
+def fits(a: tuple[Extent, ...], b: tuple[Extent, ...]) -> bool:
+    """Whether two shapes can be one, as far as sizes are known."""
+    return len(a) == len(b) and all(
+        x == y or isinstance(x, str) or isinstance(y, str) for x, y in zip(a, b, strict=True)
+    )
+
+
 def shape_text(extents: tuple[Extent, ...]) -> str:
     """[2, ?, 3], for messages."""
     return "[" + ", ".join(str(e) if isinstance(e, int) else "?" for e in extents) + "]"
@@ -117,7 +124,10 @@ def shape_text(extents: tuple[Extent, ...]) -> str:
 def mlir_tensor(extents: tuple[Extent, ...], element: str) -> str:
     """tensor<2x?x3xf32>."""
     return (
-        "tensor<" + "".join(f"{e}x" if isinstance(e, int) else "?x" for e in extents) + element + ">"
+        "tensor<"
+        + "".join(f"{e}x" if isinstance(e, int) else "?x" for e in extents)
+        + element
+        + ">"
     )
 
 
@@ -158,6 +168,10 @@ def extents_of(value: Value) -> tuple[Extent, ...] | None:
     """The elements of an integer tensor of rank 0 or 1, where they are known as extents."""
     if value.elements is not None:
         return value.elements
-    if value.constant is not None and value.rank <= 1 and value.element.kind in ("signed", "unsigned"):
+    if (
+        value.constant is not None
+        and value.rank <= 1
+        and value.element.kind in ("signed", "unsigned")
+    ):
         return tuple(int(v) for v in value.constant.reshape(-1))
     return None

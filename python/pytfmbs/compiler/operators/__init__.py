@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Mapping
 
-from ..types import Value
 from . import (
     activations,
     elementwise,
@@ -17,12 +15,7 @@ from . import (
     shape,
     ternary,
 )
-
-#: Called with the context, the node and its inputs (None where one is left out); gives the
-#: node's outputs, or its only one.
-Handler: TypeAlias = Callable[
-    [Any, Any, Sequence[Value | None]], Value | Sequence[Value | None]
-]
+from .operands import Handler
 
 #: By domain ("" is ONNX's own) and operator.
 OPERATORS: Mapping[tuple[str, str], Handler] = {

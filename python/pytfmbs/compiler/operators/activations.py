@@ -10,7 +10,7 @@ from ..onnx_graph import Node
 from ..scalars import Body, Scalar
 from ..types import Value
 from .elementwise import Unary, apply, apply_binary
-from .operands import Inputs, floats, required
+from .operands import Handler, Inputs, floats, required
 
 if TYPE_CHECKING:
     from ..importer import Context
@@ -60,9 +60,7 @@ def _leaky(block: Body, x: Scalar, p: list[float]) -> Scalar:
 
 
 def _elu(block: Body, x: Scalar, p: list[float]) -> Scalar:
-    return _where_negative(
-        block, x, block.mul(block.op("math.expm1", x), block.like(p[0], x)), x
-    )
+    return _where_negative(block, x, block.mul(block.op("math.expm1", x), block.like(p[0], x)), x)
 
 
 def _selu(block: Body, x: Scalar, p: list[float]) -> Scalar:
@@ -112,11 +110,12 @@ def _gelu(context: Context, node: Node, inputs: Inputs) -> Value:
 
 def _prelu(context: Context, node: Node, inputs: Inputs) -> Value:
     x, slope = required(inputs, 0), required(inputs, 1)
-    if context.emit.broadcast([x.extents, slope.extents])[: -x.rank or None] and slope.rank > x.rank:
+    if (
+        context.emit.broadcast([x.extents, slope.extents])[: -x.rank or None]
+        and slope.rank > x.rank
+    ):
         raise ConversionError(f"slope {slope.shape} does not broadcast to {x.shape}")
-    return apply_binary(
-        context, x, slope, lambda b, a, s: _where_negative(b, a, b.mul(a, s), a)
-    )
+    return apply_binary(context, x, slope, lambda b, a, s: _where_negative(b, a, b.mul(a, s), a))
 
 
 def _plain(function: Unary) -> Callable[[Context, Node, Inputs], Value]:
@@ -155,7 +154,7 @@ _PARAMETRIC: dict[str, _Parametric] = {
     "Shrink": (_shrink, [("bias", 0.0), ("lambd", 0.5)]),
 }
 
-OPERATORS = {
+OPERATORS: dict[tuple[str, str], Handler] = {
     **{("", name): _plain(function) for name, function in _PLAIN.items()},
     **{("", name): _with_numbers(entry) for name, entry in _PARAMETRIC.items()},
     ("", "Relu"): _relu,

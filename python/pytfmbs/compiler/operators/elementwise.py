@@ -10,7 +10,7 @@ from ..errors import ConversionError
 from ..onnx_graph import Node
 from ..scalars import Body, Predicate, Scalar
 from ..types import BOOL, F64, Value, from_onnx
-from .operands import Inputs, floats, required, same_element
+from .operands import Handler, Inputs, floats, required, same_element
 
 if TYPE_CHECKING:
     from ..importer import Context
@@ -251,7 +251,7 @@ _COMPARISONS: dict[str, Predicate] = {
     "GreaterOrEqual": "ge",
 }
 
-OPERATORS = {
+OPERATORS: dict[tuple[str, str], Handler] = {
     **{("", name): partial(_float_unary, _math(function)) for name, function in _MATH.items()},
     **{("", name): partial(_compare, code) for name, code in _COMPARISONS.items()},
     ("", "Abs"): partial(_unary, Body.abs),

@@ -11,7 +11,7 @@ from ..onnx_graph import Node
 from ..structure import axes_of, axis_of, gather, insert, part
 from ..types import Extent, Value, constant
 from . import operands
-from .operands import Inputs, optional, required
+from .operands import Handler, Inputs, optional, required
 from .shape import sizes_from
 
 if TYPE_CHECKING:
@@ -52,7 +52,11 @@ def _slice(context: Context, node: Node, inputs: Inputs) -> Value:
         length = emit.extent("max", length, 0)
         extents[axis] = emit.extent("ceildiv", length, step)
         strides[axis] = step
-    result = x if extents == list(x.extents) and not any(offsets) else part(emit, x, offsets, extents, strides)
+    result = (
+        x
+        if extents == list(x.extents) and not any(offsets)
+        else part(emit, x, offsets, extents, strides)
+    )
     for axis, start, end, step in reversed_axes:
         size = x.extents[axis]
         if not isinstance(size, int) or not isinstance(start, int) or not isinstance(end, int):
@@ -140,7 +144,7 @@ def _pad(context: Context, node: Node, inputs: Inputs) -> Value:
     return insert(emit, x, emit.filled(extents, value, x.element), before)
 
 
-OPERATORS = {
+OPERATORS: dict[tuple[str, str], Handler] = {
     ("", "Slice"): _slice,
     ("", "Split"): _split,
     ("", "Gather"): _gather,

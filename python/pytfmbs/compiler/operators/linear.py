@@ -10,9 +10,9 @@ from ..errors import ConversionError
 from ..onnx_graph import Node
 from ..scalars import Body, Scalar
 from ..structure import matmul, swap_last
-from ..types import I32, Array, Value, constant
+from ..types import I32, Array, Value, constant, fits
 from .elementwise import apply, apply_binary
-from .operands import Inputs, optional, required, same_element
+from .operands import Handler, Inputs, optional, required, same_element
 from .ternary import float_layer
 
 if TYPE_CHECKING:
@@ -34,7 +34,11 @@ def vector_bias(value: Value, outputs: int, rank: int) -> Value | None:
     array = value.constant
     if array is None:
         return value if value.extents == (outputs,) and rank >= 1 else None
-    if array.ndim > rank or array.size not in (1, outputs) or (array.ndim and array.shape[-1] != array.size):
+    if (
+        array.ndim > rank
+        or array.size not in (1, outputs)
+        or (array.ndim and array.shape[-1] != array.size)
+    ):
         return None
     if array.shape == (outputs,):
         return value
@@ -101,10 +105,7 @@ def _plus(context: Context, y: Value, c: Value, beta: float) -> Value:
     if beta != 1.0:
         c = _times(context, c, beta)
     result = apply_binary(context, y, c, Body.add)
-    if result.rank != y.rank or any(
-        isinstance(a, int) and isinstance(b, int) and a != b
-        for a, b in zip(result.extents, y.extents, strict=True)
-    ):
+    if not fits(result.extents, y.extents):
         raise ConversionError(f"C {c.shape} does not broadcast to {y.shape}")
     return result
 
@@ -182,7 +183,7 @@ def _less_zero(context: Context, value: Value, zero: Value | None, per: str) -> 
     return result
 
 
-OPERATORS = {
+OPERATORS: dict[tuple[str, str], Handler] = {
     ("", "Gemm"): _gemm,
     ("", "MatMul"): _matmul,
     ("", "MatMulInteger"): _matmul_integer,

@@ -11,10 +11,10 @@ from ..errors import ConversionError
 from ..onnx_graph import Node
 from ..scalars import Body, Scalar
 from ..structure import gather, reshape
-from ..types import F32, F64, I64, Value, constant
+from ..types import F32, F64, I64, Value, constant, fits
 from .activations import sigmoid
 from .elementwise import apply
-from .operands import Inputs, required
+from .operands import Handler, Inputs, required
 from .reduction import NORMS, divided_by_norm, softmax
 from .ternary import float_layer
 
@@ -39,7 +39,7 @@ def _scaler(context: Context, node: Node, inputs: Inputs) -> Value:
         return block.mul(block.sub(v[0], v[1]), v[2])
 
     result = context.emit.elementwise([x, offset, scale], F32, body)
-    if result.extents != x.extents:
+    if not fits(result.extents, x.extents):
         raise ConversionError(f"offset {offset.shape} and scale {scale.shape} do not fit {x.shape}")
     return result
 
@@ -95,7 +95,9 @@ def _linear_classifier(context: Context, node: Node, inputs: Inputs) -> list[Val
     return [label, _transformed(context, node, scores)]
 
 
-def _labels(context: Context, scores: Value, labels: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Value:
+def _labels(
+    context: Context, scores: Value, labels: np.ndarray[tuple[int], np.dtype[np.int64]]
+) -> Value:
     """The label of each row's greatest score, the first of equals."""
     emit = context.emit
     best = emit.filled((scores.extents[0],), -math.inf, scores.element)
@@ -152,13 +154,11 @@ def _binarizer(context: Context, node: Node, inputs: Inputs) -> Value:
     return apply(
         context,
         x,
-        lambda b, v: b.select(
-            b.compare("gt", v, b.like(threshold, v)), b.like(1, v), b.like(0, v)
-        ),
+        lambda b, v: b.select(b.compare("gt", v, b.like(threshold, v)), b.like(1, v), b.like(0, v)),
     )
 
 
-OPERATORS = {
+OPERATORS: dict[tuple[str, str], Handler] = {
     (DOMAIN, "Scaler"): _scaler,
     (DOMAIN, "LinearRegressor"): _linear_regressor,
     (DOMAIN, "LinearClassifier"): _linear_classifier,

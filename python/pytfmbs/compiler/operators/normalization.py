@@ -9,7 +9,7 @@ from ..onnx_graph import Node
 from ..scalars import Body, Scalar
 from ..structure import axis_of, mean, reshape
 from ..types import F64, Value
-from .operands import Inputs, floats, optional, required
+from .operands import Handler, Inputs, floats, optional, required
 
 if TYPE_CHECKING:
     from ..emitter import Emitter
@@ -29,7 +29,9 @@ def _batch(context: Context, node: Node, inputs: Inputs) -> list[Value]:
         if value.rank != 1 or (
             isinstance(channels, int) and value.extents[0] not in (channels, *_names(value))
         ):
-            raise ConversionError(f"a parameter is {value.shape}; the input has {channels} channels")
+            raise ConversionError(
+                f"a parameter is {value.shape}; the input has {channels} channels"
+            )
     shaped = [reshape(emit, v, (v.extents[0], *[1] * (x.rank - 2))) for v in parameters]
     work = F64 if x.element is F64 else x.element.compute
     epsilon = node.number("epsilon", 1e-5)
@@ -99,7 +101,7 @@ def _root_mean_square(context: Context, node: Node, inputs: Inputs) -> Value:
     return _scaled(emit, x, wide, inverse, scale, None)
 
 
-OPERATORS = {
+OPERATORS: dict[tuple[str, str], Handler] = {
     ("", "BatchNormalization"): _batch,
     ("", "LayerNormalization"): _layer,
     ("", "RMSNormalization"): _root_mean_square,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import ConversionError
 from ..onnx_graph import Node
@@ -12,7 +12,11 @@ from ..types import Array, Value
 if TYPE_CHECKING:
     from ..importer import Context
 
-Inputs = Sequence[Value | None]
+Inputs: TypeAlias = Sequence[Value | None]
+
+#: Called with the context, the node and its inputs (None where one is left out); gives the node's
+#: outputs, or its only one.
+Handler: TypeAlias = Callable[[Any, Any, Inputs], "Value | Sequence[Value | None]"]
 
 
 def required(inputs: Inputs, place: int) -> Value:
@@ -54,7 +58,9 @@ def integers(context: Context, node: Node, value: Value, what: str) -> list[int]
     """The same, of integers in a vector or scalar."""
     values = array(context, node, value, what)
     if values.ndim > 1 or values.dtype.kind not in "iu":
-        raise ConversionError(f"{what} must be a vector of integers, not {value.element.name} {value.shape}")
+        raise ConversionError(
+            f"{what} must be a vector of integers, not {value.element.name} {value.shape}"
+        )
     return [int(v) for v in values.reshape(-1)]
 
 

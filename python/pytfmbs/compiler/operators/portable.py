@@ -59,7 +59,12 @@ class _Matcher:
         if len([name for name in self._product.inputs if name]) != 2:
             raise _MismatchError
         trits = self._constant(self._product.inputs[1])
-        if trits is None or trits.dtype != np.int8 or trits.ndim != 2 or np.abs(trits).max(initial=0) > 1:
+        if (
+            trits is None
+            or trits.dtype != np.int8
+            or trits.ndim != 2
+            or np.abs(trits).max(initial=0) > 1
+        ):
             raise _MismatchError
         int8 = hint["activation"] == "int8"
         cast = self._from(self._product.inputs[0], "Cast")
@@ -84,7 +89,9 @@ class _Matcher:
             target = narrow.integer("to")
         inner = frozenset(place for place in self.taken if place != last.place)
         wide = kind == onnx.TensorProto.DOUBLE
-        return PortableLayer(hint, source, trits.T, scale, bias, target, wide, self._product, last, inner)
+        return PortableLayer(
+            hint, source, trits.T, scale, bias, target, wide, self._product, last, inner
+        )
 
     # --- the parts ------------------------------------------------------------------------------
 
@@ -126,7 +133,8 @@ class _Matcher:
         if infinities:
             either = self._from(name, "Or")
             infinite = self._from(either.inputs[1], "IsInf")
-            if infinite.inputs[0] != x or len(infinite.proto.attribute) > 0:
+            signs = [infinite.flag(f"detect_{sign}", True) for sign in ("negative", "positive")]
+            if infinite.inputs[0] != x or not all(signs):
                 raise _MismatchError
             name = either.inputs[0]
         if self._from(name, "IsNaN").inputs[0] != x:
@@ -171,7 +179,7 @@ class _Matcher:
         return node
 
     def _is_part(self, node: Node, hint: dict[str, Any]) -> bool:
-        return metadata.layer(node.proto) == hint["layer"]
+        return bool(metadata.layer(node.proto) == hint["layer"])
 
     def _from(self, name: str, op_type: str) -> Node:
         node = self._graph.producer(name)
@@ -191,7 +199,9 @@ class _Matcher:
     def _uncast(self, name: str) -> str:
         """What a Cast of this layer was of, or the value itself."""
         node = self._graph.producer(name)
-        mine = node is not None and self._is_part(node, {"layer": metadata.layer(self._product.proto)})
+        mine = node is not None and self._is_part(
+            node, {"layer": metadata.layer(self._product.proto)}
+        )
         if node is None or node.op_type != "Cast" or not mine:
             return name
         return self._take(node).inputs[0]

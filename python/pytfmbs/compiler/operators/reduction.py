@@ -14,7 +14,7 @@ from ..structure import axes_of, axis_of, highest, lowest, mean, reduce, reshape
 from ..types import BOOL, I64, Value
 from . import operands
 from .elementwise import apply
-from .operands import Inputs, floats, required
+from .operands import Handler, Inputs, floats, required
 
 if TYPE_CHECKING:
     from ..importer import Context
@@ -214,7 +214,7 @@ _REDUCTIONS: dict[str, Reduction] = {
     "ReduceLogSumExp": _log_sum_exp,
 }
 
-OPERATORS = {
+OPERATORS: dict[tuple[str, str], Handler] = {
     **{("", name): partial(_reduction, function) for name, function in _REDUCTIONS.items()},
     ("", "Softmax"): partial(_softmax_like, softmax),
     ("", "LogSoftmax"): partial(_softmax_like, _log_softmax),

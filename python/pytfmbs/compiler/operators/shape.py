@@ -10,9 +10,9 @@ import numpy as np
 from ..errors import ConversionError
 from ..onnx_graph import Node
 from ..structure import axes_of, axis_of, insert, reshape, solve_reshape, transpose
-from ..types import BOOL, I64, Array, Extent, Value, constant, extents_of, from_numpy
+from ..types import BOOL, I64, Array, Extent, Value, constant, extents_of, fits, from_numpy
 from . import operands
-from .operands import Inputs, required, scalar
+from .operands import Handler, Inputs, required, scalar
 
 if TYPE_CHECKING:
     from ..importer import Context
@@ -61,7 +61,9 @@ def _reshape(context: Context, node: Node, inputs: Inputs) -> Value:
         wanted = tuple(node.integers("shape"))
     if not node.flag("allowzero", False):
         if any(size == 0 and place >= x.rank for place, size in enumerate(wanted)):
-            raise ConversionError(f"target shape {list(wanted)} copies a dimension that {x.shape} lacks")
+            raise ConversionError(
+                f"target shape {list(wanted)} copies a dimension that {x.shape} lacks"
+            )
         wanted = tuple(x.extents[i] if size == 0 else size for i, size in enumerate(wanted))
     elif 0 in wanted and -1 in wanted:
         raise ConversionError(f"target shape {list(wanted)} has 0 and -1 with allowzero")
@@ -111,7 +113,7 @@ def _constant_array(context: Context, node: Node) -> Array:
     if node.has("value"):
         return node.tensor("value")
     if node.has("value_float"):
-        return np.float32(node.number("value_float")).reshape(())
+        return np.array(node.number("value_float"), np.float32)
     if node.has("value_floats"):
         return np.array(node.numbers("value_floats"), np.float32)
     if node.has("value_int"):
@@ -178,24 +180,25 @@ def _concat(context: Context, node: Node, inputs: Inputs) -> Value:
     total: Extent = 0
     starts: list[Extent] = []
     for value in parts:
-        fits = value.rank == first.rank and all(
-            i == axis or a == b or isinstance(a, str) or isinstance(b, str)
-            for i, (a, b) in enumerate(zip(value.extents, first.extents, strict=True))
-        )
-        if not fits:
-            raise ConversionError(f"{first.shape} and {value.shape} cannot be joined on axis {axis}")
+        others = [v.extents[:axis] + v.extents[axis + 1 :] for v in (value, first)]
+        if value.rank != first.rank or not fits(*others):
+            raise ConversionError(
+                f"{first.shape} and {value.shape} cannot be joined on axis {axis}"
+            )
         starts.append(total)
         total = emit.extent("add", total, value.extents[axis])
     extents = tuple(total if i == axis else size for i, size in enumerate(first.extents))
     result = Value(first.element, extents, ssa=emit.empty(extents, first.element.mlir))
     for value, start in zip(parts, starts, strict=True):
+        if 0 in value.extents:
+            continue
         offsets = [start if i == axis else 0 for i in range(first.rank)]
         sizes = [value.extents[axis] if i == axis else s for i, s in enumerate(extents)]
         result = insert(emit, emit.cast_extents(value, sizes), result, offsets)
     return result
 
 
-OPERATORS = {
+OPERATORS: dict[tuple[str, str], Handler] = {
     ("", "Identity"): _identity,
     ("", "Dropout"): _dropout,
     ("", "Flatten"): _flatten,

@@ -66,7 +66,11 @@ def _binary(
     parts: Sequence[tuple[Extent, ...] | None],
 ) -> Value | None:
     left, right = parts
-    if left is None or right is None or 1 not in (len(left), len(right), 1 + len(left) - len(right)):
+    if (
+        left is None
+        or right is None
+        or 1 not in (len(left), len(right), 1 + len(left) - len(right))
+    ):
         return None
     size = max(len(left), len(right))
     left, right = (p * size if len(p) == 1 else p for p in (left, right))
@@ -86,9 +90,7 @@ def _gather(own: tuple[Extent, ...], indices: Value) -> Value | None:
     return _scalar(picked[0]) if indices.rank == 0 else _vector(picked)
 
 
-def _one(
-    node: Node, size: Extent, first: Value, inputs: Sequence[Value | None]
-) -> Value | None:
+def _one(node: Node, size: Extent, first: Value, inputs: Sequence[Value | None]) -> Value | None:
     """One size as a scalar, or as a vector of one."""
     if node.op_type == "Squeeze":
         return _scalar(size)

@@ -21,7 +21,7 @@ from ..layers import (
 )
 from ..onnx_graph import OWN_DOMAIN, Node
 from ..types import F32, F64, U8, Array, Value
-from .operands import Inputs, array, floats, optional, required
+from .operands import Handler, Inputs, array, floats, optional, required
 
 if TYPE_CHECKING:
     from ..importer import Context
@@ -134,7 +134,9 @@ def _ternary_linear(context: Context, node: Node, inputs: Inputs) -> Value:
             f"{depth} trits are uint8 [{size}]"
         )
     if required(inputs, 2).element not in (F32, F64) or scale.shape not in ((1,), (outputs,)):
-        raise ConversionError(f"scale is {list(scale.shape)}; it must be floats of [1] or [{outputs}]")
+        raise ConversionError(
+            f"scale is {list(scale.shape)}; it must be floats of [1] or [{outputs}]"
+        )
     if bias is not None and (bias.element != x.element or bias.extents != (outputs,)):
         raise ConversionError(
             f"bias is {bias.element.name} {bias.shape}; it must be {x.element.name} [{outputs}]"
@@ -192,4 +194,4 @@ def given_layer(
     return context.layers[unique]
 
 
-OPERATORS = {(OWN_DOMAIN, "TernaryLinear"): _ternary_linear}
+OPERATORS: dict[tuple[str, str], Handler] = {(OWN_DOMAIN, "TernaryLinear"): _ternary_linear}
