@@ -10,7 +10,7 @@
     Load a layer's weights into Bank A; True if they are resident.
 ``torch.ops.tfmbs.quantize_weight(weight, quantizer)``, ``quantize_activation(input, activation)``
     The quantizers alone: int8 values and their scales. These are pure.
-``torch.ops.tfmbs.onnx_linear(input, weight, bias, layer, out_dtype)``
+``torch.ops.tfmbs_onnx.linear(input, weight, bias, layer, out_dtype)``
     What a layer is while torch.onnx.export traces it: without effect, for the exporter knows no
     ordered effects, and without a kernel. pytfmbs.onnx translates it.
 """
@@ -34,10 +34,10 @@ quantize_weight = torch.ops.tfmbs.quantize_weight.default
 quantize_activation = torch.ops.tfmbs.quantize_activation.default
 
 torch.library.define(
-    "tfmbs::onnx_linear",
+    "tfmbs_onnx::linear",
     "(Tensor input, Tensor weight, Tensor? bias, str layer, ScalarType? out_dtype=None) -> Tensor",
 )
-onnx_linear = torch.ops.tfmbs.onnx_linear.default
+onnx_linear = torch.ops.tfmbs_onnx.linear.default
 
 _DEVICE_OPS = ("linear", "linear_trits", "prefetch", "prefetch_trits")
 
@@ -93,7 +93,7 @@ def _(
     return fake_output(input, weight, bias, out_dtype)
 
 
-@torch.library.register_fake("tfmbs::onnx_linear")
+@torch.library.register_fake("tfmbs_onnx::linear")
 def _(
     input: Tensor,
     weight: Tensor,

@@ -22,7 +22,7 @@ _KEY = "pytfmbs.onnx:{}"
 def without_effects(
     program: torch.export.ExportedProgram,
 ) -> tuple[torch.export.ExportedProgram, Resolver]:
-    """A copy whose layers are ``tfmbs::onnx_linear``, and what finds a layer from such a call."""
+    """A copy whose layers are ``tfmbs_onnx::linear``, and what finds a layer from such a call."""
     program = copy.copy(program)
     program._graph_module = copy.deepcopy(program.graph_module)
     constants = _constants(program)
@@ -84,7 +84,7 @@ def _value(node: Any, constants: dict[str, Tensor], layer: str) -> Any:
 
 
 def _replace(node: fx.Node, key: str, constants: dict[str, Tensor]) -> ExportedLayer:
-    """Puts ``tfmbs::onnx_linear`` in a layer's place. The layer that it was."""
+    """Puts ``tfmbs_onnx::linear`` in a layer's place. The layer that it was."""
     arguments = (ops.linear if node.target is ops.linear else ops.linear_trits)._schema.arguments
     call: dict[str, Any] = dict(zip((a.name for a in arguments), node.args, strict=False))
     call.update(node.kwargs)
