@@ -109,8 +109,6 @@ def from_packed(packed: Array, outputs: int, depth: int, scale: Array) -> Quanti
 
 def default_tile_mask(config: pytfmbs.FabricConfig, outputs: int) -> int:
     """The mask of a layer that was given none: the runtime's own rule."""
-    if not hasattr(pytfmbs._fabric, "default_tile_mask"):
-        return (1 << min(config.tiles, -(-outputs // config.lanes))) - 1
     return int(pytfmbs._fabric.default_tile_mask(config, outputs))
 
 
