@@ -637,7 +637,8 @@ def test_bad_input_is_refused_and_changes_nothing(
 def test_every_public_callable_has_a_case() -> None:
     source = "\n".join(case[0].split(":")[0] for case in CASES)
     names = {name for name in dir(Fabric) if not name.startswith("_")}
-    plain = {"name", "config", "engine", "is_default", "closed"}  # properties to read, no argument
+    # Properties to read, without an argument.
+    plain = {"name", "spec", "config", "engine", "is_default", "closed"}
     takes_nothing = {"close", "profile", "profile_detailed", "reset_counters", "telemetry"}
     for name in names - plain - takes_nothing:
         assert re.search(rf"^{name}$", source, re.MULTILINE), name

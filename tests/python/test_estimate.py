@@ -36,19 +36,19 @@ def test_estimate_equals_counters_where_no_activation_is_zero(
     mask = _fabric.default_tile_mask(config, 60)
     assert mask == 15
     assert _fabric.placement_words(config, 60, depth, mask) == depth
-    with Fabric(config) as fabric:
-        layer = pytfmbs.TFMBSLinear(depth, 60, fabric=fabric).eval()
-        x = torch.ones(32, depth)
-        for loaded in (False, True):
-            fabric.reset_counters()
-            layer(x)
-            profile = fabric.profile()
-            place = {"depth": depth, "streamed": streamed, "words": words, "loaded": loaded}
-            jobs = estimate(config, **place, engine_cycles_per_job=7.0)["jobs"]
-            mean = profile["compute_cycles"] / jobs
-            got = estimate(config, **place, engine_cycles_per_job=mean)
-            for key in ("cycles", "compute_cycles", "dma_cycles", "mem_reads", "mem_writes"):
-                assert got[key] == profile[key], key
+    fabric = Fabric(config)
+    layer = pytfmbs.TFMBSLinear(depth, 60, fabric=fabric).eval()
+    x = torch.ones(32, depth)
+    for loaded in (False, True):
+        fabric.reset_counters()
+        layer(x)
+        profile = fabric.profile()
+        place = {"depth": depth, "streamed": streamed, "words": words, "loaded": loaded}
+        jobs = estimate(config, **place, engine_cycles_per_job=7.0)["jobs"]
+        mean = profile["compute_cycles"] / jobs
+        got = estimate(config, **place, engine_cycles_per_job=mean)
+        for key in ("cycles", "compute_cycles", "dma_cycles", "mem_reads", "mem_writes"):
+            assert got[key] == profile[key], key
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_windows() -> None:
 
 def test_spec_names_a_device() -> None:
     assert Fabric().spec == "fabric=default"
-    with Fabric(FabricConfig(2, 7, 30), engine="stepped") as fabric:
-        assert fabric.spec.startswith(f"fabric={fabric.name};engine=stepped;tiles=2;lanes=7;")
-        with pytest.raises(AttributeError):
-            fabric.spec = ""  # type: ignore[misc]
+    fabric = Fabric(FabricConfig(2, 7, 30), engine="stepped")
+    assert fabric.spec.startswith(f"fabric={fabric.name};engine=stepped;tiles=2;lanes=7;")
+    with pytest.raises(AttributeError):
+        fabric.spec = ""  # type: ignore[misc]

@@ -5,6 +5,8 @@
 
 namespace {
 
+constexpr std::size_t kMost = std::size_t{1} << 39;
+
 thread_local bool armed = false;
 thread_local bool refused = false;
 thread_local std::size_t left = 0;
@@ -17,6 +19,7 @@ void* allocate(std::size_t size, std::size_t alignment) {
     }
     --left;
   }
+  if (size > kMost) throw std::bad_alloc();  // the sanitizers would end the program
   void* memory = nullptr;
   if (posix_memalign(&memory, alignment, size == 0 ? 1 : size) != 0) throw std::bad_alloc();
   return memory;
