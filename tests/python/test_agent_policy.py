@@ -12,7 +12,14 @@ from agent_models import chain, layers, steady
 from cases import campaign, generator
 from hypothesis import given
 from hypothesis import strategies as st
-from pytfmbs import AdaptiveRuntimeAgent, Fabric, FabricConfig
+from pytfmbs import (
+    AdaptiveRuntimeAgent,
+    ArgumentError,
+    Fabric,
+    FabricConfig,
+    PlacementError,
+    _fabric,
+)
 from pytfmbs.agent import Decision, Plan
 from torch import Tensor, nn
 
@@ -247,3 +254,27 @@ def test_the_plan_in_words_and_tables() -> None:
         for decision in kept:
             assert f"{decision.weight_addr:#x}" in text
         assert max(map(len, text.splitlines())) <= 80
+
+
+def test_the_allocator_without_a_device() -> None:
+    """What a device does, told without one; and what it refuses."""
+    config = FabricConfig()
+    base = config.bank_a_base(0)
+    bank = _fabric.BankMap(config)
+    given = bank.enter("given", 60, 500, 0b1111, base + 4 * 100)
+    first, second = bank.enter("first", 60, 300, 0b1111), bank.enter("second", 60, 300, 0b1111)
+    large = bank.enter("large", 60, 2000, 0b1111)
+    assert [bank.admit(given), bank.admit(given)] == [
+        (100, 500, False, False),
+        (100, 500, False, True),
+    ]
+    assert bank.admit(first) == (600, 300, False, False)
+    assert bank.admit(second) == (600, 300, False, False)  # the first made way
+    assert bank.admit(first)[3] is False
+    assert bank.admit(large) == (900, 124, True, False)
+    with pytest.raises(PlacementError, match=r"'late'.*'given'"):
+        bank.enter("late", 60, 100, 0b1000, base + 4 * 550)
+    with pytest.raises(ArgumentError, match="'wide': tile_mask 16 is outside 1 to 15"):
+        bank.enter("wide", 60, 100, 0b10000)
+    with pytest.raises(ArgumentError, match="layer 4 of 4 does not exist"):
+        bank.admit(4)
