@@ -43,5 +43,7 @@ config.test_exec_root = str(_plugin.parent / "mlir-test")
 config.environment["PATH"] = os.pathsep.join([str(_mlir_opt.parent), os.environ["PATH"]])
 config.environment["FILECHECK_OPTS"] = "--dump-input=fail --enable-var-scope"
 config.substitutions.append(("%tfmbs_plugin", str(_plugin)))
+config.substitutions.append(("%mlir_tblgen", str(_mlir_opt.parent / "mlir-tblgen")))
+config.substitutions.append(("%mlir_include", str(_mlir_opt.parents[1] / "include")))
 config.substitutions.append(("%python", sys.executable))
 config.substitutions.append(("%root", str(_root)))

@@ -20,6 +20,9 @@ namespace {
 // Depths up to which an i8 x trit product is exact in i32: 127 · 2^24 < 2^31.
 constexpr std::int64_t kMaxDepth = std::int64_t{1} << 24;
 
+// Far above what memory holds, and small enough to count with.
+constexpr std::int64_t kMaxTrits = std::int64_t{1} << 48;
+
 ShapedType shaped(Value value) { return cast<ShapedType>(value.getType()); }
 
 bool same_size(std::int64_t a, std::int64_t b) {
@@ -54,7 +57,7 @@ LogicalResult verify_form(Operation* op, OperandRange operands, unsigned destina
                            << " results, not " << op->getNumResults();
 }
 
-// Weights are N x K of static sizes, N and K at least one, K small enough.
+// Weights are N x K of static sizes, K small enough.
 LogicalResult verify_weights(Operation* op, ShapedType weights) {
   if (!weights.hasStaticShape()) {
     return op->emitOpError() << "weights need static sizes, but are " << weights;
@@ -68,11 +71,11 @@ LogicalResult verify_weights(Operation* op, ShapedType weights) {
 
 LogicalResult verify_output_scales(Operation* op, Value scales, std::int64_t outputs) {
   const std::int64_t count = shaped(scales).getDimSize(0);
-  if (count == 1 || count == outputs || (ShapedType::isDynamic(outputs) && count > 0)) {
-    return success();
-  }
-  return op->emitOpError() << "output scales are " << size_text(count) << "; they must be 1 or "
-                           << size_text(outputs) << ", a static number";
+  const bool is_static = ShapedType::isStatic(count);  // 1 and N mean different things
+  if (is_static && (count == 1 || same_size(count, outputs))) return success();
+  return op->emitOpError() << "output scales are " << size_text(count)
+                           << "; they must be a static number, 1 or the number of outputs, "
+                           << size_text(outputs);
 }
 
 bool is_wide(Value value) { return shaped(value).getElementType().isF64(); }
@@ -141,11 +144,24 @@ LogicalResult WeightsOp::verify() {
   if (!result.hasStaticShape()) {
     return emitOpError() << "needs a static shape, but gives " << result;
   }
-  const ShapedType type = getValue().getShapedType();
-  if (!type.getElementType().isInteger(8)) {
-    return emitOpError() << "takes PT-5 bytes as i8 elements, not " << type.getElementType();
+  const auto memref = dyn_cast<MemRefType>(getResult().getType());
+  if (memref && !memref.getLayout().isIdentity()) {
+    return emitOpError() << "gives contiguous rows, not " << memref;
   }
-  const std::int64_t count = result.getNumElements();
+  if (!isa<DenseElementsAttr, DenseResourceElementsAttr>(getValue())) {
+    return emitOpError("takes dense or dense_resource elements");
+  }
+  const ShapedType type = getValue().getShapedType();
+  if (type.getRank() != 1 || !type.getElementType().isSignlessInteger(8)) {
+    return emitOpError() << "takes PT-5 bytes as a vector of i8, not " << type;
+  }
+  const std::int64_t outputs = result.getDimSize(0);
+  const std::int64_t depth = result.getDimSize(1);
+  if (depth != 0 && outputs > kMaxTrits / depth) {
+    return emitOpError() << "gives " << result << "; at most " << kMaxTrits
+                         << " trits are a matrix";
+  }
+  const std::int64_t count = outputs * depth;
   const auto needed = static_cast<std::int64_t>(pt5_bytes(static_cast<std::size_t>(count)));
   if (type.getNumElements() != needed) {
     return emitOpError() << count << " trits take " << needed << " bytes of PT-5, but there are "

@@ -171,13 +171,6 @@ Quantized build_int8(OpBuilder& builder, Location loc, Value input, Value values
   return {values, scales};
 }
 
-// max(y, 0) as torch has it: a NaN stays, and so does -0.
-Value build_relu(OpBuilder& builder, Location loc, Value y) {
-  const Value zero = constant(builder, loc, y.getType(), 0);
-  const Value negative = compare(builder, loc, arith::CmpFPredicate::OLT, y, zero);
-  return select(builder, loc, negative, zero, y);
-}
-
 }  // namespace
 
 Quantized build_quantize(OpBuilder& builder, Location loc, Value input, Value values, Value scales,
@@ -213,16 +206,17 @@ Value build_dequantize(OpBuilder& builder, Location loc, Value sums, Value row_s
     maps.push_back(column_map(context));
   }
   maps.push_back(element_map(context));
-  return build_generic(builder, loc, inputs, init, maps, kElementwise,
-                       [&](OpBuilder& b, ValueRange element) {
-                         const Value sum = arith::SIToFPOp::create(b, loc, real, element[0]);
-                         const Value scale = arith::MulFOp::create(b, loc, element[1], element[2]);
-                         Value y = arith::MulFOp::create(b, loc, sum, scale);
-                         if (bias)
-                           y = arith::AddFOp::create(b, loc, y, convert(b, loc, element[3], real));
-                         y = convert(b, loc, y, float_element(init));
-                         return relu ? build_relu(b, loc, y) : y;
-                       });
+  return build_generic(
+      builder, loc, inputs, init, maps, kElementwise, [&](OpBuilder& b, ValueRange element) {
+        const Value sum = arith::SIToFPOp::create(b, loc, real, element[0]);
+        const Value scale = arith::MulFOp::create(b, loc, element[1], element[2]);
+        Value y = arith::MulFOp::create(b, loc, sum, scale);
+        if (bias) y = arith::AddFOp::create(b, loc, y, convert(b, loc, element[3], real));
+        y = convert(b, loc, y, float_element(init));
+        if (!relu) return y;
+        // Keeps a NaN, and makes +0 of -0: bit by bit the ReLU that tfmbs-fuse takes up.
+        return arith::MaximumFOp::create(b, loc, y, constant(b, loc, y.getType(), 0)).getResult();
+      });
 }
 
 }  // namespace tfmbs::ir

@@ -35,8 +35,9 @@ defvar layerAttributes = (ins
 def Tfmbs_WeightsOp : Tfmbs_Op<"weights", [Pure]> {
   let summary = "a constant matrix of trits";
   let description = [{
-    Row-major trits of an N x K matrix as one PT-5 stream of ceil(N·K/5) bytes. A byte above 242, or
-    an element count that is not the matrix's, is an error; digits after the last trit mean nothing.
+    Row-major trits of an N x K matrix as one PT-5 stream of ceil(N·K/5) bytes, a vector of i8. A byte above
+    242, or an element count that is not the matrix's, is an error; digits after the last trit mean
+    nothing.
     On memrefs the result is constant memory, which nothing may write.
 
     ```mlir
@@ -159,7 +160,8 @@ def Tfmbs_LinearOp : Tfmbs_Op<"linear", [DestinationStyleOpInterface,
   let summary = "a whole ternary layer: quantize, gemv, dequantize, and perhaps a ReLU";
   let description = [{
     What `tfmbs.quantize`, `tfmbs.gemv` and `tfmbs.dequantize` give one after the other, then with `relu`
-    max(y, 0), where a NaN stays. `tfmbs-fuse` makes it; `tfmbs-to-runtime` makes a call of it.
+    `arith.maximumf` of it and +0, which keeps a NaN and makes +0 of -0. `tfmbs-fuse` makes it;
+    `tfmbs-to-runtime` makes a call of it.
 
     ```mlir
     %y = tfmbs.linear ternary relu {tile_mask = 15 : ui64,

@@ -8,8 +8,13 @@ def TfmbsToLinalg : Pass<"tfmbs-to-linalg", "::mlir::ModuleOp"> {
   let summary = "Lowers the dialect to linalg, arith, math, tensor and memref";
   let description = [{
     `tfmbs.gemv` becomes `linalg.matmul` of i8 by i8 into i32 on a destination filled with zero, and keeps
-    `telemetry`, `tile_mask` and `weight_addr`; the other ops become `linalg.generic` and constants.
-    No op of the dialect is left, or the pass fails with a diagnostic at the op that stays.
+    `telemetry`, `tile_mask` and `weight_addr`; the other ops become `linalg.generic`. Packed weights
+    become a constant of K x N i8 (on memrefs a private global), matrices of i8 go through
+    `linalg.transpose`. The numbers are those of `TFMBSLinear`, operation by operation.
+
+    No op and no type of the dialect is left, or the pass fails with a diagnostic at what stays:
+    packed weights that are passed around, say as an argument, cannot be lowered. On memrefs a
+    `tfmbs.linear` allocates what lies between its parts, which MLIR's buffer deallocation frees.
   }];
   let dependentDialects = [
     "::mlir::arith::ArithDialect", "::mlir::linalg::LinalgDialect", "::mlir::math::MathDialect",

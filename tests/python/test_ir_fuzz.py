@@ -1,0 +1,166 @@
+"""Broken modules: mlir-opt with the plugin accepts them or says what is wrong, and never dies.
+
+Valid modules of this dialect are mutated, hundreds to a process: text by tokens, numbers, cuts and
+swaps, bytecode by bytes. Mutations stay within the dialect's own ops, so that what MLIR does on broken
+standard dialects is not tested here; a module of which MLIR dies without the plugin too is told
+apart and left out.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from pytfmbs.compiler import Toolchain, ToolNotFoundError
+
+#: Valid modules, an op a line.
+SEEDS = {
+    path.stem: path.read_text()
+    for path in sorted(Path(__file__).with_name("ir_seeds").glob("*.mlir"))
+}
+
+PIPELINES = (
+    "tfmbs-to-linalg",
+    "tfmbs-place,tfmbs-fuse,tfmbs-to-linalg",
+    "tfmbs-fuse,one-shot-bufferize{bufferize-function-boundaries "
+    "function-boundary-type-conversion=identity-layout-map},tfmbs-to-runtime,tfmbs-to-linalg",
+)
+#: What a mutation puts in a token's place.
+WORDS = (
+    "tensor<2x3xi8>", "tensor<?x?xf32>", "tensor<*xf32>", "memref<2x3x!tfmbs.trit>", "memref<?x3xi8>",
+    "memref<2x3xi8, strided<[1, 2]>>", "memref<2x3x!tfmbs.trit, 3>", "tensor<0x0x!tfmbs.trit>", "tensor<2xf64>",
+    "memref<*xi8>", "vector<2xi8>", "i32", "f64", "bf16", "!tfmbs.trit", "index", "()", "none", "dense<7>", "dense<>",
+    "dense<[1, 2, 3]>", "dense_resource<nowhere>", "sparse<[[0]], [5]>", "unit", "[]", "{}", '""', "@main", "true",
+    "%q", "%w", "%x", "%s", "%y", "ternary", "int8", "relu", "ins", "outs", "bias", ":", "->", ",", "(", ")", "<", ">",
+)  # fmt: skip
+NUMBERS = (
+    "0", "1", "2", "5", "-1", "242", "243", "255", "256", "16777217", "4294967296", "9223372036854775807",
+    "18446744073709551615", "18446744073709551616", "0.5", "1.5", "-0.0", "0x7FF8000000000000", "1e308", "?", "1x1",
+)  # fmt: skip
+TOKEN = re.compile(r'"[^"\n]*"|[%@!#]?[\w.]+|[^\s\w]')
+CRASH = re.compile(
+    r"Stack dump|PLEASE submit a bug|Assertion|UNREACHABLE|AddressSanitizer|runtime error"
+)
+CASES = int(os.environ.get("TFMBS_FUZZ_CASES", "2000"))
+BATCH = 100  # modules a process
+
+
+@pytest.fixture(scope="module")
+def tools() -> Toolchain:
+    tools = Toolchain()
+    try:
+        for tool in ("mlir-opt", "plugin"):
+            tools.path(tool)
+    except ToolNotFoundError as error:
+        pytest.skip(str(error))
+    return tools
+
+
+def run(
+    tools: Toolchain, passes: str, text: bytes, *flags: str, plugin: bool = True
+) -> subprocess.CompletedProcess[bytes]:
+    command = [
+        tools.path("mlir-opt"), *(tools.plugin_flags() if plugin else ["--allow-unregistered-dialect"]),
+        *([f"--pass-pipeline=builtin.module({passes})"] if passes else []), *flags, "-o", os.devnull,
+    ]  # fmt: skip
+    return subprocess.run(command, input=text, capture_output=True, timeout=120, check=False)
+
+
+def died(result: subprocess.CompletedProcess[bytes]) -> bool:
+    said = result.stderr.decode(errors="replace")
+    return result.returncode not in (0, 1) or CRASH.search(said) is not None
+
+
+def is_ours(tools: Toolchain, passes: str, case: bytes, *flags: str) -> bool:
+    """Does mlir-opt die of this module, and live without the plugin?"""
+    if not died(run(tools, passes, case, *flags)):
+        return False
+    return not died(run(tools, "", case, *flags, plugin=False))
+
+
+def mutate(rng: random.Random, text: str) -> str:
+    """One to three changes to lines that hold an op of the dialect."""
+    lines = text.splitlines()
+    for _ in range(rng.choice([1, 1, 1, 2, 3])):
+        ours = [i for i, line in enumerate(lines) if "tfmbs." in line and "func.func" not in line]
+        if not ours:
+            break
+        at = rng.choice(ours)
+        found = list(TOKEN.finditer(lines[at]))
+        kind = rng.randrange(9)
+        if kind == 0:
+            del lines[at]
+            continue
+        if kind == 1:
+            lines.insert(rng.choice(ours), lines[at])
+            continue
+        token, other = rng.choice(found), rng.choice(found)
+        numbers = [t for t in found if t[0][0].isdigit()]
+        if kind in (2, 3) and numbers:
+            token = rng.choice(numbers)
+            new = re.sub(r"\d+(\.\d+)?", lambda _: rng.choice(NUMBERS), token[0], count=1)
+        elif kind == 4:
+            new = ""
+        elif kind == 5:
+            new = f"{token[0]} {token[0]}"
+        elif kind == 6:
+            new = other[0]
+        elif kind == 7:  # a piece of a line elsewhere
+            source = rng.choice(lines)
+            start = rng.randrange(len(source) + 1)
+            new = source[start : start + rng.randrange(1, 30)]
+        else:
+            new = rng.choice(WORDS)
+        line = lines[at]
+        lines[at] = line[: token.start()] + new + line[token.end() :]
+    return "\n".join(lines) + "\n"
+
+
+def report(tools: Toolchain, passes: str, cases: list[bytes], folder: Path, *flags: str) -> None:
+    """Fails with the smallest module of a batch that mlir-opt dies of."""
+    ours = [case for case in cases if is_ours(tools, passes, case, *flags)]
+    if not ours:
+        return
+    smallest = folder / "crash.mlir"
+    smallest.write_bytes(min(ours, key=len))
+    said = run(tools, passes, smallest.read_bytes(), *flags).stderr.decode(errors="replace")
+    pytest.fail(
+        f"mlir-opt dies of {smallest} with {passes!r}:\n{smallest.read_bytes()!r}\n{said[-4000:]}"
+    )
+
+
+def test_the_seeds_are_valid(tools: Toolchain) -> None:
+    for text in SEEDS.values():
+        result = run(tools, "tfmbs-to-linalg", text.encode())
+        assert result.returncode == 0, result.stderr.decode()
+
+
+@pytest.mark.parametrize("name", list(SEEDS))
+def test_broken_text(tools: Toolchain, name: str, tmp_path: Path) -> None:
+    rng = random.Random(name)
+    for batch in range(max(1, CASES // len(SEEDS) // BATCH)):
+        passes = PIPELINES[batch % len(PIPELINES)]
+        cases = [mutate(rng, SEEDS[name]) for _ in range(BATCH)]
+        joined = "// -----\n".join(cases).encode()
+        if died(run(tools, passes, joined, "--split-input-file")):
+            report(tools, passes, [case.encode() for case in cases], tmp_path)
+
+
+@pytest.mark.parametrize("name", list(SEEDS))
+def test_broken_bytecode(tools: Toolchain, name: str, tmp_path: Path) -> None:
+    """Bytes of the dialect's own attributes and of its names; each file takes a process."""
+    source, good = tmp_path / "good.mlir", tmp_path / "good.mlirbc"
+    source.write_text(SEEDS[name])
+    tools.run("mlir-opt", *tools.plugin_flags(), "--emit-bytecode", str(source), "-o", str(good))
+    data = good.read_bytes()
+    rng = random.Random(name)
+    for case in range(max(1, CASES // 100)):
+        broken = bytearray(data)
+        for _ in range(rng.choice([1, 1, 2, 4])):
+            broken[rng.randrange(8, len(broken))] = rng.randrange(256)
+        if died(run(tools, PIPELINES[case % len(PIPELINES)], bytes(broken))):
+            report(tools, PIPELINES[case % len(PIPELINES)], [bytes(broken)], tmp_path)
