@@ -9,7 +9,8 @@ namespace tfmbs::ir {
 // The op whose one result is the ReLU of `value`, a tensor, where nothing else reads that (but the
 // comparison of an arith.select); null where there is none. A ReLU is linalg.generic on each
 // element, arith.maximumf, or arith.cmpf and arith.select, that gives the value where it is above
-// zero or a NaN, and zero elsewhere; of a zero the sign may be either.
+// zero or a NaN, and zero elsewhere. Of a zero's sign forms differ; tfmbs.linear keeps it, as
+// torch does.
 mlir::Operation* match_relu(mlir::Value value);
 
 }  // namespace tfmbs::ir
