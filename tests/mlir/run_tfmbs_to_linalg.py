@@ -78,7 +78,8 @@ def faults(before: str, after: str) -> list[str]:
     blank = without_strings(after)
     if "linalg.matmul" not in blank:
         found.append("there is no linalg.matmul")
-    left = sorted(set(re.findall(r"!?\btfmbs\.\w+", blank)))
+    ops = re.findall(r"^\s*(?:%[^=\n]*= )?(tfmbs\.\w+)", blank, re.MULTILINE)
+    left = sorted({*ops, *re.findall(r"!tfmbs\.\w+", blank)})
     if left:
         found.append(f"of the dialect is left: {', '.join(left)}")
     wanted = products(before, "tfmbs.gemv") + products(before, "tfmbs.linear")

@@ -1,10 +1,12 @@
 """PyTorch and ONNX to MLIR, and MLIR to functions of this process (docs/compiler.md)."""
 
 from .compiled import CompiledModule, compile_module
+from .driver import compile
 from .errors import ConversionError, InvalidModelError, UnsupportedOperatorError
 from .importer import import_onnx
 from .module import MlirModule, TensorInfo
 from .signature import TensorType
+from .telemetry import read_telemetry
 from .toolchain import CompilationError, Toolchain, ToolNotFoundError
 from .torch_frontend import to_mlir, to_onnx
 
@@ -19,8 +21,10 @@ __all__ = [
     "ToolNotFoundError",
     "Toolchain",
     "UnsupportedOperatorError",
+    "compile",
     "compile_module",
     "import_onnx",
+    "read_telemetry",
     "to_mlir",
     "to_onnx",
 ]

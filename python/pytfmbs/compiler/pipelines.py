@@ -59,7 +59,7 @@ BUFFERS_TO_LLVM = (
 #: A module of standard dialects on tensors to LLVM's dialect.
 TO_LLVM_FROM_LINALG = (*_C_WRAPPERS, *BUFFERIZE, *DEALLOCATE, *BUFFERS_TO_LLVM)
 
-_PLAIN_OPTION = re.compile(r"[\w./:,=+-]+")
+_PLAIN_OPTION = re.compile(r"[\w./:=+;-]+")
 
 
 def module_pipeline(*passes: str) -> str:

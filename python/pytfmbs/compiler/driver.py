@@ -1,0 +1,58 @@
+"""From a model to a function of this process in one call."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from .._fabric import Fabric
+from .compiled import CompiledModule, Target, compile_module
+from .module import MlirModule
+from .toolchain import Toolchain
+from .torch_frontend import to_mlir
+
+
+def compile(
+    source: Any,
+    args: Any = None,
+    *,
+    target: Target = "linalg",
+    fabric: Fabric | None = None,
+    place: bool = False,
+    opt_level: int = 3,
+    keep: str | os.PathLike[str] | None = None,
+    toolchain: Toolchain | None = None,
+    **conversion: Any,
+) -> CompiledModule:
+    """Converts and compiles a model: :func:`to_mlir`, then :func:`compile_module`.
+
+    source is an nn.Module (args are example inputs), an exported program, an ONNX model, the path
+    of a .onnx, .pt2, .mlir or .mlirbc file, or MLIR as text or MlirModule. conversion holds options
+    of ``to_mlir`` (weight_quantizer, activation, outputs, ...); the others are compile_module's.
+    Layers get the tile masks of the fabric's geometry.
+
+    Raises what the two raise. TypeError: args or options of a conversion, and a module that is MLIR
+    already.
+    """
+    if _is_mlir(source):
+        if args is not None or conversion:
+            given = [*(["args"] if args is not None else []), *conversion]
+            raise TypeError(f"{', '.join(given)} given, but the module is MLIR already")
+        module = source
+    else:
+        if fabric is not None:
+            conversion.setdefault("config", fabric.config)
+        module = to_mlir(source, args, **conversion)
+    return compile_module(
+        module, target=target, fabric=fabric, place=place, opt_level=opt_level, keep=keep,
+        toolchain=toolchain,
+    )  # fmt: skip
+
+
+def _is_mlir(source: Any) -> bool:
+    if isinstance(source, MlirModule):
+        return True
+    if not isinstance(source, str | os.PathLike):
+        return False
+    text = os.fspath(source)
+    return "\n" in text or text.endswith((".mlir", ".mlirbc"))
