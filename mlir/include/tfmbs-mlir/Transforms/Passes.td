@@ -24,8 +24,13 @@ def TfmbsToLinalg : Pass<"tfmbs-to-linalg", "::mlir::ModuleOp"> {
 def TfmbsFuse : Pass<"tfmbs-fuse", "::mlir::ModuleOp"> {
   let summary = "Makes one tfmbs.linear of quantize, gemv, dequantize and a ReLU";
   let description = [{
-    The telemetry of all of them is joined: the layer and sparsity of the gemv, every other entry that one of them
-    has, and `fused`, the names of what was joined. A value that somebody else reads keeps its own op.
+    The telemetry of all of them is joined: the gemv's; every other entry that one of them has, and where it contradicts,
+    under `<name>.<key>`; and `fused`, the names of what was joined (`quantize`, `dequantize`, `relu`, or the layer that
+    an op's own telemetry names). Sums that somebody else reads keep their three ops; quantized values that somebody else
+    reads keep their `tfmbs.quantize` beside the fused op; a result that somebody else reads keeps its ReLU. On tensors.
+
+    A ReLU is `linalg.generic` on each element, `arith.maximumf`, or `arith.cmpf` and `arith.select`, in any form that keeps
+    a NaN. They differ in the sign of a zero; `tfmbs.linear` keeps -0, as torch does.
   }];
   let dependentDialects = ["::mlir::arith::ArithDialect", "::mlir::tensor::TensorDialect"];
 }
@@ -33,9 +38,14 @@ def TfmbsFuse : Pass<"tfmbs-fuse", "::mlir::ModuleOp"> {
 def TfmbsPlace : Pass<"tfmbs-place", "::mlir::ModuleOp"> {
   let summary = "Gives each layer its tile mask and its address in Bank A";
   let description = [{
-    Layers are placed in program order by the runtime's own allocator. Addresses and masks that are there are kept, as
-    the runtime keeps given ones. What does not fit streams: it gets no address, and a window stays free
-    for it; with `on-overflow=error` it is an error that names the layer. Ops of one layer (the same name and weights) share a place.
+    Given addresses are entered first and kept. The other layers are placed in the order in which their ops stand in the
+    module, by the runtime's own allocator, so that what fits lies where a device would put it at the first forward.
+    Ops of one layer (the same name, weights and tile mask) share a place.
+
+    What does not fit gets no address, `placement = "streamed"` in its telemetry, and a remark; with `on-overflow=error`
+    it is an error that names the layer, the words it needs and those that are free. On its tiles a window stays free, and later layers
+    that would take it stream too: half a bank, or what the layer takes where that is less; where given addresses
+    leave less than that, 15 depths; where they leave less still, an error. The device lets such layers take turns in it.
   }];
   let options = [
     Option<"tiles", "tiles", "uint64_t", "4", "Tiles of the fabric">,
@@ -49,8 +59,11 @@ def TfmbsToRuntime : Pass<"tfmbs-to-runtime", "::mlir::ModuleOp"> {
   let summary = "Makes calls of libtfmbs's C interface of tfmbs.linear on memrefs";
   let description = [{
     Each layer gets a slot, a global pointer that is null at first, and its name, PT-5 bytes and scales as constants; `tfmbs.linear` becomes
-    `tfmbs_layer_define` and `tfmbs_layer_forward`, and a ReLU after it. The module gets a function `tfmbs_release` that
-    releases every slot. Runs after `tfmbs-fuse` and bufferization.
+    `tfmbs_layer_define` and `tfmbs_layer_forward`, and a ReLU after it, in a private function whose call carries
+    telemetry, tile mask and address. The module gets a function `tfmbs_release` that releases every slot.
+
+    Runs once, after `tfmbs-fuse` and bufferization, and before buffer deallocation, which frees the buffers that rows with gaps are
+    copied through. Weights and output scales must be constants. A `tfmbs.gemv` that stays runs on no fabric: a warning.
   }];
   let options = [
     Option<"fabric", "fabric", "std::string", "\"\"",
@@ -64,7 +77,8 @@ def TfmbsReportTelemetry : Pass<"tfmbs-report-telemetry", "::mlir::ModuleOp"> {
   let summary = "Writes the telemetry of every op that carries it as JSON";
   let description = [{
     A list of objects with `layer`, `sparsity`, `tile_mask`, `weight_addr`, `in_features`, `out_features`, `op` (the
-    op's name) and what else its telemetry holds, in program order. The module stays as it is.
+    op's name) and what else its telemetry holds, in program order; what is not known is left out. Ops of other dialects
+    count too. Telemetry that is malformed is an error. The module stays as it is.
   }];
   let options = [
     Option<"output", "output", "std::string", "\"-\"", "A file, or - for standard output">];
