@@ -59,7 +59,7 @@ Attribute layer_identity(Operation* op, Value weights) {
   // Weights that are no constant are told apart by the value.
   const auto value = reinterpret_cast<std::uintptr_t>(without_casts(weights).getAsOpaquePointer());
   const Attribute identity =
-      elements ? Attribute(elements)
+      elements ? as_attribute(elements)
                : IntegerAttr::get(IntegerType::get(context, 64), static_cast<std::int64_t>(value));
   const auto telemetry = op->getAttrOfType<DictionaryAttr>(kTelemetry);
   return ArrayAttr::get(

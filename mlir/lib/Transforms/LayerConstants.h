@@ -18,6 +18,11 @@ mlir::Value without_casts(mlir::Value value);
 // memref.global that bufferization made of one. Null where the value is no constant.
 mlir::ElementsAttr constant_elements(mlir::Value value);
 
+// The attribute behind the interface.
+inline mlir::Attribute as_attribute(mlir::ElementsAttr elements) {
+  return mlir::Attribute::getFromOpaquePointer(elements.getAsOpaquePointer());
+}
+
 // Raw elements, a splat written out; nothing where a resource is not in the module.
 mlir::FailureOr<llvm::SmallVector<char>> element_bytes(mlir::ElementsAttr elements);
 

@@ -94,7 +94,7 @@ Operation* match_generic(linalg::GenericOp generic, Value value) {
   };
   const auto is_null = [&](Value element) {
     element = narrow(element);
-    OpOperand* operand = operand_of(element);
+    const OpOperand* operand = operand_of(element);
     return is_zero(operand != nullptr ? operand->get() : element);
   };
   Value result = generic.getBody()->getTerminator()->getOperand(0);

@@ -100,7 +100,8 @@ LLVM::GlobalOp RuntimeModule::text(StringRef name, StringRef value) {
 
 LLVM::GlobalOp RuntimeModule::array(StringRef name, ElementsAttr elements) {
   const auto count = static_cast<std::uint64_t>(elements.getNumElements());
-  return global(name, LLVM::LLVMArrayType::get(elements.getElementType(), count), true, elements);
+  return global(name, LLVM::LLVMArrayType::get(elements.getElementType(), count), true,
+                as_attribute(elements));
 }
 
 LLVM::LLVMFuncOp RuntimeModule::declare(StringRef name, Type result, ArrayRef<Type> arguments) {
@@ -126,7 +127,7 @@ FailureOr<ElementsAttr> RuntimeModule::packed_weights(LinearOp op) {
   }
   const auto* trits = reinterpret_cast<const std::int8_t*>(raw->data());
   SmallVector<std::uint8_t> bytes(pt5_bytes(raw->size()));
-  if (auto s = pack_pt5({trits, raw->size()}, {bytes.data(), bytes.size()}); !s) {
+  if (const auto s = pack_pt5({trits, raw->size()}, {bytes.data(), bytes.size()}); !s) {
     op->emitOpError() << "weights: " << s.error().message;
     return failure();
   }
@@ -154,7 +155,7 @@ FailureOr<std::size_t> RuntimeModule::layer_of(LinearOp op) {
     return failure();
   }
   const Attribute identity = builder_.getArrayAttr(
-      {layer_identity(op, op.getWeights()), scales, op.getActivationAttr(),
+      {layer_identity(op, op.getWeights()), as_attribute(scales), op.getActivationAttr(),
        address ? Attribute(op.getWeightAddrAttr()) : Attribute(builder_.getUnitAttr())});
   const auto [found, is_new] = known_layers_.try_emplace(identity, layers_.size());
   if (!is_new) return found->second;
@@ -209,10 +210,10 @@ FailureOr<func::FuncOp> RuntimeModule::layer_function(LinearOp op, Type input, T
 void RuntimeModule::write_body(LinearOp op, const Layer& layer, func::FuncOp function) {
   const Type i32 = builder_.getI32Type();
   const Type i64 = builder_.getI64Type();
-  auto define = declare(
+  const auto define = declare(
       kDefine, i32,
       {pointer_, pointer_, i64, i64, i32, i64, i64, pointer_, pointer_, pointer_, i64, i32});
-  auto forward =
+  const auto forward =
       declare(kForward, i32, {pointer_, pointer_, i32, i64, pointer_, i32, pointer_, i32});
 
   const Location at = op.getLoc();
@@ -253,7 +254,7 @@ void RuntimeModule::write_body(LinearOp op, const Layer& layer, func::FuncOp fun
 }
 
 void RuntimeModule::finish() {
-  auto release_layer =
+  const auto release_layer =
       declare(kReleaseLayer, LLVM::LLVMVoidType::get(module_.getContext()), {pointer_});
   builder_.clearInsertionPoint();
   auto release = LLVM::LLVMFuncOp::create(

@@ -45,7 +45,7 @@ std::optional<Chain> match_chain(DequantizeOp dequantize) {
     return std::nullopt;
   }
   // Another region may run more often, or not at all.
-  Block* block = dequantize->getBlock();
+  const Block* block = dequantize->getBlock();
   if (chain.gemv->getBlock() != block || chain.quantize->getBlock() != block) return std::nullopt;
   chain.relu = match_relu(dequantize.getResult());
   return chain;
@@ -77,7 +77,7 @@ void join(Operation* op, StringRef name, StringRef layer, NamedAttrList& joined,
       joined.set(key, entry.getValue());
     } else if (present != entry.getValue()) {
       std::string other = (name + "." + key).str();
-      while (joined.get(other) && joined.get(other) != entry.getValue()) other += "'";
+      while (joined.get(other) && joined.get(other) != entry.getValue()) other += '\'';
       joined.set(other, entry.getValue());
     }
   }

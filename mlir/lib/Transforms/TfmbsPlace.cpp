@@ -102,8 +102,8 @@ LogicalResult Placer::enter_given(placement::BankMap& map) {
   for (std::size_t id = 0; id < layers_.size(); ++id) {
     const Layer& layer = layers_[id];
     std::vector<placement::LayerId> evicted;
-    if (auto s = map.enter(id, layer.name, layer.outputs, layer.depth, layer.tile_mask, layer.given,
-                           evicted);
+    if (const auto s = map.enter(id, layer.name, layer.outputs, layer.depth, layer.tile_mask,
+                                 layer.given, evicted);
         !s) {
       return layer.ops.front()->emitOpError() << s.error().message;
     }

@@ -53,7 +53,7 @@ void call_layer(LinearOp op, func::FuncOp function, Value input, Value bias) {
   SmallVector<Value> operands{input};
   if (bias) operands.push_back(bias);
   operands.push_back(output);
-  auto call = func::CallOp::create(builder, location, function, operands);
+  const auto call = func::CallOp::create(builder, location, function, operands);
   copy_layer_attributes(op, call);
   if (copy_back) linalg::CopyOp::create(builder, location, output, op.getInit());
   op.erase();
