@@ -13,23 +13,24 @@ module {
     %11 = tensor.empty(%1) : tensor<?x60xf32>
     %12 = tfmbs.dequantize ins(%8, %6, %10 : tensor<?x60xi32>, tensor<?xf32>, tensor<1xf32>) bias(%9 : tensor<60xf32>) outs(%11 : tensor<?x60xf32>) -> tensor<?x60xf32>
     %13 = tensor.empty(%1) : tensor<?x60xf32>
-    %18 = linalg.generic {indexing_maps = [affine_map<(d0, d1) -> (d0, d1)>, affine_map<(d0, d1) -> (d0, d1)>], iterator_types = ["parallel", "parallel"]} ins(%12 : tensor<?x60xf32>) outs(%13 : tensor<?x60xf32>)  {
+    %19 = linalg.generic {indexing_maps = [affine_map<(d0, d1) -> (d0, d1)>, affine_map<(d0, d1) -> (d0, d1)>], iterator_types = ["parallel", "parallel"]} ins(%12 : tensor<?x60xf32>) outs(%13 : tensor<?x60xf32>)  {
     ^bb0(%14: f32, %15: f32):
       %16 = arith.constant 0.0 : f32
-      %17 = arith.maximumf %14, %16 : f32
-      linalg.yield %17 : f32
+      %17 = arith.cmpf olt, %14, %16 : f32
+      %18 = arith.select %17, %16, %14 : f32
+      linalg.yield %18 : f32
     } -> tensor<?x60xf32>
-    %19 = tfmbs.weights dense_resource<_2> : tensor<120xi8> -> tensor<10x60x!tfmbs.trit>
-    %20 = tensor.empty(%1) : tensor<?x60xi8>
-    %21 = tensor.empty(%1) : tensor<?xf32>
-    %22, %23 = tfmbs.quantize ternary ins(%18 : tensor<?x60xf32>) outs(%20, %21 : tensor<?x60xi8>, tensor<?xf32>) -> tensor<?x60xi8>, tensor<?xf32>
-    %24 = tensor.empty(%1) : tensor<?x10xi32>
-    %25 = tfmbs.gemv {tile_mask = 1 : ui64, telemetry = {layer = "2", sparsity = 0.0000, weight_quantizer = "sign", activation = "ternary"}} ins(%22, %19 : tensor<?x60xi8>, tensor<10x60x!tfmbs.trit>) outs(%24 : tensor<?x10xi32>) -> tensor<?x10xi32>
-    %26 = arith.constant dense<[-0.006101198494434357, 0.04549911618232727, 0.0041097616776824, 0.0036273852456361055, 0.061246853321790695, 0.007334340363740921, 0.05279194936156273, 0.07199404388666153, -0.02271525375545025, 0.015565230511128902]> : tensor<10xf32>
-    %27 = arith.constant dense<1.0> : tensor<1xf32>
-    %28 = tensor.empty(%1) : tensor<?x10xf32>
-    %29 = tfmbs.dequantize ins(%25, %23, %27 : tensor<?x10xi32>, tensor<?xf32>, tensor<1xf32>) bias(%26 : tensor<10xf32>) outs(%28 : tensor<?x10xf32>) -> tensor<?x10xf32>
-    return %29 : tensor<?x10xf32>
+    %20 = tfmbs.weights dense_resource<_2> : tensor<120xi8> -> tensor<10x60x!tfmbs.trit>
+    %21 = tensor.empty(%1) : tensor<?x60xi8>
+    %22 = tensor.empty(%1) : tensor<?xf32>
+    %23, %24 = tfmbs.quantize ternary ins(%19 : tensor<?x60xf32>) outs(%21, %22 : tensor<?x60xi8>, tensor<?xf32>) -> tensor<?x60xi8>, tensor<?xf32>
+    %25 = tensor.empty(%1) : tensor<?x10xi32>
+    %26 = tfmbs.gemv {tile_mask = 1 : ui64, telemetry = {layer = "2", sparsity = 0.0000, weight_quantizer = "sign", activation = "ternary"}} ins(%23, %20 : tensor<?x60xi8>, tensor<10x60x!tfmbs.trit>) outs(%25 : tensor<?x10xi32>) -> tensor<?x10xi32>
+    %27 = arith.constant dense<[-0.006101198494434357, 0.04549911618232727, 0.0041097616776824, 0.0036273852456361055, 0.061246853321790695, 0.007334340363740921, 0.05279194936156273, 0.07199404388666153, -0.02271525375545025, 0.015565230511128902]> : tensor<10xf32>
+    %28 = arith.constant dense<1.0> : tensor<1xf32>
+    %29 = tensor.empty(%1) : tensor<?x10xf32>
+    %30 = tfmbs.dequantize ins(%26, %24, %28 : tensor<?x10xi32>, tensor<?xf32>, tensor<1xf32>) bias(%27 : tensor<10xf32>) outs(%29 : tensor<?x10xf32>) -> tensor<?x10xf32>
+    return %30 : tensor<?x10xf32>
   }
 }
 

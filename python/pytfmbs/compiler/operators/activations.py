@@ -20,7 +20,8 @@ _Parametric = tuple[Callable[[Body, Scalar, list[float]], Scalar], Sequence[tupl
 
 
 def relu(block: Body, x: Scalar) -> Scalar:
-    return block.max(x, block.like(0, x))
+    """As torch's: a NaN stays, and so does the sign of a zero."""
+    return _where_negative(block, x, block.like(0, x), x)
 
 
 def sigmoid(block: Body, x: Scalar) -> Scalar:
