@@ -1,0 +1,117 @@
+// Weight panels: the layouts that the matrix products read. 64 outputs are a panel; a panel is a
+// sequence of groups of consecutive depths, so a product streams it from its first byte to its
+// last. Each byte holds four or five trits of one output. Padding is zero trits.
+//
+// Layouts of the product trit x trit hold a group as 64 bytes, one an output: a byte is the index
+// into a table of products with the activations of that group.
+//   kTritQuads  4 depths: sum of (t[i] + 1) * 3^i, i = 0...3; 0...80
+//   kTritPairs  4 depths: t[0] + 1 + 3 * (t[1] + 1) in the low nibble, t[2] and t[3] in the high
+//   one kTritFives  5 depths: v = sum of t[i] * 3^i; |v| in the low seven bits, v < 0 in the
+//   highest
+// Layouts of the product int8 x trit hold a group of 16 outputs as 64 bytes, four an output: byte j
+// holds the depths 4i + j of the group, which is how 8-bit dot-product instructions take them.
+//   kInt8Quads  16 depths: t[4i + j] + 1 in bits 2i and 2i + 1, i = 0...3
+//   kInt8Fives  20 depths: v = sum of t[4i + j] * 3^i, i = 0...4, as in kTritFives
+// A last panel of these holds only as many sixteens of outputs as there are.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "tfmbs/format/bit_planes.hpp"
+#include "tfmbs/format/error.hpp"
+
+namespace tfmbs {
+
+enum class WeightLayout : std::uint8_t {
+  kTritQuads,
+  kTritPairs,
+  kTritFives,
+  kInt8Quads,
+  kInt8Fives
+};
+inline constexpr WeightLayout kWeightLayouts[] = {
+    WeightLayout::kTritQuads, WeightLayout::kTritPairs, WeightLayout::kTritFives,
+    WeightLayout::kInt8Quads, WeightLayout::kInt8Fives};
+
+inline constexpr std::size_t kPanelOutputs = 64;
+inline constexpr std::size_t kPanelBytes = 64;  // of one group: a cache line, an AVX-512 register
+
+// Whether a layout is one of int8 x trit.
+[[nodiscard]] constexpr bool is_int8(WeightLayout layout) noexcept {
+  return layout == WeightLayout::kInt8Quads || layout == WeightLayout::kInt8Fives;
+}
+// Trits a byte.
+[[nodiscard]] constexpr std::size_t trits_a_byte(WeightLayout layout) noexcept {
+  return layout == WeightLayout::kTritFives || layout == WeightLayout::kInt8Fives ? 5 : 4;
+}
+// Depths a group.
+[[nodiscard]] constexpr std::size_t group_depth(WeightLayout layout) noexcept {
+  return trits_a_byte(layout) * (is_int8(layout) ? 4 : 1);
+}
+// Outputs that 64 bytes hold.
+[[nodiscard]] constexpr std::size_t line_outputs(WeightLayout layout) noexcept {
+  return is_int8(layout) ? 16 : kPanelOutputs;
+}
+
+// A borrowed matrix of weights in panels.
+struct WeightPanelsView {
+  const std::uint8_t* bytes{nullptr};  // 64-byte aligned
+  WeightLayout layout{WeightLayout::kTritQuads};
+  std::size_t outputs{0};
+  std::size_t depth{0};
+
+  [[nodiscard]] constexpr std::size_t panels() const noexcept {
+    return (outputs + kPanelOutputs - 1) / kPanelOutputs;
+  }
+  [[nodiscard]] constexpr std::size_t groups() const noexcept {
+    return (depth + group_depth(layout) - 1) / group_depth(layout);
+  }
+  // Lines of 64 bytes a group of panel p; less than a full panel's only in the last one.
+  [[nodiscard]] constexpr std::size_t lines(std::size_t p) const noexcept {
+    const std::size_t left = outputs - p * kPanelOutputs;
+    const std::size_t held = left < kPanelOutputs ? left : kPanelOutputs;
+    return (held + line_outputs(layout) - 1) / line_outputs(layout);
+  }
+  [[nodiscard]] constexpr const std::uint8_t* panel(std::size_t p) const noexcept {
+    return bytes + p * groups() * (kPanelOutputs / line_outputs(layout)) * kPanelBytes;
+  }
+  [[nodiscard]] constexpr std::size_t size() const noexcept {
+    if (outputs == 0) return 0;
+    const std::size_t last = panels() - 1;
+    return static_cast<std::size_t>(panel(last) - bytes) + groups() * lines(last) * kPanelBytes;
+  }
+  // Trits of panel p, depths [first, first + count), to out[k * 64 + output]; outputs beyond the
+  // last are 0. Precondition: p < panels(), first + count <= depth.
+  void decode(std::size_t p, std::size_t first, std::size_t count, std::int8_t* out) const noexcept;
+};
+
+// An owned one, all weights zero on construction. Move-only. Throws std::bad_alloc where there is
+// no room.
+class WeightPanels {
+ public:
+  WeightPanels() = default;
+  WeightPanels(WeightLayout layout, std::size_t outputs, std::size_t depth);
+
+  [[nodiscard]] WeightPanelsView view() const noexcept {
+    return {bytes_.get(), layout_, outputs_, depth_};
+  }
+  [[nodiscard]] std::size_t bytes() const noexcept { return view().size(); }
+  // Writes the weights of the outputs first_output, first_output + 1, ..., one a row of bit planes.
+  // Errors: kInvalidArgument where the rows do not fit or have another depth.
+  Status set_rows(std::size_t first_output, BitPlaneView rows);
+  // And back.
+  [[nodiscard]] BitPlaneMatrix rows(std::size_t first_output, std::size_t count) const;
+
+ private:
+  struct AlignedDelete {
+    void operator()(std::uint8_t* bytes) const noexcept;
+  };
+  std::unique_ptr<std::uint8_t[], AlignedDelete> bytes_;
+  WeightLayout layout_{WeightLayout::kTritQuads};
+  std::size_t outputs_{0};
+  std::size_t depth_{0};
+};
+
+}  // namespace tfmbs
