@@ -18,13 +18,16 @@ import argparse
 import re
 import sys
 import time
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytfmbs
 import torch
-from execution_cases import CASES, Built, Case, tfmbs_layers
+from execution_cases import CASES, Built, Case, mlp, tfmbs_layers
 from pytfmbs import TFMBSLinear
 from pytfmbs.compiler import (
     Toolchain,
@@ -243,6 +246,55 @@ def differences(counted: Any, expected: Any, where: str) -> Any:
         yield f"counter {where.lstrip('.')} is {counted}, PyTorch's {expected}"
 
 
+# --- mlir-runner ----------------------------------------------------------------------------------
+
+RUNNER = "7-6-3, mlir-runner"
+
+
+def check_runner(tools: Toolchain) -> Outcome:
+    """A small network as mlir-runner executes it, an output a run: it prints one number, with six
+    decimals of its mantissa."""
+    torch.manual_seed(12)
+    model = mlp([7, 6, 3], pytfmbs.Fabric(), mixed=True)
+    inputs = torch.randn(1, 7)
+    with torch.no_grad():
+        expected = model(inputs)[0]
+    text = str(to_mlir(model, inputs))
+    passes = pipelines.module_pipeline(*pipelines.to_linalg())
+    outcome = Outcome(2, 1)
+    for output in range(3):
+        lowered = tools.run(
+            "mlir-opt", *tools.plugin_flags(), f"--pass-pipeline={passes}", "-",
+            stdin=with_entry(text, inputs, output).encode(),
+        )  # fmt: skip
+        printed = tools.run(
+            "mlir-runner", "-e", "entry", "--entry-point-result=f32", stdin=lowered.encode()
+        )
+        difference = abs(float(printed) - float(expected[output]))
+        outcome.difference = max(outcome.difference, difference)
+        if not difference <= 5e-7 * abs(float(expected[output])):
+            outcome.faults.append(f"output {output} is {printed}, PyTorch's {expected[output]}")
+    return outcome
+
+
+def with_entry(text: str, inputs: Tensor, output: int) -> str:
+    """The module with a function of no arguments that gives one number of what it computes."""
+    row = ", ".join(f"{value:.9e}" for value in inputs[0].tolist())
+    entry = f"""
+  func.func @entry() -> f32 {{
+    %input = arith.constant dense<[[{row}]]> : tensor<1x7xf32>
+    %samples = tensor.cast %input : tensor<1x7xf32> to tensor<?x7xf32>
+    %result = func.call @main(%samples) : (tensor<?x7xf32>) -> tensor<?x3xf32>
+    %sample = arith.constant 0 : index
+    %output = arith.constant {output} : index
+    %value = tensor.extract %result[%sample, %output] : tensor<?x3xf32>
+    return %value : f32
+  }}
+"""
+    head, brace, resources = text.partition("\n}\n")
+    return head + entry + brace + resources
+
+
 # --- the command ----------------------------------------------------------------------------------
 
 
@@ -257,6 +309,7 @@ def main() -> int:
     parser.add_argument("--plugin")
     arguments = parser.parse_args()
 
+    warnings.simplefilter("ignore")  # of exporters and of training that was cut short on purpose
     tools = Toolchain(mlir_opt=arguments.mlir_opt, plugin=arguments.plugin)
     try:
         for tool in ("mlir-opt", "plugin", "mlir-translate", "opt", "llc", "linker"):
@@ -269,7 +322,8 @@ def main() -> int:
         for case in CASES
         if (case.quick or not arguments.quick) and (arguments.only or "") in case.name
     ]
-    if not cases:
+    runner = (arguments.only or "") in RUNNER and arguments.target is None
+    if not cases and not runner:
         parser.error(f"no network has {arguments.only!r} in its name")
 
     table = Table(title="Compiled modules against PyTorch")
@@ -277,22 +331,28 @@ def main() -> int:
                     "counters", "compiled in"):  # fmt: skip
         table.add_column(heading, justify="left" if heading in ("module", "target") else "right")
     failed: list[str] = []
-    for case in cases:
-        for target in [arguments.target] if arguments.target else TARGETS:
-            try:
-                outcome = check(case, target, tools)
-            except Exception as error:  # the others are still worth a look
-                outcome = Outcome(faults=[f"{type(error).__name__}: {error}"])
-            failed += [f"{case.name}, {target}: {fault}" for fault in outcome.faults]
-            table.add_row(
-                ("✗ " if outcome.faults else "") + case.name, str(outcome.layers), target,
-                f"{outcome.difference:.3g}", outcome.integers, outcome.counters,
-                f"{outcome.seconds:.2f} s",
-            )  # fmt: skip
-    Console(width=110).print(table)
+    runs: list[tuple[str, str, Callable[[], Outcome]]] = [
+        (case.name, target, partial(check, case, target, tools))
+        for case in cases
+        for target in ([arguments.target] if arguments.target else TARGETS)
+    ]
+    if runner:
+        runs.append((RUNNER, "linalg", partial(check_runner, tools)))
+    for name, target, run in runs:
+        try:
+            outcome = run()
+        except Exception as error:  # the others are still worth a look
+            outcome = Outcome(faults=[f"{type(error).__name__}: {error}"])
+        failed += [f"{name}, {target}: {fault}" for fault in outcome.faults]
+        table.add_row(
+            ("✗ " if outcome.faults else "") + name, str(outcome.layers), target,
+            f"{outcome.difference:.3g}", outcome.integers, outcome.counters,
+            f"{outcome.seconds:.2f} s",
+        )  # fmt: skip
+    Console(width=120).print(table)
     for fault in failed:
         print(f"FAILED {fault}")
-    print(f"execution: {len(cases)} networks, {len(failed)} faults")
+    print(f"execution: {len(cases) + runner} networks, {len(failed)} faults")
     return 1 if failed else 0
 
 

@@ -36,9 +36,7 @@ def llvm(path: Path, major: int = toolchain.LLVM_MAJOR) -> Path:
 
 
 @pytest.mark.parametrize("tool", TOOLS)
-def test_where_a_tool_is_found(
-    alone: Path, monkeypatch: pytest.MonkeyPatch, tool: str
-) -> None:
+def test_where_a_tool_is_found(alone: Path, monkeypatch: pytest.MonkeyPatch, tool: str) -> None:
     with pytest.raises(ToolNotFoundError) as raised:
         Toolchain().path(tool)
     assert raised.value.tool == tool

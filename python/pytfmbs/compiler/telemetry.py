@@ -53,5 +53,9 @@ def read_telemetry(
 
 
 def _hint(entry: dict[str, Any]) -> dict[str, Any]:
-    hint = {key: entry.get(key) for key in _KEYS if key in entry or key == "weight_addr"}
+    hint: dict[str, Any] = {
+        key: entry.get(key) for key in _KEYS if key in entry or key == "weight_addr"
+    }
+    if "sparsity" in hint:
+        hint["sparsity"] = float(hint["sparsity"])  # JSON writes 0.0 as 0
     return hint | {key: value for key, value in entry.items() if key not in (*_KEYS, "op")}
