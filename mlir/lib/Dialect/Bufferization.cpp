@@ -36,7 +36,8 @@ struct DestinationModel : DstBufferizableOpInterfaceExternalModel<DestinationMod
     for (OpOperand& init : cast<DestinationStyleOpInterface>(op).getDpsInitsMutable()) {
       results.push_back(operands[init.getOperandNumber()]);
     }
-    OperationState replacement(op->getLoc(), op->getName(), operands, TypeRange{}, op->getAttrs());
+    const OperationState replacement(op->getLoc(), op->getName(), operands, TypeRange{},
+                                     op->getAttrs());
     rewriter.create(replacement);
     if (op->getNumResults() == 0) {
       rewriter.eraseOp(op);

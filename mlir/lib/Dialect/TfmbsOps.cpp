@@ -117,7 +117,7 @@ std::optional<ArrayRef<std::uint8_t>> WeightsOp::getBytes() {
     return ArrayRef<std::uint8_t>(reinterpret_cast<const std::uint8_t*>(raw.data()), raw.size());
   };
   if (const auto resource = dyn_cast<DenseResourceElementsAttr>(getValue())) {
-    AsmResourceBlob* blob = resource.getRawHandle().getBlob();
+    const AsmResourceBlob* blob = resource.getRawHandle().getBlob();
     if (blob == nullptr) return std::nullopt;
     return as_bytes(blob->getData());
   }

@@ -40,8 +40,8 @@ Value nan_constant(OpBuilder& builder, Location loc, FloatType type) {
 
 Value fill(OpBuilder& builder, Location loc, Value init, double value) {
   const Value scalar = constant(builder, loc, shaped(init).getElementType(), value);
-  auto op = linalg::FillOp::create(builder, loc, result_types(init), ValueRange{scalar},
-                                   ValueRange{init});
+  const auto op = linalg::FillOp::create(builder, loc, result_types(init), ValueRange{scalar},
+                                         ValueRange{init});
   return result_or(op, init);
 }
 
@@ -82,7 +82,7 @@ AffineMap first_map(MLIRContext* context) {
 using Body = llvm::function_ref<Value(OpBuilder&, ValueRange)>;
 Value build_generic(OpBuilder& builder, Location loc, ValueRange inputs, Value init,
                     ArrayRef<AffineMap> maps, ArrayRef<IteratorType> iterators, Body body) {
-  auto op = linalg::GenericOp::create(
+  const auto op = linalg::GenericOp::create(
       builder, loc, result_types(init), inputs, ValueRange{init}, maps, iterators,
       [&](OpBuilder& inner, Location inner_loc, ValueRange elements) {
         linalg::YieldOp::create(inner, inner_loc, body(inner, elements));
@@ -187,8 +187,8 @@ Quantized build_quantize(OpBuilder& builder, Location loc, Value input, Value va
 Value build_matmul(OpBuilder& builder, Operation* layer, Value input, Value weights, Value init) {
   const Location loc = layer->getLoc();
   const Value filled = fill(builder, loc, init, 0);
-  auto op = linalg::MatmulOp::create(builder, loc, result_types(init), ValueRange{input, weights},
-                                     ValueRange{filled});
+  const auto op = linalg::MatmulOp::create(builder, loc, result_types(init),
+                                           ValueRange{input, weights}, ValueRange{filled});
   copy_layer_attributes(layer, op);
   return result_or(op, init);
 }

@@ -115,7 +115,7 @@ class Lowering {
       const Value destination = temporaries.make(
           {builder_.getIndexAttr(type.getDimSize(1)), builder_.getIndexAttr(type.getDimSize(0))},
           type.getElementType());
-      auto transpose =
+      const auto transpose =
           linalg::TransposeOp::create(builder_, loc, weights, destination, ArrayRef<int64_t>{1, 0});
       return transpose->getNumResults() == 0 ? destination : transpose->getResult(0);
     }
