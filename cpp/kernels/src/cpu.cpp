@@ -19,7 +19,8 @@ bool cpu_has_avx512() noexcept {
   return cpu_has_avx2() && __builtin_cpu_supports("avx512f") &&
          __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vpopcntdq") &&
-         __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512bitalg");
+         __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512bitalg") &&
+         __builtin_cpu_supports("avx512vnni");
 }
 
 #endif

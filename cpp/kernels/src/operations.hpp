@@ -7,6 +7,8 @@ namespace tfmbs::kernels {
 
 namespace portable {
 void trit_gemm(const TritGemmArgs& args) noexcept;
+void trit_matmul(const TritMatmulArgs& args) noexcept;
+void int8_matmul(const Int8MatmulArgs& args) noexcept;
 void ternarize(const TernarizeArgs& args) noexcept;
 void quantize_int8(const QuantizeInt8Args& args) noexcept;
 void field_count(const FieldCountArgs& args) noexcept;
@@ -18,6 +20,8 @@ std::uint64_t fingerprint(const void* data, std::size_t bytes) noexcept;
 
 namespace avx2 {
 void trit_gemm(const TritGemmArgs& args) noexcept;
+void trit_matmul(const TritMatmulArgs& args) noexcept;
+void int8_matmul(const Int8MatmulArgs& args) noexcept;
 void ternarize(const TernarizeArgs& args) noexcept;
 void quantize_int8(const QuantizeInt8Args& args) noexcept;
 void field_count(const FieldCountArgs& args) noexcept;
@@ -28,6 +32,8 @@ void epilogue(const EpilogueArgs& args) noexcept;
 
 namespace avx512 {
 void trit_gemm(const TritGemmArgs& args) noexcept;
+void trit_matmul(const TritMatmulArgs& args) noexcept;
+void int8_matmul(const Int8MatmulArgs& args) noexcept;
 void ternarize(const TernarizeArgs& args) noexcept;
 void quantize_int8(const QuantizeInt8Args& args) noexcept;
 void field_count(const FieldCountArgs& args) noexcept;

@@ -10,6 +10,7 @@
 
 #include "tfmbs/format/bit_planes.hpp"
 #include "tfmbs/format/error.hpp"
+#include "tfmbs/format/weight_panels.hpp"
 
 namespace tfmbs::kernels {
 
@@ -34,6 +35,31 @@ struct TritGemmArgs {
   std::int32_t* out;
   std::size_t out_stride;  // in elements
   bool triple;
+};
+
+// out[m * out_stride + n] = sum over k of activation[m][k] * weight[first_output + n][k], n <
+// outputs, k < weights.depth. Exact for every depth up to kMaxDepth. Every set takes every layout
+// of its product (weight_panels.hpp); the set's `trit_layouts` and `int8_layouts` are those that it
+// is fast with. first_output is a multiple of kPanelOutputs, so that threads share a layer by
+// panels.
+struct TritMatmulArgs {
+  const std::uint64_t* activations;  // bit-plane rows of weights.depth trits
+  std::size_t rows;
+  WeightPanelsView weights;  // a layout of trit x trit
+  std::size_t first_output;
+  std::size_t outputs;
+  std::int32_t* out;
+  std::size_t out_stride;  // in elements
+};
+struct Int8MatmulArgs {
+  const std::int8_t* activations;  // -127...127
+  std::size_t rows;
+  std::size_t row_stride;    // in elements
+  WeightPanelsView weights;  // a layout of int8 x trit
+  std::size_t first_output;
+  std::size_t outputs;
+  std::int32_t* out;
+  std::size_t out_stride;  // in elements
 };
 
 // Rows of floats to bit planes: +1 where x > t, -1 where x < -t, else 0, t = thresholds[row] (>= 0,
@@ -121,11 +147,22 @@ struct EpilogueArgs {
   bool wide;
 };
 
+// The layouts that a set reads fastest: where the weights stay in a cache, and where they come from
+// memory. The second may be the first.
+struct PreferredLayouts {
+  WeightLayout cached;
+  WeightLayout streamed;
+};
+
 // One implementation of everything, for one instruction set.
 struct KernelSet {
   std::string_view name;  // what TFMBS_KERNEL names: "portable", "avx2", "avx512"
   bool (*supported)() noexcept;
+  PreferredLayouts trit_layouts;
+  PreferredLayouts int8_layouts;
   void (*trit_gemm)(const TritGemmArgs&) noexcept;
+  void (*trit_matmul)(const TritMatmulArgs&) noexcept;
+  void (*int8_matmul)(const Int8MatmulArgs&) noexcept;
   void (*ternarize)(const TernarizeArgs&) noexcept;
   void (*quantize_int8)(const QuantizeInt8Args&) noexcept;
   void (*field_count)(const FieldCountArgs&) noexcept;

@@ -1,0 +1,305 @@
+// vpdpbusd multiplies unsigned by signed bytes: a weight goes in as its code t + 1 in 0, 1, 2, and
+// the row's sum of activations is subtracted in the end. Sums wrap modulo 2^32, the result fits.
+#include <immintrin.h>
+
+#include "operations.hpp"
+#include "panels.hpp"
+
+namespace tfmbs::kernels::avx512 {
+namespace {
+
+constexpr std::size_t kLineOutputs = 16;
+constexpr std::size_t kPanelLines = kPanelOutputs / kLineOutputs;
+constexpr std::size_t kMaxRows = 8;     // whose sums stay in registers
+constexpr std::size_t kBlockRows = 64;  // that share a block of activations
+constexpr std::size_t kBlockBytes = 1 << 16;
+// A chunk of a row is a multiple of both layouts' groups.
+constexpr std::size_t kChunkStep = 80;
+// A single row's sums are kept scaled by up to 64: 4 * 2 * 64 * 127 a group of 16 depths.
+static_assert(kBlockBytes / 16 * (4 * 2 * 64 * 127) <= 0x7FFFFFFF);
+
+// Rows of a chunk of depths, padded with zeros to whole groups.
+struct Activations {
+  alignas(64) std::int8_t values[kBlockBytes];
+  std::int32_t sums[kBlockRows];
+  std::size_t stride;
+};
+
+inline __m512i broadcast(const std::int8_t* four) {
+  std::int32_t value;
+  __builtin_memcpy(&value, four, sizeof value);
+  return _mm512_set1_epi32(value);
+}
+
+inline void stage(const Int8MatmulArgs& args, std::size_t row, std::size_t rows, std::size_t first,
+                  std::size_t depths, Activations& to) {
+  const __m512i ones = _mm512_set1_epi8(1);
+  for (std::size_t m = 0; m < rows; ++m) {
+    const std::int8_t* from = args.activations + (row + m) * args.row_stride + first;
+    std::int8_t* values = to.values + m * to.stride;
+    __m512i sum = _mm512_setzero_si512();
+    for (std::size_t k = 0; k < to.stride; k += 64) {
+      const __mmask64 valid = k + 64 <= depths ? ~__mmask64{0}
+                              : k < depths     ? (__mmask64{1} << (depths - k)) - 1
+                                               : 0;
+      const __m512i bytes = _mm512_maskz_loadu_epi8(valid, from + k);
+      sum = _mm512_dpbusd_epi32(sum, ones, bytes);
+      const __mmask64 room =
+          k + 64 <= to.stride ? ~__mmask64{0} : (__mmask64{1} << (to.stride - k)) - 1;
+      _mm512_mask_storeu_epi8(values + k, room, bytes);
+    }
+    to.sums[m] = _mm512_reduce_add_epi32(sum);
+  }
+}
+
+// Where a block of sums goes.
+struct Output {
+  std::int32_t* out;
+  std::size_t stride;
+  std::size_t left;  // outputs to write, from `out` on
+  bool first;        // the first chunk writes, the others add
+};
+
+inline void store(const Output& to, std::size_t m, std::size_t line, __m512i sum,
+                  std::int32_t offset) {
+  const std::size_t at = line * kLineOutputs;
+  if (at >= to.left) return;
+  const std::size_t left = to.left - at;
+  const auto mask = static_cast<__mmask16>(left < kLineOutputs ? (1U << left) - 1 : 0xFFFFU);
+  std::int32_t* out = to.out + m * to.stride + at;
+  sum = _mm512_sub_epi32(sum, _mm512_set1_epi32(offset));
+  if (!to.first) sum = _mm512_add_epi32(sum, _mm512_maskz_loadu_epi32(mask, out));
+  _mm512_mask_storeu_epi32(out, mask, sum);
+}
+
+// How a line of 64 bytes becomes codes. `pairs` gives four codes a byte, two bits each, and `fifth`
+// the fifth where there is one.
+struct Quads {
+  static constexpr std::size_t kGroup = 16;
+  static constexpr bool kFive = false;
+  Quads() = default;
+  struct Line {
+    __m512i pairs;
+    __m512i fifth;
+  };
+  inline __attribute__((always_inline)) Line load(const std::uint8_t* line) const {
+    return {_mm512_load_si512(line), _mm512_setzero_si512()};
+  }
+};
+
+alignas(64) constexpr struct FiveTables {
+  std::uint8_t pairs[128];
+  std::uint8_t fifth[128];
+} kFive = [] {
+  FiveTables tables{};
+  for (int v = 0; v < 122; ++v) {
+    int rest = v + 121;
+    for (int i = 0; i < 4; ++i, rest /= 3) {
+      tables.pairs[v] = static_cast<std::uint8_t>(tables.pairs[v] | rest % 3 << 2 * i);
+    }
+    tables.fifth[v] = static_cast<std::uint8_t>(rest);
+  }
+  return tables;
+}();
+
+// One byte permutation over 128 entries looks the magnitude up (it ignores the sign bit); a
+// negative value has each code c as 2 - c.
+struct Fives {
+  static constexpr std::size_t kGroup = 20;
+  static constexpr bool kFive = true;
+  __m512i pairs_low = _mm512_load_si512(kernels::avx512::kFive.pairs);
+  __m512i pairs_high = _mm512_load_si512(kernels::avx512::kFive.pairs + 64);
+  __m512i fifth_low = _mm512_load_si512(kernels::avx512::kFive.fifth);
+  __m512i fifth_high = _mm512_load_si512(kernels::avx512::kFive.fifth + 64);
+  struct Line {
+    __m512i pairs;
+    __m512i fifth;
+  };
+  inline __attribute__((always_inline)) Line load(const std::uint8_t* line) const {
+    const __m512i bytes = _mm512_load_si512(line);
+    const __mmask64 negative = _mm512_movepi8_mask(bytes);
+    const __m512i pairs = _mm512_permutex2var_epi8(pairs_low, bytes, pairs_high);
+    const __m512i fifth = _mm512_permutex2var_epi8(fifth_low, bytes, fifth_high);
+    return {_mm512_mask_sub_epi8(pairs, negative, _mm512_set1_epi8(static_cast<char>(0xAA)), pairs),
+            _mm512_mask_sub_epi8(fifth, negative, _mm512_set1_epi8(2), fifth)};
+  }
+};
+
+// One row times a panel: masks instead of shifts leave the codes of pair i scaled by 4^i, in sums
+// of their own that are shifted back once.
+template <typename Codes, std::size_t kLines>
+__attribute__((noinline)) void one_row(const std::int8_t* activations, const std::uint8_t* panel,
+                                       std::size_t groups, std::int32_t offset, const Output& to) {
+  const Codes codes;
+  // Lines further on, so that weights from memory arrive in time; a prefetch beyond the end is
+  // harmless.
+  constexpr std::size_t kAhead = 4096;
+  __m512i sums[kLines][4];
+  for (std::size_t c = 0; c < kLines; ++c) {
+    for (std::size_t i = 0; i < 4; ++i) sums[c][i] = _mm512_setzero_si512();
+  }
+  const __m512i masks[4] = {_mm512_set1_epi8(0x03), _mm512_set1_epi8(0x0C), _mm512_set1_epi8(0x30),
+                            _mm512_set1_epi8(static_cast<char>(0xC0))};
+  for (std::size_t g = 0; g < groups; ++g, activations += Codes::kGroup) {
+    __m512i inputs[5];
+    for (std::size_t i = 0; i < Codes::kGroup / 4; ++i) inputs[i] = broadcast(activations + 4 * i);
+#pragma GCC unroll 4
+    for (std::size_t c = 0; c < kLines; ++c, panel += kPanelBytes) {
+      _mm_prefetch(reinterpret_cast<const char*>(panel) + kAhead, _MM_HINT_T0);
+      const auto line = codes.load(panel);
+#pragma GCC unroll 4
+      for (std::size_t i = 0; i < 4; ++i) {
+        sums[c][i] =
+            _mm512_dpbusd_epi32(sums[c][i], _mm512_and_si512(line.pairs, masks[i]), inputs[i]);
+      }
+      if constexpr (Codes::kFive) {
+        sums[c][0] = _mm512_dpbusd_epi32(sums[c][0], line.fifth, inputs[4]);
+      }
+    }
+  }
+  for (std::size_t c = 0; c < kLines; ++c) {
+    const __m512i low = _mm512_add_epi32(sums[c][0], _mm512_srai_epi32(sums[c][1], 2));
+    const __m512i high =
+        _mm512_add_epi32(_mm512_srai_epi32(sums[c][2], 4), _mm512_srai_epi32(sums[c][3], 6));
+    store(to, 0, c, _mm512_add_epi32(low, high), offset);
+  }
+}
+
+// kRows rows times kLines lines of a panel. Codes are brought to the low bits once for all rows;
+// that work goes to the ports that the dot products leave free.
+template <typename Codes, std::size_t kRows, std::size_t kLines>
+__attribute__((noinline)) void some_rows(const Activations& from, std::size_t row,
+                                         const std::uint8_t* panel, std::size_t step,
+                                         std::size_t groups, std::size_t line, const Output& to) {
+  const Codes codes;
+  const __m512i low_bits = _mm512_set1_epi8(3);
+  __m512i sums[kRows][kLines];
+  for (std::size_t m = 0; m < kRows; ++m) {
+    for (std::size_t c = 0; c < kLines; ++c) sums[m][c] = _mm512_setzero_si512();
+  }
+  const std::int8_t* activations = from.values + row * from.stride;
+  panel += line * kPanelBytes;
+  for (std::size_t g = 0; g < groups; ++g, activations += Codes::kGroup, panel += step) {
+    typename Codes::Line lines[kLines];
+    for (std::size_t c = 0; c < kLines; ++c) lines[c] = codes.load(panel + c * kPanelBytes);
+#pragma GCC unroll 5
+    for (std::size_t i = 0; i < Codes::kGroup / 4; ++i) {
+      __m512i weights[kLines];
+#pragma GCC unroll 2
+      for (std::size_t c = 0; c < kLines; ++c) {
+        weights[c] = i == 4 ? lines[c].fifth : _mm512_and_si512(lines[c].pairs, low_bits);
+        lines[c].pairs = _mm512_srli_epi16(lines[c].pairs, 2);
+      }
+#pragma GCC unroll 8
+      for (std::size_t m = 0; m < kRows; ++m) {
+        const __m512i input = broadcast(activations + m * from.stride + 4 * i);
+#pragma GCC unroll 2
+        for (std::size_t c = 0; c < kLines; ++c) {
+          sums[m][c] = _mm512_dpbusd_epi32(sums[m][c], weights[c], input);
+        }
+      }
+    }
+  }
+  for (std::size_t m = 0; m < kRows; ++m) {
+    for (std::size_t c = 0; c < kLines; ++c) {
+      store(to, m, line + c, sums[m][c], from.sums[row + m]);
+    }
+  }
+}
+
+template <typename Codes, std::size_t kRows>
+void rows_by_panel(const Activations& from, std::size_t row, const std::uint8_t* panel,
+                   std::size_t lines, std::size_t groups, const Output& to) {
+  const std::size_t step = lines * kPanelBytes;
+  std::size_t c = 0;
+  for (; c + 2 <= lines; c += 2) {
+    some_rows<Codes, kRows, 2>(from, row, panel, step, groups, c, to);
+  }
+  if (c < lines) some_rows<Codes, kRows, 1>(from, row, panel, step, groups, c, to);
+}
+
+template <typename Codes>
+void panel_product(const Activations& from, std::size_t row, std::size_t rows,
+                   const std::uint8_t* panel, std::size_t lines, std::size_t groups,
+                   const Output& to) {
+  switch (rows) {
+    case 1:
+      switch (lines) {
+        case 1:
+          return one_row<Codes, 1>(from.values + row * from.stride, panel, groups, from.sums[row],
+                                   to);
+        case 2:
+          return one_row<Codes, 2>(from.values + row * from.stride, panel, groups, from.sums[row],
+                                   to);
+        case 3:
+          return one_row<Codes, 3>(from.values + row * from.stride, panel, groups, from.sums[row],
+                                   to);
+        default:
+          return one_row<Codes, 4>(from.values + row * from.stride, panel, groups, from.sums[row],
+                                   to);
+      }
+    case 2:
+      return rows_by_panel<Codes, 2>(from, row, panel, lines, groups, to);
+    case 3:
+      return rows_by_panel<Codes, 3>(from, row, panel, lines, groups, to);
+    case 4:
+      return rows_by_panel<Codes, 4>(from, row, panel, lines, groups, to);
+    case 5:
+      return rows_by_panel<Codes, 5>(from, row, panel, lines, groups, to);
+    case 6:
+      return rows_by_panel<Codes, 6>(from, row, panel, lines, groups, to);
+    case 7:
+      return rows_by_panel<Codes, 7>(from, row, panel, lines, groups, to);
+    default:
+      return rows_by_panel<Codes, 8>(from, row, panel, lines, groups, to);
+  }
+}
+
+// A chunk of a panel's depths stays in the nearest cache while every row of a block passes over it.
+template <typename Codes>
+void product(const Int8MatmulArgs& args) {
+  const WeightPanelsView& weights = args.weights;
+  Activations block;
+  for (std::size_t row = 0; row < args.rows; row += kBlockRows) {
+    const std::size_t rows = args.rows - row < kBlockRows ? args.rows - row : kBlockRows;
+    // Chunks of even depths; without depths there is still a zero to write.
+    const std::size_t most = kBlockBytes / rows / kChunkStep * kChunkStep;
+    const std::size_t depth = weights.depth > 0 ? weights.depth : 1;
+    const std::size_t chunks = (depth + most - 1) / most;
+    const std::size_t chunk =
+        ((depth + chunks - 1) / chunks + kChunkStep - 1) / kChunkStep * kChunkStep;
+    for (std::size_t first = 0; first < depth; first += chunk) {
+      const std::size_t left = weights.depth - first;
+      const std::size_t depths = left < chunk ? left : chunk;
+      const std::size_t groups = (depths + Codes::kGroup - 1) / Codes::kGroup;
+      block.stride = groups * Codes::kGroup;
+      stage(args, row, rows, first, depths, block);
+      for (std::size_t n = 0; n < args.outputs; n += kPanelOutputs) {
+        const std::size_t held = args.outputs - n;
+        const Panel panel =
+            panel_of<Codes::kGroup, kLineOutputs>(weights, (args.first_output + n) / kPanelOutputs);
+        const std::uint8_t* bytes = panel.bytes + first / Codes::kGroup * panel.lines * kPanelBytes;
+        for (std::size_t m = 0; m < rows; m += kMaxRows) {
+          panel_product<Codes>(block, m, rows - m < kMaxRows ? rows - m : kMaxRows, bytes,
+                               panel.lines, groups,
+                               {.out = args.out + (row + m) * args.out_stride + n,
+                                .stride = args.out_stride,
+                                .left = held,
+                                .first = first == 0});
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void int8_matmul(const Int8MatmulArgs& args) noexcept {
+  if (args.weights.layout == WeightLayout::kInt8Fives) {
+    product<Fives>(args);
+  } else {
+    product<Quads>(args);
+  }
+}
+
+}  // namespace tfmbs::kernels::avx512

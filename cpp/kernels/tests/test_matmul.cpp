@@ -1,0 +1,206 @@
+// Both products, every layout, every set, against sums over the trits themselves.
+#include <algorithm>
+#include <array>
+#include <tuple>
+
+#include "kernel_test.hpp"
+
+namespace tfmbs::kernels::test {
+namespace {
+
+const char* layout_name(WeightLayout layout) {
+  constexpr const char* kNames[] = {"TritQuads", "TritPairs", "TritFives", "Int8Quads",
+                                    "Int8Fives"};
+  return kNames[static_cast<std::size_t>(layout)];
+}
+
+using Case = std::tuple<KernelSet, WeightLayout>;
+
+class Matmul : public ::testing::TestWithParam<Case> {
+ protected:
+  void SetUp() override {
+    if (!set().supported()) {
+      GTEST_SKIP() << "this CPU does not support the kernel set \"" << set().name << '"';
+    }
+  }
+  static const KernelSet& set() { return std::get<0>(GetParam()); }
+  static WeightLayout layout() { return std::get<1>(GetParam()); }
+
+  // On memory of exactly the documented size; what lies between rows of `out` must stay.
+  void run(const std::vector<std::int8_t>& activations, std::size_t rows, std::size_t row_stride,
+           const WeightPanels& weights, std::size_t first_output, std::size_t outputs,
+           std::int32_t* out, std::size_t out_stride) {
+    const std::size_t depth = weights.view().depth;
+    if (is_int8(layout())) {
+      set().int8_matmul({.activations = activations.data(),
+                         .rows = rows,
+                         .row_stride = row_stride,
+                         .weights = weights.view(),
+                         .first_output = first_output,
+                         .outputs = outputs,
+                         .out = out,
+                         .out_stride = out_stride});
+      return;
+    }
+    std::vector<std::int8_t> trits(rows * depth);
+    for (std::size_t m = 0; m < rows; ++m) {
+      std::copy_n(activations.data() + m * row_stride, depth, trits.data() + m * depth);
+    }
+    auto packed = pack_bit_planes(trits, rows, depth);
+    ASSERT_TRUE(packed.ok());
+    set().trit_matmul({.activations = packed.value().view().words,
+                       .rows = rows,
+                       .weights = weights.view(),
+                       .first_output = first_output,
+                       .outputs = outputs,
+                       .out = out,
+                       .out_stride = out_stride});
+  }
+
+  void check(const std::vector<std::int8_t>& activations, std::size_t rows, std::size_t row_stride,
+             const TritMatrix& trits, std::size_t first_output, std::size_t outputs,
+             Random& random) {
+    const std::size_t depth = trits.planes.trits();
+    WeightPanels weights(layout(), trits.planes.rows(), depth);
+    ASSERT_TRUE(weights.set_rows(0, trits.planes.view()).ok());
+    const std::size_t stride = outputs + random.below(3);
+    std::vector<std::int32_t> out(rows == 0 ? 0 : (rows - 1) * stride + outputs);
+    for (std::int32_t& value : out) value = static_cast<std::int32_t>(random.bits());
+    std::vector<std::int32_t> expected = out;
+    for (std::size_t m = 0; m < rows; ++m) {
+      const std::int8_t* a = activations.data() + m * row_stride;
+      for (std::size_t n = 0; n < outputs; ++n) {
+        const std::int8_t* w = trits.trits.data() + (first_output + n) * depth;
+        std::int32_t sum = 0;
+        for (std::size_t k = 0; k < depth; ++k) sum += a[k] * w[k];
+        expected[m * stride + n] = sum;
+      }
+    }
+    run(activations, rows, row_stride, weights, first_output, outputs, out.data(), stride);
+    ASSERT_EQ(out, expected) << rows << " x " << outputs << " (from " << first_output << ") x "
+                             << depth;
+  }
+
+  void check_random(std::uint64_t seed, std::size_t rows, std::size_t outputs, std::size_t depth) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    Random random(seed);
+    const std::size_t before = depth > 10000 ? 0 : kPanelOutputs * random.below(3);
+    const std::size_t after = depth > 10000 ? 0 : random.below(70);
+    const TritMatrix weights =
+        random_trits(random, before + outputs + after, depth, random.real(0, 1));
+    const std::size_t stride = depth + random.below(3);
+    std::vector<std::int8_t> activations(rows == 0 ? 0 : (rows - 1) * stride + depth);
+    const bool extreme = random.chance(0.2);
+    for (std::int8_t& a : activations) {
+      const int limit = is_int8(layout()) ? 127 : 1;
+      const int value =
+          extreme ? (random.chance(0.5) ? limit : -limit)
+                  : static_cast<int>(random.below(2 * static_cast<std::size_t>(limit) + 1)) - limit;
+      a = static_cast<std::int8_t>(value);
+    }
+    ASSERT_NO_FATAL_FAILURE(check(activations, rows, stride, weights, before, outputs, random));
+  }
+};
+
+TEST_P(Matmul, RandomShapes) {
+  for (std::uint64_t i = 0; i < 700; ++i) {
+    Random random(case_seed(i));
+    // Mostly small, for the tails; now and then several panels.
+    const std::size_t rows = random.below(random.chance(0.1) ? 40 : 10);
+    const std::size_t outputs = random.below(random.chance(0.1) ? 400 : 90);
+    const std::size_t depth = random.from_to(0, random.chance(0.1) ? 1500 : 150);
+    ASSERT_NO_FATAL_FAILURE(check_random(case_seed(i), rows, outputs, depth));
+  }
+}
+
+TEST_P(Matmul, EveryTailOfRowsAndDepths) {
+  for (std::size_t rows = 0; rows <= 18; ++rows) {
+    ASSERT_NO_FATAL_FAILURE(check_random(case_seed(10000 + rows), rows, 70, 45));
+  }
+  for (std::size_t depth = 0; depth <= 140; ++depth) {
+    ASSERT_NO_FATAL_FAILURE(check_random(case_seed(11000 + depth), 5, 20, depth));
+    ASSERT_NO_FATAL_FAILURE(check_random(case_seed(12000 + depth), 1, 20, depth));
+  }
+}
+
+TEST_P(Matmul, EveryTailOfOutputs) {
+  for (std::size_t outputs = 0; outputs <= 330; outputs += outputs < 70 ? 1 : 13) {
+    ASSERT_NO_FATAL_FAILURE(check_random(case_seed(13000 + outputs), 3, outputs, 33));
+    ASSERT_NO_FATAL_FAILURE(check_random(case_seed(14000 + outputs), 1, outputs, 33));
+  }
+}
+
+// Beyond every block that a kernel cuts rows and depths into.
+TEST_P(Matmul, LargerThanEveryBlock) {
+  constexpr std::array<std::array<std::size_t, 3>, 8> kShapes = {{{1, 70, 9000},
+                                                                  {2, 5, 70000},
+                                                                  {67, 70, 1100},
+                                                                  {130, 20, 2500},
+                                                                  {5, 5, 66000},
+                                                                  {33, 300, 300},
+                                                                  {9, 20, 17001},
+                                                                  {1, 2, 131072}}};
+  for (std::size_t i = 0; i < kShapes.size(); ++i) {
+    ASSERT_NO_FATAL_FAILURE(
+        check_random(case_seed(15000 + i), kShapes[i][0], kShapes[i][1], kShapes[i][2]));
+  }
+}
+
+// The largest sums that a depth allows, which is where a narrow partial sum would overflow.
+TEST_P(Matmul, Extremes) {
+  Random random(case_seed(16000));
+  const int limit = is_int8(layout()) ? 127 : 1;
+  for (const std::size_t depth :
+       {1UL, 31UL, 123UL, 124UL, 125UL, 256UL, 257UL, 4096UL, 8128UL, 8129UL, 33000UL, 131072UL}) {
+    for (const std::size_t rows : {1UL, 9UL}) {
+      const std::size_t outputs = depth > 10000 ? 2 : 65;
+      for (const int a : {-limit, limit}) {
+        for (const int w : {-1, 1}) {
+          const std::vector<std::int8_t> activations(rows * depth, static_cast<std::int8_t>(a));
+          const TritMatrix weights = constant_trits(outputs, depth, static_cast<std::int8_t>(w));
+          ASSERT_NO_FATAL_FAILURE(check(activations, rows, depth, weights, 0, outputs, random));
+        }
+      }
+    }
+  }
+}
+
+TEST_P(Matmul, TheGreatestDepth) {
+  const int limit = is_int8(layout()) ? 127 : 1;
+  BitPlaneMatrix ones(1, kMaxDepth);
+  for (std::size_t k = 0; k < kMaxDepth; k += 64) {
+    ones.data()[bit_plane_word(k)] = ~std::uint64_t{0};
+  }
+  WeightPanels weights(layout(), 1, kMaxDepth);
+  ASSERT_TRUE(weights.set_rows(0, ones.view()).ok());
+  for (const std::size_t rows : {1UL, 2UL}) {
+    for (const int a : {-limit, limit}) {
+      const std::vector<std::int8_t> activations(rows * kMaxDepth, static_cast<std::int8_t>(a));
+      std::int32_t out[2] = {};
+      ASSERT_NO_FATAL_FAILURE(run(activations, rows, kMaxDepth, weights, 0, 1, out, 1));
+      for (std::size_t m = 0; m < rows; ++m) {
+        EXPECT_EQ(out[m], a * static_cast<std::int32_t>(kMaxDepth));
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Kernels, Matmul,
+                         ::testing::Combine(::testing::ValuesIn(every_set()),
+                                            ::testing::ValuesIn(kWeightLayouts)),
+                         [](const ::testing::TestParamInfo<Case>& test) {
+                           return std::string(std::get<0>(test.param).name) +
+                                  layout_name(std::get<1>(test.param));
+                         });
+
+TEST(PreferredLayouts, BelongToTheirProduct) {
+  for (const KernelSet& set : all_kernels()) {
+    EXPECT_FALSE(is_int8(set.trit_layouts.cached)) << set.name;
+    EXPECT_FALSE(is_int8(set.trit_layouts.streamed)) << set.name;
+    EXPECT_TRUE(is_int8(set.int8_layouts.cached)) << set.name;
+    EXPECT_TRUE(is_int8(set.int8_layouts.streamed)) << set.name;
+  }
+}
+
+}  // namespace
+}  // namespace tfmbs::kernels::test
