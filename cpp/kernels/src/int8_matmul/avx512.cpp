@@ -25,6 +25,11 @@ struct Activations {
   std::size_t stride;
 };
 
+// The instruction itself: of the intrinsic's sums the compiler keeps copies, and spills them.
+inline __attribute__((always_inline)) void dot(__m512i& sum, __m512i codes, __m512i values) {
+  __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(codes), "v"(values));
+}
+
 inline __m512i broadcast(const std::int8_t* four) {
   std::int32_t value;
   __builtin_memcpy(&value, four, sizeof value);
@@ -60,16 +65,24 @@ struct Output {
   bool first;        // the first chunk writes, the others add
 };
 
-inline void store(const Output& to, std::size_t m, std::size_t line, __m512i sum,
-                  std::int32_t offset) {
-  const std::size_t at = line * kLineOutputs;
-  if (at >= to.left) return;
-  const std::size_t left = to.left - at;
-  const auto mask = static_cast<__mmask16>(left < kLineOutputs ? (1U << left) - 1 : 0xFFFFU);
-  std::int32_t* out = to.out + m * to.stride + at;
-  sum = _mm512_sub_epi32(sum, _mm512_set1_epi32(offset));
-  if (!to.first) sum = _mm512_add_epi32(sum, _mm512_maskz_loadu_epi32(mask, out));
-  _mm512_mask_storeu_epi32(out, mask, sum);
+// Sums of `rows` rows and `lines` lines, from memory: with the masks of the tail beside its loop
+// the compiler would keep the sums there all the time.
+__attribute__((noinline)) void store(const __m512i* sums, std::size_t rows, std::size_t lines,
+                                     const std::int32_t* offsets, std::size_t line,
+                                     const Output& to) {
+  for (std::size_t m = 0; m < rows; ++m) {
+    const __m512i offset = _mm512_set1_epi32(offsets[m]);
+    for (std::size_t c = 0; c < lines; ++c) {
+      const std::size_t at = (line + c) * kLineOutputs;
+      if (at >= to.left) break;
+      const std::size_t left = to.left - at;
+      const auto mask = static_cast<__mmask16>(left < kLineOutputs ? (1U << left) - 1 : 0xFFFFU);
+      std::int32_t* out = to.out + m * to.stride + at;
+      __m512i sum = _mm512_sub_epi32(sums[m * lines + c], offset);
+      if (!to.first) sum = _mm512_add_epi32(sum, _mm512_maskz_loadu_epi32(mask, out));
+      _mm512_mask_storeu_epi32(out, mask, sum);
+    }
+  }
 }
 
 // How a line of 64 bytes becomes codes. `pairs` gives four codes a byte, two bits each, and `fifth`
@@ -135,13 +148,16 @@ __attribute__((noinline)) void one_row(const std::int8_t* activations, const std
   // harmless.
   constexpr std::size_t kAhead = 4096;
   __m512i sums[kLines][4];
+#pragma GCC unroll 4
   for (std::size_t c = 0; c < kLines; ++c) {
+#pragma GCC unroll 4
     for (std::size_t i = 0; i < 4; ++i) sums[c][i] = _mm512_setzero_si512();
   }
   const __m512i masks[4] = {_mm512_set1_epi8(0x03), _mm512_set1_epi8(0x0C), _mm512_set1_epi8(0x30),
                             _mm512_set1_epi8(static_cast<char>(0xC0))};
   for (std::size_t g = 0; g < groups; ++g, activations += Codes::kGroup) {
     __m512i inputs[5];
+#pragma GCC unroll 5
     for (std::size_t i = 0; i < Codes::kGroup / 4; ++i) inputs[i] = broadcast(activations + 4 * i);
 #pragma GCC unroll 4
     for (std::size_t c = 0; c < kLines; ++c, panel += kPanelBytes) {
@@ -149,20 +165,22 @@ __attribute__((noinline)) void one_row(const std::int8_t* activations, const std
       const auto line = codes.load(panel);
 #pragma GCC unroll 4
       for (std::size_t i = 0; i < 4; ++i) {
-        sums[c][i] =
-            _mm512_dpbusd_epi32(sums[c][i], _mm512_and_si512(line.pairs, masks[i]), inputs[i]);
+        dot(sums[c][i], _mm512_and_si512(line.pairs, masks[i]), inputs[i]);
       }
       if constexpr (Codes::kFive) {
-        sums[c][0] = _mm512_dpbusd_epi32(sums[c][0], line.fifth, inputs[4]);
+        dot(sums[c][0], line.fifth, inputs[4]);
       }
     }
   }
+  __m512i results[kLines];
+#pragma GCC unroll 4
   for (std::size_t c = 0; c < kLines; ++c) {
     const __m512i low = _mm512_add_epi32(sums[c][0], _mm512_srai_epi32(sums[c][1], 2));
     const __m512i high =
         _mm512_add_epi32(_mm512_srai_epi32(sums[c][2], 4), _mm512_srai_epi32(sums[c][3], 6));
-    store(to, 0, c, _mm512_add_epi32(low, high), offset);
+    results[c] = _mm512_add_epi32(low, high);
   }
+  store(results, 1, kLines, &offset, 0, to);
 }
 
 // kRows rows times kLines lines of a panel. Codes are brought to the low bits once for all rows;
@@ -174,13 +192,16 @@ __attribute__((noinline)) void some_rows(const Activations& from, std::size_t ro
   const Codes codes;
   const __m512i low_bits = _mm512_set1_epi8(3);
   __m512i sums[kRows][kLines];
+#pragma GCC unroll 8
   for (std::size_t m = 0; m < kRows; ++m) {
+#pragma GCC unroll 2
     for (std::size_t c = 0; c < kLines; ++c) sums[m][c] = _mm512_setzero_si512();
   }
   const std::int8_t* activations = from.values + row * from.stride;
   panel += line * kPanelBytes;
   for (std::size_t g = 0; g < groups; ++g, activations += Codes::kGroup, panel += step) {
     typename Codes::Line lines[kLines];
+#pragma GCC unroll 2
     for (std::size_t c = 0; c < kLines; ++c) lines[c] = codes.load(panel + c * kPanelBytes);
 #pragma GCC unroll 5
     for (std::size_t i = 0; i < Codes::kGroup / 4; ++i) {
@@ -195,16 +216,18 @@ __attribute__((noinline)) void some_rows(const Activations& from, std::size_t ro
         const __m512i input = broadcast(activations + m * from.stride + 4 * i);
 #pragma GCC unroll 2
         for (std::size_t c = 0; c < kLines; ++c) {
-          sums[m][c] = _mm512_dpbusd_epi32(sums[m][c], weights[c], input);
+          dot(sums[m][c], weights[c], input);
         }
       }
     }
   }
+  __m512i results[kRows * kLines];
+#pragma GCC unroll 8
   for (std::size_t m = 0; m < kRows; ++m) {
-    for (std::size_t c = 0; c < kLines; ++c) {
-      store(to, m, line + c, sums[m][c], from.sums[row + m]);
-    }
+#pragma GCC unroll 2
+    for (std::size_t c = 0; c < kLines; ++c) results[m * kLines + c] = sums[m][c];
   }
+  store(results, kRows, kLines, from.sums + row, line, to);
 }
 
 template <typename Codes, std::size_t kRows>
