@@ -214,8 +214,10 @@ Value build_dequantize(OpBuilder& builder, Location loc, Value sums, Value row_s
         if (bias) y = arith::AddFOp::create(b, loc, y, convert(b, loc, element[3], real));
         y = convert(b, loc, y, float_element(init));
         if (!relu) return y;
-        // Keeps a NaN, and makes +0 of -0: bit by bit the ReLU that tfmbs-fuse takes up.
-        return arith::MaximumFOp::create(b, loc, y, constant(b, loc, y.getType(), 0)).getResult();
+        // As torch's: a NaN stays, and so does the sign of a zero.
+        const Value zero = constant(b, loc, y.getType(), 0);
+        const Value below = arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OLT, y, zero);
+        return arith::SelectOp::create(b, loc, below, zero, y).getResult();
       });
 }
 

@@ -102,7 +102,8 @@ func.func @large(%q: tensor<?x20xi8>, %init: tensor<?x4xi32>) -> tensor<?x4xi32>
 // CHECK:           %[[BIAS:.*]] = arith.extf %{{.*}} : bf16 to f32
 // CHECK:           %[[Y:.*]] = arith.addf %[[PRODUCT]], %[[BIAS]] : f32
 // CHECK:           %[[ROUNDED:.*]] = arith.truncf %[[Y]] : f32 to bf16
-// CHECK:           arith.maximumf %[[ROUNDED]], %{{.*}} : bf16
+// CHECK:           %[[BELOW:.*]] = arith.cmpf olt, %[[ROUNDED]], %{{.*}} : bf16
+// CHECK:           arith.select %[[BELOW]], %{{.*}}, %[[ROUNDED]] : bf16
 func.func @linear(%x: tensor<?x3xbf16>, %c: tensor<1xf32>, %b: tensor<2xbf16>, %init: tensor<?x2xbf16>) -> tensor<?x2xbf16> {
   %w = tfmbs.weights dense<[5, 2]> : tensor<2xi8> -> tensor<2x3x!tfmbs.trit>
   %y = tfmbs.linear int8 relu {tile_mask = 1 : ui64, telemetry = {layer = "fc1", sparsity = 0.5, fused = ["relu"]}}

@@ -160,7 +160,7 @@ def Tfmbs_LinearOp : Tfmbs_Op<"linear", [DestinationStyleOpInterface,
   let summary = "a whole ternary layer: quantize, gemv, dequantize, and perhaps a ReLU";
   let description = [{
     What `tfmbs.quantize`, `tfmbs.gemv` and `tfmbs.dequantize` give one after the other, then with `relu`
-    `arith.maximumf` of it and +0, which keeps a NaN and makes +0 of -0. `tfmbs-fuse` makes it;
+    y < 0 ? 0 : y, which keeps a NaN and the sign of a zero, as torch's does. `tfmbs-fuse` makes it;
     `tfmbs-to-runtime` makes a call of it.
 
     ```mlir
