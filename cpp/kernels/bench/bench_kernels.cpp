@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "ceilings.hpp"
 #include "tfmbs/format/bit_planes.hpp"
 #include "tfmbs/kernels/kernels.hpp"
 #include "tfmbs/kernels/weight_statistics.hpp"
@@ -23,7 +24,7 @@ struct Shape {
   std::size_t outputs;
 };
 constexpr Shape kShapes[] = {{784, 60}, {60, 10}, {4096, 4096}};
-constexpr std::size_t kRows[] = {1, 64};
+constexpr std::size_t kRows[] = {1, 8, 64, 512};
 
 BitPlaneMatrix random_planes(std::size_t rows, std::size_t trits, double zeros) {
   std::mt19937_64 random(1);
@@ -61,6 +62,74 @@ void trit_gemm(benchmark::State& state, const KernelSet& set, Shape shape, std::
     benchmark::ClobberMemory();
   }
   count_items(state, rows * shape.outputs * shape.depth);
+}
+
+const char* layout_name(WeightLayout layout) {
+  constexpr const char* kNames[] = {"quads", "pairs", "fives", "quads", "fives"};
+  return kNames[static_cast<std::size_t>(layout)];
+}
+
+// More than the last-level cache, for products whose weights come from memory.
+constexpr std::size_t kColdBytes = std::size_t{192} << 20;
+
+// `cold` goes round as many copies of the weights as kColdBytes holds.
+void matmul(benchmark::State& state, const KernelSet& set, WeightLayout layout, Shape shape,
+            std::size_t rows, bool cold) {
+  const BitPlaneMatrix activations = random_planes(rows, shape.depth, 0.3);
+  std::vector<std::int8_t> values(rows * shape.depth);
+  std::mt19937 random(3);
+  for (std::int8_t& value : values) value = static_cast<std::int8_t>(random() % 255 - 127);
+  std::vector<WeightPanels> weights;
+  {
+    const BitPlaneMatrix planes = random_planes(shape.outputs, shape.depth, 0.3);
+    do {
+      weights.emplace_back(layout, shape.outputs, shape.depth);
+      if (!weights.back().set_rows(0, planes.view()).ok()) return state.SkipWithError("set_rows");
+    } while (cold && weights.size() * weights.back().bytes() < kColdBytes);
+  }
+  std::vector<std::int32_t> out(rows * shape.outputs);
+  std::size_t turn = 0;
+  for (auto _ : state) {
+    const WeightPanelsView view = weights[turn++ % weights.size()].view();
+    if (is_int8(layout)) {
+      set.int8_matmul({.activations = values.data(),
+                       .rows = rows,
+                       .row_stride = shape.depth,
+                       .weights = view,
+                       .first_output = 0,
+                       .outputs = shape.outputs,
+                       .out = out.data(),
+                       .out_stride = shape.outputs});
+    } else {
+      set.trit_matmul({.activations = activations.view().words,
+                       .rows = rows,
+                       .weights = view,
+                       .first_output = 0,
+                       .outputs = shape.outputs,
+                       .out = out.data(),
+                       .out_stride = shape.outputs});
+    }
+    benchmark::ClobberMemory();
+  }
+  count_items(state, rows * shape.outputs * shape.depth);
+  state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(weights.front().bytes()));
+}
+
+template <std::size_t (*kCeiling)() noexcept>
+void dot_products(benchmark::State& state) {
+  std::size_t items = 0;
+  for (auto _ : state) items += kCeiling();
+  if (items == 0) return state.SkipWithError("this CPU lacks the instruction");
+  state.SetItemsProcessed(static_cast<std::int64_t>(items));
+}
+
+void read_memory(benchmark::State& state, std::size_t bytes) {
+  struct alignas(64) Line {
+    unsigned char bytes[64];
+  };
+  const std::vector<Line> data(bytes / sizeof(Line), Line{{1}});
+  for (auto _ : state) benchmark::DoNotOptimize(bench::read(data.data(), bytes));
+  state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(bytes));
 }
 
 template <typename T>
@@ -217,6 +286,16 @@ void register_set(const KernelSet& set, Shape shape, std::size_t rows) {
   const std::string by_output = join("/M", rows, "/", shape.outputs, "/", set.name);
   add(join("trit_gemm/M", rows, "/", shape.depth, "x", shape.outputs, "/", set.name),
       [=](benchmark::State& state) { trit_gemm(state, set, shape, rows); });
+  for (const PreferredLayouts& layouts : {set.trit_layouts, set.int8_layouts}) {
+    for (const bool cold : {false, true}) {
+      const WeightLayout layout = cold ? layouts.streamed : layouts.cached;
+      if (cold && (shape.depth < 2560 || rows > 8)) continue;
+      add(join(is_int8(layout) ? "int8_matmul_" : "trit_matmul_", layout_name(layout),
+               cold ? "_cold" : "", "/M", rows, "/", shape.depth, "x", shape.outputs, "/",
+               set.name),
+          [=](benchmark::State& state) { matmul(state, set, layout, shape, rows, cold); });
+    }
+  }
   add("ternarize_fp32" + by_depth, [=](benchmark::State& state) {
     ternarize<float>(state, set, FloatType::kFloat32, shape.depth, rows);
   });
@@ -242,6 +321,12 @@ void register_set(const KernelSet& set, Shape shape, std::size_t rows) {
 }
 
 void register_all() {
+  add("ceiling_dot_product/avx512", dot_products<bench::dot_products_avx512>);
+  add("ceiling_dot_product/avx2", dot_products<bench::dot_products_avx2>);
+  for (const std::size_t kibibytes : {256UL, 4096UL, 12288UL, kColdBytes >> 10}) {
+    add(join("ceiling_read/KiB", kibibytes),
+        [=](benchmark::State& state) { read_memory(state, kibibytes << 10); });
+  }
   for (const KernelSet& set : all_kernels()) {
     if (!set.supported()) continue;
     for (const std::size_t rows : kRows) {

@@ -1,1 +1,242 @@
+// Products from tables: four activations of a row pick a table of 128 bytes, in which a byte of
+// weights looks up the sum of its four products. One byte permutation does that for 64 outputs.
+#include <immintrin.h>
+
 #include "operations.hpp"
+#include "panels.hpp"
+
+namespace tfmbs::kernels::avx512 {
+namespace {
+
+constexpr std::size_t kCodes = 81;
+constexpr int kBias = 4;  // makes a sum of four products unsigned, 0...8
+// Sums of bytes: 31 * 8 = 248. They are added up as 16-bit words before a byte can overflow.
+constexpr std::size_t kRun = 31;
+constexpr std::size_t kMaxRows = 4;     // whose sums stay in registers
+constexpr std::size_t kBlockRows = 32;  // that share a block of activations
+constexpr std::size_t kBlockCodes = kBlockTrits / 4;
+constexpr std::size_t kChunkBlocks = 16;
+constexpr std::size_t kChunkCodes = kChunkBlocks * kBlockCodes;
+// A word collects the sums of a chunk.
+static_assert((kChunkCodes + kRun) * 2 * kBias <= 0xFFFF);
+
+// entries[a][w]: the sum of the products of two codes' trits, biased.
+alignas(64) constexpr struct Products {
+  std::uint8_t entries[kCodes][128];
+} kProducts = [] {
+  Products products{};
+  for (int a = 0; a < 81; ++a) {
+    for (int w = 0; w < 81; ++w) {
+      int sum = kBias;
+      for (int i = 0, power = 1; i < 4; ++i, power *= 3) {
+        sum += (a / power % 3 - 1) * (w / power % 3 - 1);
+      }
+      products.entries[a][w] = static_cast<std::uint8_t>(sum);
+    }
+  }
+  return products;
+}();
+
+// The codes of a block of 512 trits. A trit is its bit of `nonzero` minus twice that of `negative`,
+// so a code is 40 plus the sum of 3^i over the bits of one nibble minus twice that of the other.
+inline void encode(const std::uint64_t* block, std::uint8_t* codes) {
+  const __m512i sums = _mm512_broadcast_i32x4(
+      _mm_setr_epi8(0, 1, 3, 4, 9, 10, 12, 13, 27, 28, 30, 31, 36, 37, 39, 40));
+  const __m512i nibble = _mm512_set1_epi8(15);
+  const __m512i nonzero = _mm512_loadu_si512(block);
+  const __m512i negative = _mm512_loadu_si512(block + kPlaneWords);
+  __m512i halves[2];
+#pragma GCC unroll 2
+  for (std::size_t h = 0; h < 2; ++h) {
+    const __m512i x = h == 0 ? nonzero : _mm512_srli_epi16(nonzero, 4);
+    const __m512i s = h == 0 ? negative : _mm512_srli_epi16(negative, 4);
+    const __m512i plus = _mm512_shuffle_epi8(sums, _mm512_and_si512(x, nibble));
+    const __m512i minus = _mm512_shuffle_epi8(sums, _mm512_and_si512(s, nibble));
+    halves[h] =
+        _mm512_sub_epi8(_mm512_add_epi8(plus, _mm512_set1_epi8(40)), _mm512_add_epi8(minus, minus));
+  }
+  // Low and high nibbles alternate; the unpacking works inside 128-bit lanes.
+  const __m512i even = _mm512_unpacklo_epi8(halves[0], halves[1]);
+  const __m512i odd = _mm512_unpackhi_epi8(halves[0], halves[1]);
+  const __m512i low = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
+  const __m512i high = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+  _mm512_store_si512(codes, _mm512_permutex2var_epi64(even, low, odd));
+  _mm512_store_si512(codes + 64, _mm512_permutex2var_epi64(even, high, odd));
+}
+
+// Rows of a chunk of depths.
+struct Activations {
+  alignas(64) std::uint8_t codes[kBlockRows][kChunkCodes];
+};
+
+// Where a block of sums goes.
+struct Output {
+  std::int32_t* out;
+  std::size_t stride;
+  std::size_t left;  // outputs to write, from `out` on
+  bool first;        // the first chunk writes, the others add
+};
+
+// The sums of one row and one panel. The words of `all` hold s[2i] + 256 * s[2i + 1], modulo 2^16,
+// and those of `odd` s[2i + 1].
+struct Sums {
+  __m512i all;
+  __m512i odd;
+};
+
+inline void store(const Output& to, std::size_t m, std::size_t panel, const Sums& sums, int bias) {
+  const std::size_t at = panel * kPanelOutputs;
+  if (at >= to.left) return;
+  const std::size_t left = to.left - at;
+  const __mmask64 mask = left < kPanelOutputs ? (__mmask64{1} << left) - 1 : ~__mmask64{0};
+  const __m512i even = _mm512_sub_epi16(sums.all, _mm512_slli_epi16(sums.odd, 8));
+  const __m512i low = _mm512_unpacklo_epi16(even, sums.odd);
+  const __m512i high = _mm512_unpackhi_epi16(even, sums.odd);
+  const __m512i words[2] = {
+      _mm512_permutex2var_epi64(low, _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), high),
+      _mm512_permutex2var_epi64(low, _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15), high)};
+  std::int32_t* out = to.out + m * to.stride + at;
+  for (std::size_t q = 0; q < 4; ++q, out += 16) {
+    const __m256i part = q % 2 == 0 ? _mm512_castsi512_si256(words[q / 2])
+                                    : _mm512_extracti64x4_epi64(words[q / 2], 1);
+    const auto valid = static_cast<__mmask16>(mask >> 16 * q);
+    __m512i sum = _mm512_sub_epi32(_mm512_cvtepu16_epi32(part), _mm512_set1_epi32(bias));
+    if (!to.first) sum = _mm512_add_epi32(sum, _mm512_maskz_loadu_epi32(valid, out));
+    _mm512_mask_storeu_epi32(out, valid, sum);
+  }
+}
+
+// kRows rows times kPanels panels, `panel_bytes` apart.
+template <std::size_t kRows, std::size_t kPanels>
+__attribute__((noinline)) void product(const Activations& from, std::size_t row,
+                                       const std::uint8_t* weights, std::size_t panel_bytes,
+                                       std::size_t codes, const Output& to) {
+  // Bytes further on, so that weights from memory arrive in time; beyond the end it is harmless.
+  constexpr std::size_t kAhead = 2048;
+  Sums tile[kRows * kPanels] = {};
+  for (std::size_t first = 0; first < codes; first += kRun) {
+    const std::size_t end = codes - first < kRun ? codes : first + kRun;
+    __m512i bytes[kRows][kPanels];
+#pragma GCC unroll 8
+    for (std::size_t m = 0; m < kRows; ++m) {
+#pragma GCC unroll 8
+      for (std::size_t c = 0; c < kPanels; ++c) bytes[m][c] = _mm512_setzero_si512();
+    }
+    for (std::size_t g = first; g < end; ++g) {
+      __m512i line[kPanels];
+#pragma GCC unroll 8
+      for (std::size_t c = 0; c < kPanels; ++c) {
+        const std::uint8_t* at = weights + c * panel_bytes + g * kPanelBytes;
+        if constexpr (kRows == 1) {
+          _mm_prefetch(reinterpret_cast<const char*>(at) + kAhead, _MM_HINT_T0);
+        }
+        line[c] = _mm512_load_si512(at);
+      }
+#pragma GCC unroll 8
+      for (std::size_t m = 0; m < kRows; ++m) {
+        const std::uint8_t* table = kProducts.entries[from.codes[row + m][g]];
+        const __m512i low = _mm512_load_si512(table);
+        const __m512i high = _mm512_load_si512(table + 64);
+#pragma GCC unroll 8
+        for (std::size_t c = 0; c < kPanels; ++c) {
+          bytes[m][c] = _mm512_add_epi8(bytes[m][c], _mm512_permutex2var_epi8(low, line[c], high));
+          __asm__("" : "+v"(bytes[m][c]));  // keeps the sum in its register
+        }
+      }
+    }
+#pragma GCC unroll 8
+    for (std::size_t m = 0; m < kRows; ++m) {
+#pragma GCC unroll 8
+      for (std::size_t c = 0; c < kPanels; ++c) {
+        Sums& sums = tile[m * kPanels + c];
+        sums.all = _mm512_add_epi16(sums.all, bytes[m][c]);
+        sums.odd = _mm512_add_epi16(sums.odd, _mm512_srli_epi16(bytes[m][c], 8));
+      }
+    }
+  }
+  for (std::size_t m = 0; m < kRows; ++m) {
+    for (std::size_t c = 0; c < kPanels; ++c) {
+      store(to, m, c, tile[m * kPanels + c], kBias * static_cast<int>(codes));
+    }
+  }
+}
+
+template <std::size_t kRows>
+void rows_by_panels(const Activations& from, std::size_t row, const std::uint8_t* weights,
+                    std::size_t panel_bytes, std::size_t panels, std::size_t codes, Output to) {
+  const auto next = [&](std::size_t count) {
+    weights += count * panel_bytes;
+    panels -= count;
+    to.out += count * kPanelOutputs;
+    to.left -= to.left < count * kPanelOutputs ? to.left : count * kPanelOutputs;
+  };
+  if constexpr (kRows == 1) {
+    for (; panels >= 8; next(8)) product<1, 8>(from, row, weights, panel_bytes, codes, to);
+  }
+  for (; panels >= 4; next(4)) product<kRows, 4>(from, row, weights, panel_bytes, codes, to);
+  for (; panels >= 2; next(2)) product<kRows, 2>(from, row, weights, panel_bytes, codes, to);
+  if (panels > 0) product<kRows, 1>(from, row, weights, panel_bytes, codes, to);
+}
+
+void quads(const TritMatmulArgs& args) {
+  const WeightPanelsView& weights = args.weights;
+  const std::size_t blocks = (weights.depth + kBlockTrits - 1) / kBlockTrits;
+  const std::size_t groups = (weights.depth + 3) / 4;
+  const std::size_t panel_bytes = groups * kPanelBytes;
+  const std::size_t chunks = blocks == 0 ? 1 : (blocks + kChunkBlocks - 1) / kChunkBlocks;
+  const std::size_t chunk = (blocks + chunks - 1) / chunks;
+  const std::uint8_t* panels = weights.bytes + args.first_output / kPanelOutputs * panel_bytes;
+  Activations block;
+  for (std::size_t row = 0; row < args.rows; row += kBlockRows) {
+    const std::size_t rows = args.rows - row < kBlockRows ? args.rows - row : kBlockRows;
+    for (std::size_t c = 0; c < chunks; ++c) {
+      const std::size_t begin = c * chunk;
+      const std::size_t end = begin + chunk < blocks ? begin + chunk : blocks;
+      for (std::size_t m = 0; m < rows; ++m) {
+        const std::uint64_t* planes = args.activations + (row + m) * blocks * kBlockWords;
+        for (std::size_t b = begin; b < end; ++b) {
+          encode(planes + b * kBlockWords, block.codes[m] + (b - begin) * kBlockCodes);
+        }
+      }
+      const std::size_t first = begin * kBlockCodes;
+      const std::size_t last = end * kBlockCodes < groups ? end * kBlockCodes : groups;
+      const std::size_t codes = last > first ? last - first : 0;
+      // Some panels' chunk stays in the second cache while every row of the block passes over it.
+      constexpr std::size_t kTogether = 8;
+      for (std::size_t n = 0; n < args.outputs; n += kTogether * kPanelOutputs) {
+        const std::size_t left = args.outputs - n;
+        const std::size_t all = (left + kPanelOutputs - 1) / kPanelOutputs;
+        const std::size_t count = all < kTogether ? all : kTogether;
+        const std::uint8_t* from = panels + n / kPanelOutputs * panel_bytes + first * kPanelBytes;
+        for (std::size_t m = 0; m < rows; m += kMaxRows) {
+          const Output to{.out = args.out + (row + m) * args.out_stride + n,
+                          .stride = args.out_stride,
+                          .left = left,
+                          .first = c == 0};
+          switch (rows - m) {
+            case 1:
+              rows_by_panels<1>(block, m, from, panel_bytes, count, codes, to);
+              break;
+            case 2:
+              rows_by_panels<2>(block, m, from, panel_bytes, count, codes, to);
+              break;
+            case 3:
+              rows_by_panels<3>(block, m, from, panel_bytes, count, codes, to);
+              break;
+            default:
+              rows_by_panels<4>(block, m, from, panel_bytes, count, codes, to);
+          }
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void trit_matmul(const TritMatmulArgs& args) noexcept {
+  if (args.weights.layout == WeightLayout::kTritQuads) return quads(args);
+  portable::trit_matmul(args);
+}
+
+}  // namespace tfmbs::kernels::avx512
