@@ -174,6 +174,8 @@ def test_what_is_no_telemetry(fabric: Fabric) -> None:
         ({**hint, "tile_mask": 0}, TelemetryError, "tile_mask is 0; it must be 1 or more"),
         ({**hint, "tile_mask": True}, TelemetryError, "tile_mask is True"),
         ({**hint, "in_features": -1}, TelemetryError, "in_features is -1"),
+        ({**hint, "in_features": 10**6000}, TelemetryError, "in_features is above 184467"),
+        ({**hint, "tile_mask": 2**64}, TelemetryError, "tile_mask is above 18446744073709551615"),
         ({**hint, "activation": "int4"}, TelemetryError, "allowed are 'ternary', 'int8'"),
         ({**hint, "counters": {"cycles": -1}}, TelemetryError, "cycles is -1"),
         ({"layers": []}, TelemetryError, "mapping by name"),
@@ -197,6 +199,34 @@ def test_what_is_no_telemetry(fabric: Fabric) -> None:
         agent.decide()
 
 
+@pytest.mark.parametrize("shape", [(10, 5), (784, 60), (2**24, 1), (1, 2**32), (2**24, 2**32)])
+@pytest.mark.parametrize("activation", ["ternary", "int8"])
+def test_counters_that_no_device_could_count(shape: tuple[int, int], activation: str) -> None:
+    """Every counter fits its 64 bits; what follows from them does not."""
+    hint = {"layer": "a", "in_features": shape[0], "out_features": shape[1]}
+    most = 2**64 - 1
+    for counters in (
+        {"broadcasts": most},
+        {"broadcasts": most, "mem_writes": most, "compute_cycles": most},
+        {"broadcasts": most, "residency_hits": 1},
+    ):
+        agent = AdaptiveRuntimeAgent()
+        agent.observe({**hint, "activation": activation, "counters": counters})
+        with pytest.raises(TelemetryError, match=r"layer 'a': .*samples"):
+            agent.decide()
+
+
+def test_samples_that_no_device_could_run() -> None:
+    agent = AdaptiveRuntimeAgent()
+    agent.observe({"layer": "a", "in_features": 784, "out_features": 60})
+    for samples, shown in (
+        (10**12, f"{10**12} samples"),
+        (10**400, "samples is an integer of 1329"),
+    ):
+        with pytest.raises(ValueError, match=f"layer 'a': .*{shown}.*allowed are"):
+            agent.decide(samples=samples)
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [
@@ -218,7 +248,7 @@ def test_arguments(options: dict[str, Any], text: str) -> None:
 
 # --- on disk -------------------------------------------------------------------------------------
 
-_counts = st.integers(0, 2**63)
+_counts = st.integers(0, 2**64 - 1)
 _records = st.builds(
     LayerRecord,
     layer=st.text(min_size=1, max_size=8),
@@ -288,6 +318,20 @@ GOOD = {"format": "pytfmbs-agent-history", "version": 1, "observations": []}
         (
             json.dumps({**GOOD, "observations": [{"source": "x", "layers": [{}]}]}).encode(),
             "'layer' is None",
+        ),
+        (
+            json.dumps(
+                {
+                    **GOOD,
+                    "observations": [
+                        {
+                            "source": "x",
+                            "layers": [{"layer": "a", "counters": {"cycles": 10**400}}],
+                        }
+                    ],
+                }
+            ).encode(),
+            "'a': cycles is above",
         ),
     ],
 )

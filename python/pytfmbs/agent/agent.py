@@ -138,7 +138,8 @@ class AdaptiveRuntimeAgent:
         samples: of a forward; None is what the counters say, 1 where there are none.
         progress: called with candidates tried, the most there will be, and the least cycles so far.
 
-        Raises TelemetryError where no layer was observed, or one whose shape is not known.
+        Raises TelemetryError where no layer was observed, or one whose shape is not known or that is
+        too large for any device; ValueError for samples that cannot be.
         """
         if samples is not None and (
             isinstance(samples, bool) or not isinstance(samples, int) or samples < 1

@@ -57,16 +57,16 @@ class ForwardCosts:
             # Which tiles and which words makes no difference to the time.
             return _fabric.estimate_forward(
                 self.config,
-                work.outputs,
-                work.inputs,
-                work.samples,
-                work.activation,
-                (1 << tiles) - 1,
-                0,
-                words,
-                streamed,
-                hit,
-                cycles_per_job,
+                outputs=work.outputs,
+                depth=work.inputs,
+                samples=work.samples,
+                activation=work.activation,
+                tile_mask=(1 << tiles) - 1,
+                first_word=0,
+                words=words,
+                streamed=streamed,
+                loaded=hit,
+                engine_cycles_per_job=cycles_per_job,
             )
 
         chunks = ask(OVERHEAD)["chunks"]

@@ -12,6 +12,7 @@ from .. import _fabric
 from ..linear import TFMBSLinear
 
 _ACTIVATIONS = ("ternary", "int8")
+_MAX_COUNT = 2**64 - 1  # counters and tile masks are of 64 bits
 # Which counters of a profile the history keeps: those that workloads are derived from, and those
 # that a reader of the history wants.
 COUNTERS = (
@@ -156,4 +157,6 @@ def _count(source: Mapping[str, Any], key: str, layer: str, *, least: int) -> in
     value = _optional(source, key, int, layer)
     if value is not None and value < least:
         raise TelemetryError(f"layer {layer!r}: {key} is {value}; it must be {least} or more")
+    if value is not None and value > _MAX_COUNT:  # without it: it may have any number of digits
+        raise TelemetryError(f"layer {layer!r}: {key} is above {_MAX_COUNT}, the device's largest")
     return value  # type: ignore[no-any-return]

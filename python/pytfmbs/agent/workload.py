@@ -57,7 +57,7 @@ def workloads(history: History, config: FabricConfig, samples: int | None) -> li
     """One for each layer of the history that has weights, in the order in which they were seen.
 
     samples: of a forward, in place of what the counters say.
-    Raises TelemetryError for a layer whose shape no observation gives.
+    Raises TelemetryError for a layer whose shape no observation gives, or that no device could run.
     """
     known: dict[str, _Known] = {}
     for observation in history:
@@ -79,9 +79,11 @@ def workloads(history: History, config: FabricConfig, samples: int | None) -> li
     for name, layer in known.items():
         if layer.record.in_features and layer.record.out_features:
             try:
-                found.append(_workload(layer, config, samples))
-            except FabricError as error:  # of another geometry, or too large a layer
-                raise TelemetryError(f"telemetry of layer {name!r}: {error}") from error
+                work = _workload(layer, config, samples)
+                _streamed_forward(work, config, _mask(work, config, None), work.samples)
+            except FabricError as error:  # of another geometry, or too large to be run
+                raise TelemetryError(f"layer {name!r}: {error}") from error
+            found.append(work)
     return found
 
 
@@ -120,28 +122,35 @@ def _workload(known: _Known, config: FabricConfig, samples: int | None) -> Workl
 
 def _sample_traffic(work: Workload, config: FabricConfig, mask: int | None) -> tuple[int, int]:
     """Passes under a mask, and the activation words that a sample is sent in all of them."""
-    if mask is None:
-        mask = _fabric.default_tile_mask(config, work.outputs)
-
-    def forward(samples: int) -> dict[str, Any]:
-        return _fabric.estimate_forward(
-            config,
-            work.outputs,
-            work.inputs,
-            samples,
-            work.activation,
-            mask,
-            0,
-            config.bank_depth * config.words_per_depth,  # a window that any layer streams through
-            True,
-            False,
-            OVERHEAD,
-        )
-
-    one, two = forward(1), forward(2)
+    mask = _mask(work, config, mask)
+    one, two = (_streamed_forward(work, config, mask, samples) for samples in (1, 2))
     # Of what one more sample reads, all but the partial sums: one fewer a result than it writes.
     partial = two["mem_writes"] - one["mem_writes"] - work.outputs
     return one["passes"], two["mem_reads"] - one["mem_reads"] - partial
+
+
+def _mask(work: Workload, config: FabricConfig, given: int | None) -> int:
+    mask: int = _fabric.default_tile_mask(config, work.outputs) if given is None else given
+    return mask
+
+
+def _streamed_forward(
+    work: Workload, config: FabricConfig, mask: int, samples: int
+) -> dict[str, Any]:
+    """Counts of a forward through a whole bank as the window, as any layer can."""
+    return _fabric.estimate_forward(
+        config,
+        outputs=work.outputs,
+        depth=work.inputs,
+        samples=samples,
+        activation=work.activation,
+        tile_mask=mask,
+        first_word=0,
+        words=config.bank_depth * config.words_per_depth,
+        streamed=True,
+        loaded=False,
+        engine_cycles_per_job=OVERHEAD,
+    )
 
 
 def _expected_steps(work: Workload, config: FabricConfig, sparsity: float | None) -> float:
