@@ -15,6 +15,7 @@ from .. import ops
 from ._emit import MODES, Emitter, Names
 from ._layers import ExportError, Resolver, live_layers
 from ._program import without_effects
+from ._quiet import torch_noise_hidden
 
 TranslationTable = dict[Callable[..., Any], Callable[..., Any]]
 
@@ -83,6 +84,17 @@ def export(
             raise ValueError(f"{option} is pytfmbs.onnx.export's own")
     options: dict[str, Any] = {"verbose": False, **torch_onnx_options}
     options.update(input_names=input_names, output_names=output_names, dynamo=True)
+    with torch_noise_hidden():
+        return _finish(_export(model, args, mode, dynamic_shapes, options), path)
+
+
+def _export(
+    model: nn.Module | torch.export.ExportedProgram,
+    args: tuple[Any, ...],
+    mode: str,
+    dynamic_shapes: Any,
+    options: dict[str, Any],
+) -> torch.onnx.ONNXProgram | None:
     if isinstance(model, torch.export.ExportedProgram):
         emit = _emitter(mode)
         model, resolve = without_effects(model)
@@ -91,11 +103,10 @@ def export(
         table = translation_table(model, mode=mode)
         options.update(dynamic_shapes=dynamic_shapes)
     try:
-        program = torch.onnx.export(model, args, custom_translation_table=table, **options)
+        return torch.onnx.export(model, args, custom_translation_table=table, **options)
     except torch.onnx.OnnxExporterError as error:
         _raise_own(error)
         raise
-    return _finish(program, path)
 
 
 def _raise_own(error: BaseException) -> None:
