@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from . import _fabric, errors, ops, quantizers
 from ._fabric import Fabric
+from ._hints import ACTIVATIONS
 from .quantizers import WeightQuantizer
 
-_ACTIVATIONS = ("ternary", "int8")
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 # What __setstate__ builds anew: a place on a device is this process's own.
 _TRANSIENT = ("_layer", "_spec", "_host")
@@ -88,9 +88,9 @@ class TFMBSLinear(nn.Linear):
             raise TypeError(f"fabric must be a pytfmbs.Fabric or None, not {type(fabric).__name__}")
         if name is not None and not isinstance(name, str):
             raise TypeError(f"name must be a string or None, not {type(name).__name__}")
-        if activation not in _ACTIVATIONS:
+        if activation not in ACTIVATIONS:
             raise ValueError(
-                f"activation is {activation!r}; allowed are {', '.join(map(repr, _ACTIVATIONS))}"
+                f"activation is {activation!r}; allowed are {', '.join(map(repr, ACTIVATIONS))}"
             )
         clip = _checked_clip(ste_clip)
         super().__init__(in_features, out_features, bias, device=device, dtype=dtype)

@@ -447,6 +447,18 @@ def test_custom_quantizers_name_travels() -> None:
     assert hint["sparsity"] == layer.telemetry_hint["sparsity"]
 
 
+@pytest.mark.parametrize("zeros", [1, 3, 31])  # 312.5, 937.5 and 9687.5 parts of 10,000
+@pytest.mark.parametrize("how", ["own", "program"])
+def test_sparsity_is_rounded_as_the_device_does(how: str, zeros: int) -> None:
+    layer = pytfmbs.TFMBSLinear(8, 4).eval()
+    with torch.no_grad():
+        layer.weight.fill_(1.0).view(-1)[:zeros] = 0.0
+    proto = checked(export(layer, torch.ones(1, 8), how))
+    (hint,) = [h for node in proto.graph.node if (h := metadata.read(node)) is not None]
+    assert hint["sparsity"] == layer.telemetry_hint["sparsity"]
+    assert hint["sparsity"] == (zeros * 10_000 + 16) // 32 / 10_000
+
+
 # --- the portable pattern (docs/onnx.md) ----------------------------------------------------------
 
 TERNARY = ["IsNaN", "Cast", "ReduceMax", "Cast", "Where", "Sign", "Cast"]

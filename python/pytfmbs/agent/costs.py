@@ -11,6 +11,7 @@ import torch
 
 from .. import _fabric
 from .._fabric import Fabric, FabricConfig
+from .._hints import ACTIVATIONS
 from ..linear import TFMBSLinear
 from .workload import OVERHEAD, Workload
 
@@ -99,7 +100,7 @@ class CpuCost:
         rates = {
             activation: batch * width * width
             / max(_best_seconds(batch, width, width, activation, repeats) - call, 1e-9)
-            for activation in ("ternary", "int8")
+            for activation in ACTIVATIONS
         }  # fmt: skip
         return cls(call, rates["ternary"], rates["int8"])
 

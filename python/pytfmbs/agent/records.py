@@ -9,9 +9,9 @@ from typing import Any
 from torch import nn
 
 from .. import _fabric
+from .._hints import ACTIVATIONS
 from ..linear import TFMBSLinear
 
-_ACTIVATIONS = ("ternary", "int8")
 _MAX_COUNT = 2**64 - 1  # counters and tile masks are of 64 bits
 # Which counters of a profile the history keeps: those that workloads are derived from, and those
 # that a reader of the history wants.
@@ -62,10 +62,10 @@ class LayerRecord:
         if not isinstance(name, str) or not name:
             raise TelemetryError(f"telemetry key 'layer' is {name!r}; it must be a name, not empty")
         activation = _optional(source, "activation", str, name)
-        if activation is not None and activation not in _ACTIVATIONS:
+        if activation is not None and activation not in ACTIVATIONS:
             raise TelemetryError(
                 f"layer {name!r}: activation is {activation!r}; allowed are "
-                f"{', '.join(map(repr, _ACTIVATIONS))}"
+                f"{', '.join(map(repr, ACTIVATIONS))}"
             )
         sparsity = _optional(source, "sparsity", float, name)
         if sparsity is not None and not 0 <= sparsity <= 1:

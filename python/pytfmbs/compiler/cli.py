@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 import pytfmbs
 from pytfmbs import FabricConfig
+from pytfmbs._hints import ACTIVATIONS
 from pytfmbs.errors import FabricError
 from pytfmbs.quantizers import BUILT_IN
 
 from .errors import ConversionError
-from .layers import ACTIVATIONS
 from .module import MlirModule
 from .toolchain import CompilationError, ToolNotFoundError
 from .torch_frontend import Source, to_mlir, to_onnx

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 
 import pytfmbs
 from pytfmbs import quantizers
+from pytfmbs._hints import ACTIVATIONS, rounded_sparsity
 from pytfmbs.quantizers import WeightQuantizer
 
 from .emitter import Emitter
@@ -21,7 +21,6 @@ from .mlir_text import identifier, string
 from .structure import reshape
 from .types import F32, F64, Array, Value, constant, from_onnx, mlir_tensor
 
-ACTIVATIONS = ("ternary", "int8")
 #: The integer products are exact up to here (docs/python-api.md, "Numbers").
 _LARGEST_DEPTH = 2**24
 
@@ -66,13 +65,6 @@ class TernaryLayer:
             "weight_quantizer": self.weight_quantizer,
             "activation": self.activation,
         }
-
-
-def rounded_sparsity(zeros: int, size: int) -> float:
-    """Zeros among the trits, to four decimals, halves up, as the runtime says it."""
-    scaled = (zeros / size if size else 0.0) * 1e4
-    whole = math.floor(scaled)
-    return (whole + 1 if scaled - whole >= 0.5 else whole) / 1e4
 
 
 def quantize(weight: Array, quantizer: WeightQuantizer) -> QuantizedWeight:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .._fabric import Fabric
+from .._hints import rounded_sparsity
 from ..linear import TFMBSLinear
 
 
@@ -141,7 +142,7 @@ def hint_of_spec(text: str, trits: Tensor) -> dict[str, Any]:
     zeros = trits.numel() - int(torch.count_nonzero(trits))
     return {
         "layer": parts["name"],
-        "sparsity": round(zeros / trits.numel(), 4),
+        "sparsity": rounded_sparsity(zeros, trits.numel()),
         "tile_mask": mask,
         "weight_addr": None if address == "auto" else int(address),
         "in_features": depth,

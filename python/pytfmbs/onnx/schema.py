@@ -11,13 +11,14 @@ from typing import Any
 import onnx
 from onnx import defs
 
+from .._hints import ACTIVATIONS
+
 DOMAIN = "pytfmbs"
 VERSION = 1
 OP_TYPE = "TernaryLinear"
 
 TRITS_PER_BYTE = 5  # PT-5, docs/format.md
 AUTOMATIC_ADDRESS = -1  # weight_addr of a layer that the device places
-ACTIVATIONS = ("ternary", "int8")
 
 _DOC = """A linear layer with ternary weights: Y = dtype(float(Q * T') * (s_x * scale) + bias).
 
