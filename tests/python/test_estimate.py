@@ -52,30 +52,66 @@ def test_estimate_equals_counters_where_no_activation_is_zero(
 
 
 @pytest.mark.parametrize(
-    ("changes", "error"),
+    ("changes", "error", "text"),
     [
-        ({"outputs": 0}, pytfmbs.FabricError),
-        ({"outputs": 2**70}, pytfmbs.FabricError),
-        ({"depth": -1}, pytfmbs.FabricError),
-        ({"samples": -1}, pytfmbs.FabricError),
-        ({"samples": 2**64 - 1}, pytfmbs.FabricError),
-        ({"activation": "int4"}, pytfmbs.FabricError),
-        ({"tile_mask": 0}, pytfmbs.FabricError),
-        ({"tile_mask": 16}, pytfmbs.FabricError),
-        ({"words": 783}, pytfmbs.PlacementError),
-        ({"first_word": 2**32 - 1}, pytfmbs.PlacementError),
-        ({"first_word": 2**32}, pytfmbs.PlacementError),
-        ({"streamed": True, "words": 14}, pytfmbs.PlacementError),
-        ({"engine_cycles_per_job": 6.0}, pytfmbs.FabricError),
-        ({"engine_cycles_per_job": float("nan")}, pytfmbs.FabricError),
-        ({"engine_cycles_per_job": 1e300}, pytfmbs.FabricError),
-        ({"depth": 1.5}, TypeError),
-        ({"outputs": None}, TypeError),
+        ({"outputs": 0}, pytfmbs.ArgumentError, "outputs is 0; allowed are 1 to 4294967296"),
+        (
+            {"outputs": 2**70},
+            pytfmbs.ArgumentError,
+            "outputs is 1180591620717411303424; allowed are",
+        ),
+        ({"depth": -1}, pytfmbs.ArgumentError, "depth is -1; allowed are"),
+        ({"samples": -1}, pytfmbs.ArgumentError, "samples is -1; allowed are"),
+        (
+            {"samples": 2**64 - 1},
+            pytfmbs.ArgumentError,
+            r"of 18446744073709551615 samples through 60 x 784.*2\^52 multiplications",
+        ),
+        (
+            {"activation": "int4"},
+            pytfmbs.ArgumentError,
+            "activation is 'int4'; allowed are 'ternary', 'int8'",
+        ),
+        ({"tile_mask": 0}, pytfmbs.ArgumentError, "tile_mask is 0; allowed are 1 to 15"),
+        ({"tile_mask": 16}, pytfmbs.ArgumentError, "tile_mask is 16; allowed are .* to 15"),
+        ({"words": 783}, pytfmbs.PlacementError, "layer of 783 words; this one takes 784"),
+        (
+            {"first_word": 2**32 - 1},
+            pytfmbs.PlacementError,
+            "784 words from word 4294967295 on; Bank A has 1024",
+        ),
+        (
+            {"first_word": 2**32},
+            pytfmbs.PlacementError,
+            "first_word is 4294967296; allowed are 0 to 4294967295",
+        ),
+        (
+            {"streamed": True, "words": 14},
+            pytfmbs.PlacementError,
+            "window of 14 words; the smallest is 15",
+        ),
+        (
+            {"engine_cycles_per_job": 6.0},
+            pytfmbs.ArgumentError,
+            "engine_cycles_per_job is 6.0*; .* takes 7 to 791 cycles",
+        ),
+        (
+            {"engine_cycles_per_job": float("nan")},
+            pytfmbs.ArgumentError,
+            "engine_cycles_per_job is nan; .* 7 to 791",
+        ),
+        (
+            {"engine_cycles_per_job": 1e300},
+            pytfmbs.ArgumentError,
+            "engine_cycles_per_job is 1000000.*; .* 7 to 791",
+        ),
+        ({"depth": 1.5}, TypeError, "depth must be an integer, not float"),
+        ({"outputs": None}, TypeError, "outputs: NoneType"),
     ],
     ids=str,
 )
-def test_estimate_refuses(changes: dict[str, Any], error: type[Exception]) -> None:
-    with pytest.raises(error):
+def test_estimate_refuses(changes: dict[str, Any], error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
         estimate(FabricConfig(), **changes)
 
 
