@@ -57,11 +57,13 @@ TEST_P(WeightPanelsTest, EveryByteAndBack) {
       const auto trit = [&](std::size_t n, std::size_t k) {
         return n < outputs && k < depth ? int{trits[n * depth + k]} : 0;
       };
+      const std::size_t unit = layout == WeightLayout::kTritFives ? 20 : in_byte * columns;
+      const std::size_t padded = (depth + unit - 1) / unit * unit;
       std::size_t at = 0;
       for (std::size_t p = 0; p * 64 < outputs; ++p) {
         ASSERT_EQ(view.panel(p), view.bytes + at);
         const std::size_t lines = (std::min<std::size_t>(64, outputs - 64 * p) + held - 1) / held;
-        for (std::size_t k = 0; k < depth; k += in_byte * columns) {
+        for (std::size_t k = 0; k < padded; k += in_byte * columns) {
           for (std::size_t byte = 0; byte < 64 * lines; ++byte, ++at) {
             const std::size_t n = 64 * p + byte / columns;
             int t[5] = {};

@@ -25,8 +25,8 @@ constexpr KernelSet kKernels[] = {
 #ifdef TFMBS_KERNELS_X86
     {.name = "avx2",
      .supported = cpu_has_avx2,
-     .trit_layouts = {WeightLayout::kTritPairs, WeightLayout::kTritFives},
-     .int8_layouts = {WeightLayout::kInt8Quads, WeightLayout::kInt8Fives},
+     .trit_layouts = {WeightLayout::kTritPairs, WeightLayout::kTritPairs},
+     .int8_layouts = {WeightLayout::kInt8Quads, WeightLayout::kInt8Quads},
      .trit_gemm = avx2::trit_gemm,
      .trit_matmul = avx2::trit_matmul,
      .int8_matmul = avx2::int8_matmul,

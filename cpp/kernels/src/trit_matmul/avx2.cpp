@@ -94,11 +94,17 @@ inline void store(const Output& to, std::size_t m, std::size_t half, const Sums&
   const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
   std::int32_t* out = to.out + m * to.stride + at;
   for (std::size_t q = 0; q < 4 && at + 8 * q < to.left; ++q, out += 8) {
-    const auto left = static_cast<int>(to.left - at - 8 * q < 8 ? to.left - at - 8 * q : 8);
-    const __m256i mask = _mm256_cmpgt_epi32(_mm256_set1_epi32(left), lanes);
     __m256i sum = _mm256_sub_epi32(_mm256_cvtepu16_epi32(parts[q]), _mm256_set1_epi32(bias));
-    if (!to.first) sum = _mm256_add_epi32(sum, _mm256_maskload_epi32(out, mask));
-    _mm256_maskstore_epi32(out, mask, sum);
+    const std::size_t left = to.left - at - 8 * q;
+    if (left >= 8) {  // a masked store is slow on some CPUs
+      auto* whole = reinterpret_cast<__m256i*>(out);
+      if (!to.first) sum = _mm256_add_epi32(sum, _mm256_loadu_si256(whole));
+      _mm256_storeu_si256(whole, sum);
+    } else {
+      const __m256i mask = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(left)), lanes);
+      if (!to.first) sum = _mm256_add_epi32(sum, _mm256_maskload_epi32(out, mask));
+      _mm256_maskstore_epi32(out, mask, sum);
+    }
   }
 }
 

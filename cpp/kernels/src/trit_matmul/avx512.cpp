@@ -37,24 +37,24 @@ alignas(64) constexpr struct Products {
   return products;
 }();
 
-// The codes of a block of 512 trits. A trit is its bit of `nonzero` minus twice that of `negative`,
-// so a code is 40 plus the sum of 3^i over the bits of one nibble minus twice that of the other.
-inline void encode(const std::uint64_t* block, std::uint8_t* codes) {
+// The code of each low nibble. A trit is its bit of `nonzero` minus twice that of `negative`, so a
+// code is 40 plus the sum of 3^i over the bits of one nibble minus twice that of the other.
+inline __m512i codes_of(__m512i nonzero, __m512i negative) {
   const __m512i sums = _mm512_broadcast_i32x4(
       _mm_setr_epi8(0, 1, 3, 4, 9, 10, 12, 13, 27, 28, 30, 31, 36, 37, 39, 40));
   const __m512i nibble = _mm512_set1_epi8(15);
+  const __m512i plus = _mm512_shuffle_epi8(sums, _mm512_and_si512(nonzero, nibble));
+  const __m512i minus = _mm512_shuffle_epi8(sums, _mm512_and_si512(negative, nibble));
+  return _mm512_sub_epi8(_mm512_add_epi8(plus, _mm512_set1_epi8(40)),
+                         _mm512_add_epi8(minus, minus));
+}
+
+// The codes of a block of 512 trits.
+inline void encode(const std::uint64_t* block, std::uint8_t* codes) {
   const __m512i nonzero = _mm512_loadu_si512(block);
   const __m512i negative = _mm512_loadu_si512(block + kPlaneWords);
-  __m512i halves[2];
-#pragma GCC unroll 2
-  for (std::size_t h = 0; h < 2; ++h) {
-    const __m512i x = h == 0 ? nonzero : _mm512_srli_epi16(nonzero, 4);
-    const __m512i s = h == 0 ? negative : _mm512_srli_epi16(negative, 4);
-    const __m512i plus = _mm512_shuffle_epi8(sums, _mm512_and_si512(x, nibble));
-    const __m512i minus = _mm512_shuffle_epi8(sums, _mm512_and_si512(s, nibble));
-    halves[h] =
-        _mm512_sub_epi8(_mm512_add_epi8(plus, _mm512_set1_epi8(40)), _mm512_add_epi8(minus, minus));
-  }
+  const __m512i halves[2] = {codes_of(nonzero, negative), codes_of(_mm512_srli_epi16(nonzero, 4),
+                                                                   _mm512_srli_epi16(negative, 4))};
   // Low and high nibbles alternate; the unpacking works inside 128-bit lanes.
   const __m512i even = _mm512_unpacklo_epi8(halves[0], halves[1]);
   const __m512i odd = _mm512_unpackhi_epi8(halves[0], halves[1]);
@@ -178,6 +178,26 @@ void rows_by_panels(const Activations& from, std::size_t row, const std::uint8_t
   if (panels > 0) product<kRows, 1>(from, row, weights, panel_bytes, codes, to);
 }
 
+// The rows of a block times some panels.
+void all_rows(const Activations& from, std::size_t rows, const std::uint8_t* weights,
+              std::size_t panel_bytes, std::size_t panels, std::size_t codes, Output to) {
+  for (std::size_t m = 0; m < rows; m += kMaxRows, to.out += kMaxRows * to.stride) {
+    switch (rows - m) {
+      case 1:
+        rows_by_panels<1>(from, m, weights, panel_bytes, panels, codes, to);
+        break;
+      case 2:
+        rows_by_panels<2>(from, m, weights, panel_bytes, panels, codes, to);
+        break;
+      case 3:
+        rows_by_panels<3>(from, m, weights, panel_bytes, panels, codes, to);
+        break;
+      default:
+        rows_by_panels<4>(from, m, weights, panel_bytes, panels, codes, to);
+    }
+  }
+}
+
 void quads(const TritMatmulArgs& args) {
   const WeightPanelsView& weights = args.weights;
   const std::size_t blocks = (weights.depth + kBlockTrits - 1) / kBlockTrits;
@@ -208,25 +228,136 @@ void quads(const TritMatmulArgs& args) {
         const std::size_t all = (left + kPanelOutputs - 1) / kPanelOutputs;
         const std::size_t count = all < kTogether ? all : kTogether;
         const std::uint8_t* from = panels + n / kPanelOutputs * panel_bytes + first * kPanelBytes;
-        for (std::size_t m = 0; m < rows; m += kMaxRows) {
-          const Output to{.out = args.out + (row + m) * args.out_stride + n,
-                          .stride = args.out_stride,
-                          .left = left,
-                          .first = c == 0};
-          switch (rows - m) {
-            case 1:
-              rows_by_panels<1>(block, m, from, panel_bytes, count, codes, to);
-              break;
-            case 2:
-              rows_by_panels<2>(block, m, from, panel_bytes, count, codes, to);
-              break;
-            case 3:
-              rows_by_panels<3>(block, m, from, panel_bytes, count, codes, to);
-              break;
-            default:
-              rows_by_panels<4>(block, m, from, panel_bytes, count, codes, to);
-          }
+        all_rows(block, rows, from, panel_bytes, count, codes,
+                 {.out = args.out + row * args.out_stride + n,
+                  .stride = args.out_stride,
+                  .left = left,
+                  .first = c == 0});
+      }
+    }
+  }
+}
+
+// --- five trits a byte
+// ---------------------------------------------------------------------------- Twenty depths, four
+// bytes an output, become five codes of four trits: the first four trits of each byte, and the four
+// fifth ones. The activations' codes stand in that order too.
+
+constexpr std::size_t kUnitDepths = 20;
+constexpr std::size_t kUnitCodes = 5;
+constexpr std::size_t kUnitLines = 4;
+constexpr std::size_t kUnits = 64;         // a chunk: 320 codes
+constexpr std::size_t kDecodedPanels = 4;  // 80 KiB
+static_assert(kUnits * kUnitCodes + 64 <= kChunkCodes);
+
+// By magnitude: the code of the first four trits, and the fifth trit plus one.
+alignas(64) constexpr struct FiveTables {
+  std::uint8_t first[128];
+  std::uint8_t fifth[128];
+} kFive = [] {
+  FiveTables tables{};
+  for (int v = 0; v < 122; ++v) {
+    tables.first[v] = static_cast<std::uint8_t>((v + 121) % 81);
+    tables.fifth[v] = static_cast<std::uint8_t>((v + 121) / 81);
+  }
+  return tables;
+}();
+
+// Units of a panel to lines of codes. A negative value has each digit d as 2 - d.
+__attribute__((noinline)) void decode(const std::uint8_t* from, std::size_t units,
+                                      std::uint8_t* to) {
+  // Bytes further on, so that weights from memory arrive in time; beyond the end it is harmless.
+  constexpr std::size_t kAhead = 8192;
+  const __m512i first_low = _mm512_load_si512(kFive.first);
+  const __m512i first_high = _mm512_load_si512(kFive.first + 64);
+  const __m512i fifth_low = _mm512_load_si512(kFive.fifth);
+  const __m512i fifth_high = _mm512_load_si512(kFive.fifth + 64);
+  for (std::size_t u = 0; u < units; ++u, to += kUnitCodes * kPanelBytes) {
+    __m512i digits[kUnitLines];
+#pragma GCC unroll 4
+    for (std::size_t j = 0; j < kUnitLines; ++j, from += kPanelBytes) {
+      _mm_prefetch(reinterpret_cast<const char*>(from) + kAhead, _MM_HINT_T0);
+      const __m512i bytes = _mm512_load_si512(from);
+      const __mmask64 negative = _mm512_movepi8_mask(bytes);
+      const __m512i first = _mm512_permutex2var_epi8(first_low, bytes, first_high);
+      const __m512i fifth = _mm512_permutex2var_epi8(fifth_low, bytes, fifth_high);
+      _mm512_store_si512(
+          to + j * kPanelBytes,
+          _mm512_mask_sub_epi8(first, negative, _mm512_set1_epi8(kCodes - 1), first));
+      digits[j] = _mm512_mask_sub_epi8(fifth, negative, _mm512_set1_epi8(2), fifth);
+    }
+    __m512i code = digits[3];
+#pragma GCC unroll 3
+    for (std::size_t j = 3; j-- > 0;) {
+      code = _mm512_add_epi8(_mm512_add_epi8(code, code), _mm512_add_epi8(code, digits[j]));
+    }
+    _mm512_store_si512(to + 4 * kPanelBytes, code);
+  }
+}
+
+// Twenty bits of a plane from trit k on, as five nibbles in five bytes; zeros beyond the row.
+inline std::uint64_t nibbles(const std::uint64_t* plane, std::size_t row_words, std::size_t k) {
+  const auto word_of = [](std::size_t trit) {
+    return trit / kBlockTrits * kBlockWords + trit % kBlockTrits / 64;
+  };
+  std::uint64_t bits = plane[word_of(k)] >> (k % 64);
+  const std::size_t next = word_of(k + kUnitDepths);
+  if (k % 64 > 64 - kUnitDepths && next < row_words) bits |= plane[next] << (64 - k % 64);
+  const std::uint64_t order = _pext_u64(bits, 0x7BDEF) | _pext_u64(bits, 0x84210) << 16;
+  return _pdep_u64(order, 0x0F0F0F0F0F);
+}
+
+// The codes of `units` units from depth `first` on.
+inline void encode_units(const std::uint64_t* row, std::size_t row_words, std::size_t first,
+                         std::size_t units, std::uint8_t* codes) {
+  // Eight bytes are stored where five are wanted.
+  alignas(64) std::uint8_t nonzero[kUnits * kUnitCodes + 64];
+  alignas(64) std::uint8_t negative[kUnits * kUnitCodes + 64];
+  for (std::size_t u = 0; u < units; ++u) {
+    const std::size_t k = first + u * kUnitDepths;
+    const std::uint64_t n = nibbles(row, row_words, k);
+    const std::uint64_t s = nibbles(row + kPlaneWords, row_words - kPlaneWords, k);
+    __builtin_memcpy(nonzero + u * kUnitCodes, &n, sizeof n);
+    __builtin_memcpy(negative + u * kUnitCodes, &s, sizeof s);
+  }
+  for (std::size_t i = 0; i < units * kUnitCodes; i += 64) {
+    _mm512_store_si512(codes + i,
+                       codes_of(_mm512_load_si512(nonzero + i), _mm512_load_si512(negative + i)));
+  }
+}
+
+void fives(const TritMatmulArgs& args) {
+  const WeightPanelsView& weights = args.weights;
+  const std::size_t units = (weights.depth + kUnitDepths - 1) / kUnitDepths;
+  const std::size_t panel_bytes = units * kUnitLines * kPanelBytes;
+  const std::size_t row_words = (weights.depth + kBlockTrits - 1) / kBlockTrits * kBlockWords;
+  const std::uint8_t* panels = weights.bytes + args.first_output / kPanelOutputs * panel_bytes;
+  constexpr std::size_t kDecodedBytes = kUnits * kUnitCodes * kPanelBytes;
+  alignas(64) std::uint8_t decoded[kDecodedPanels * kDecodedBytes];
+  Activations block;
+  for (std::size_t row = 0; row < args.rows; row += kBlockRows) {
+    const std::size_t rows = args.rows - row < kBlockRows ? args.rows - row : kBlockRows;
+    // One row alone: a decoded panel stays in the nearest cache.
+    const std::size_t together = rows == 1 ? 1 : kDecodedPanels;
+    for (std::size_t first = 0; first == 0 || first < units; first += kUnits) {
+      const std::size_t count = units - first < kUnits ? units - first : kUnits;
+      for (std::size_t m = 0; m < rows; ++m) {
+        encode_units(args.activations + (row + m) * row_words, row_words, first * kUnitDepths,
+                     count, block.codes[m]);
+      }
+      for (std::size_t n = 0; n < args.outputs; n += together * kPanelOutputs) {
+        const std::size_t left = args.outputs - n;
+        const std::size_t all = (left + kPanelOutputs - 1) / kPanelOutputs;
+        const std::size_t held = all < together ? all : together;
+        for (std::size_t c = 0; c < held; ++c) {
+          decode(panels + (n / kPanelOutputs + c) * panel_bytes + first * kUnitLines * kPanelBytes,
+                 count, decoded + c * kDecodedBytes);
         }
+        all_rows(block, rows, decoded, kDecodedBytes, held, count * kUnitCodes,
+                 {.out = args.out + row * args.out_stride + n,
+                  .stride = args.out_stride,
+                  .left = left,
+                  .first = first == 0});
       }
     }
   }
@@ -236,6 +367,7 @@ void quads(const TritMatmulArgs& args) {
 
 void trit_matmul(const TritMatmulArgs& args) noexcept {
   if (args.weights.layout == WeightLayout::kTritQuads) return quads(args);
+  if (args.weights.layout == WeightLayout::kTritFives) return fives(args);
   portable::trit_matmul(args);
 }
 

@@ -66,6 +66,7 @@ struct WeightPanelsView {
     return (outputs + kPanelOutputs - 1) / kPanelOutputs;
   }
   [[nodiscard]] constexpr std::size_t groups() const noexcept {
+    if (layout == WeightLayout::kTritFives) return (depth + 19) / 20 * 4;
     return (depth + group_depth(layout) - 1) / group_depth(layout);
   }
   // Lines of 64 bytes a group of panel p; less than a full panel's only in the last one.
