@@ -248,7 +248,8 @@ constexpr std::size_t kUnitCodes = 5;
 constexpr std::size_t kUnitLines = 4;
 constexpr std::size_t kUnits = 64;         // a chunk: 320 codes
 constexpr std::size_t kDecodedPanels = 4;  // 80 KiB
-static_assert(kUnits * kUnitCodes + 64 <= kChunkCodes);
+constexpr std::size_t kRowUnits = 384;     // a chunk of a row alone: 1920 codes
+static_assert(kUnits <= kRowUnits && kRowUnits * kUnitCodes + 64 <= kChunkCodes);
 
 // By magnitude: the code of the first four trits, and the fifth trit plus one.
 alignas(64) constexpr struct FiveTables {
@@ -263,16 +264,17 @@ alignas(64) constexpr struct FiveTables {
   return tables;
 }();
 
-// Units of a panel to lines of codes. A negative value has each digit d as 2 - d.
-__attribute__((noinline)) void decode(const std::uint8_t* from, std::size_t units,
-                                      std::uint8_t* to) {
-  // Bytes further on, so that weights from memory arrive in time; beyond the end it is harmless.
-  constexpr std::size_t kAhead = 8192;
-  const __m512i first_low = _mm512_load_si512(kFive.first);
-  const __m512i first_high = _mm512_load_si512(kFive.first + 64);
-  const __m512i fifth_low = _mm512_load_si512(kFive.fifth);
-  const __m512i fifth_high = _mm512_load_si512(kFive.fifth + 64);
-  for (std::size_t u = 0; u < units; ++u, to += kUnitCodes * kPanelBytes) {
+// Brings the bytes of a unit to codes. A negative value has each digit d as 2 - d.
+struct Decoder {
+  __m512i first_low = _mm512_load_si512(kFive.first);
+  __m512i first_high = _mm512_load_si512(kFive.first + 64);
+  __m512i fifth_low = _mm512_load_si512(kFive.fifth);
+  __m512i fifth_high = _mm512_load_si512(kFive.fifth + 64);
+
+  inline __attribute__((always_inline)) void decode(const std::uint8_t* from,
+                                                    __m512i (&codes)[kUnitCodes]) const {
+    // Bytes further on, so that weights from memory arrive in time; beyond the end it is harmless.
+    constexpr std::size_t kAhead = 8192;
     __m512i digits[kUnitLines];
 #pragma GCC unroll 4
     for (std::size_t j = 0; j < kUnitLines; ++j, from += kPanelBytes) {
@@ -281,18 +283,54 @@ __attribute__((noinline)) void decode(const std::uint8_t* from, std::size_t unit
       const __mmask64 negative = _mm512_movepi8_mask(bytes);
       const __m512i first = _mm512_permutex2var_epi8(first_low, bytes, first_high);
       const __m512i fifth = _mm512_permutex2var_epi8(fifth_low, bytes, fifth_high);
-      _mm512_store_si512(
-          to + j * kPanelBytes,
-          _mm512_mask_sub_epi8(first, negative, _mm512_set1_epi8(kCodes - 1), first));
+      codes[j] = _mm512_mask_sub_epi8(first, negative, _mm512_set1_epi8(kCodes - 1), first);
       digits[j] = _mm512_mask_sub_epi8(fifth, negative, _mm512_set1_epi8(2), fifth);
     }
-    __m512i code = digits[3];
+    codes[4] = digits[3];
 #pragma GCC unroll 3
     for (std::size_t j = 3; j-- > 0;) {
-      code = _mm512_add_epi8(_mm512_add_epi8(code, code), _mm512_add_epi8(code, digits[j]));
+      codes[4] = _mm512_add_epi8(_mm512_add_epi8(codes[4], codes[4]),
+                                 _mm512_add_epi8(codes[4], digits[j]));
     }
-    _mm512_store_si512(to + 4 * kPanelBytes, code);
   }
+};
+
+// Units of a panel to lines of codes, for several rows.
+__attribute__((noinline)) void decode_lines(const std::uint8_t* from, std::size_t units,
+                                            std::uint8_t* to) {
+  const Decoder decoder;
+  for (std::size_t u = 0; u < units; ++u, from += kUnitLines * kPanelBytes) {
+    __m512i codes[kUnitCodes];
+    decoder.decode(from, codes);
+#pragma GCC unroll 5
+    for (std::size_t j = 0; j < kUnitCodes; ++j, to += kPanelBytes)
+      _mm512_store_si512(to, codes[j]);
+  }
+}
+
+// One row times a panel, whose codes never leave the registers.
+__attribute__((noinline)) void one_row(const std::uint8_t* activations, const std::uint8_t* weights,
+                                       std::size_t units, const Output& to) {
+  constexpr std::size_t kRunUnits = kRun / kUnitCodes;
+  const Decoder decoder;
+  Sums sums{_mm512_setzero_si512(), _mm512_setzero_si512()};
+  for (std::size_t first = 0; first < units; first += kRunUnits) {
+    const std::size_t end = units - first < kRunUnits ? units : first + kRunUnits;
+    __m512i bytes = _mm512_setzero_si512();
+    for (std::size_t u = first; u < end; ++u) {
+      __m512i codes[kUnitCodes];
+      decoder.decode(weights + u * kUnitLines * kPanelBytes, codes);
+#pragma GCC unroll 5
+      for (std::size_t j = 0; j < kUnitCodes; ++j) {
+        const std::uint8_t* table = kProducts.entries[activations[u * kUnitCodes + j]];
+        bytes = _mm512_add_epi8(bytes, _mm512_permutex2var_epi8(_mm512_load_si512(table), codes[j],
+                                                                _mm512_load_si512(table + 64)));
+      }
+    }
+    sums.all = _mm512_add_epi16(sums.all, bytes);
+    sums.odd = _mm512_add_epi16(sums.odd, _mm512_srli_epi16(bytes, 8));
+  }
+  store(to, 0, 0, sums, kBias * static_cast<int>(units * kUnitCodes));
 }
 
 // Twenty bits of a plane from trit k on, as five nibbles in five bytes; zeros beyond the row.
@@ -311,8 +349,8 @@ inline std::uint64_t nibbles(const std::uint64_t* plane, std::size_t row_words, 
 inline void encode_units(const std::uint64_t* row, std::size_t row_words, std::size_t first,
                          std::size_t units, std::uint8_t* codes) {
   // Eight bytes are stored where five are wanted.
-  alignas(64) std::uint8_t nonzero[kUnits * kUnitCodes + 64];
-  alignas(64) std::uint8_t negative[kUnits * kUnitCodes + 64];
+  alignas(64) std::uint8_t nonzero[kRowUnits * kUnitCodes + 64];
+  alignas(64) std::uint8_t negative[kRowUnits * kUnitCodes + 64];
   for (std::size_t u = 0; u < units; ++u) {
     const std::size_t k = first + u * kUnitDepths;
     const std::uint64_t n = nibbles(row, row_words, k);
@@ -337,27 +375,35 @@ void fives(const TritMatmulArgs& args) {
   Activations block;
   for (std::size_t row = 0; row < args.rows; row += kBlockRows) {
     const std::size_t rows = args.rows - row < kBlockRows ? args.rows - row : kBlockRows;
-    // One row alone: a decoded panel stays in the nearest cache.
-    const std::size_t together = rows == 1 ? 1 : kDecodedPanels;
-    for (std::size_t first = 0; first == 0 || first < units; first += kUnits) {
-      const std::size_t count = units - first < kUnits ? units - first : kUnits;
+    const std::size_t most = rows == 1 ? kRowUnits : kUnits;
+    for (std::size_t first = 0; first == 0 || first < units; first += most) {
+      const std::size_t count = units - first < most ? units - first : most;
       for (std::size_t m = 0; m < rows; ++m) {
         encode_units(args.activations + (row + m) * row_words, row_words, first * kUnitDepths,
                      count, block.codes[m]);
       }
-      for (std::size_t n = 0; n < args.outputs; n += together * kPanelOutputs) {
+      for (std::size_t n = 0; n < args.outputs; n += kDecodedPanels * kPanelOutputs) {
         const std::size_t left = args.outputs - n;
         const std::size_t all = (left + kPanelOutputs - 1) / kPanelOutputs;
-        const std::size_t held = all < together ? all : together;
-        for (std::size_t c = 0; c < held; ++c) {
-          decode(panels + (n / kPanelOutputs + c) * panel_bytes + first * kUnitLines * kPanelBytes,
-                 count, decoded + c * kDecodedBytes);
-        }
-        all_rows(block, rows, decoded, kDecodedBytes, held, count * kUnitCodes,
-                 {.out = args.out + row * args.out_stride + n,
+        const std::size_t held = all < kDecodedPanels ? all : kDecodedPanels;
+        Output to{.out = args.out + row * args.out_stride + n,
                   .stride = args.out_stride,
                   .left = left,
-                  .first = first == 0});
+                  .first = first == 0};
+        const std::uint8_t* from =
+            panels + n / kPanelOutputs * panel_bytes + first * kUnitLines * kPanelBytes;
+        if (rows == 1) {
+          for (std::size_t c = 0; c < held; ++c, from += panel_bytes) {
+            one_row(block.codes[0], from, count, to);
+            to.out += kPanelOutputs;
+            to.left -= to.left < kPanelOutputs ? to.left : kPanelOutputs;
+          }
+          continue;
+        }
+        for (std::size_t c = 0; c < held; ++c, from += panel_bytes) {
+          decode_lines(from, count, decoded + c * kDecodedBytes);
+        }
+        all_rows(block, rows, decoded, kDecodedBytes, held, count * kUnitCodes, to);
       }
     }
   }
