@@ -6,6 +6,7 @@
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/Matchers.h"
+#include "mlir/IR/TypeUtilities.h"
 
 namespace tfmbs::ir {
 
@@ -74,6 +75,7 @@ bool is_relu(Value result, Predicate is_x, Predicate is_null) {
 Operation* match_generic(linalg::GenericOp generic, Value value) {
   if (generic->getNumResults() != 1 || !generic.hasPureTensorSemantics() ||
       generic.getNumParallelLoops() != generic.getNumLoops() ||
+      getElementTypeOrSelf(generic->getResult(0)) != getElementTypeOrSelf(value) ||
       !generic.getMatchingIndexingMap(generic.getDpsInitOperand(0)).isIdentity()) {
     return nullptr;
   }
@@ -82,7 +84,8 @@ Operation* match_generic(linalg::GenericOp generic, Value value) {
     if (!argument || argument.getOwner() != generic.getBody()) return nullptr;
     return &generic->getOpOperand(argument.getArgNumber());
   };
-  // Arithmetic of 16-bit floats may be done in f32, which changes neither side of a comparison.
+  // Arithmetic of 16-bit floats may be done in f32, which changes neither side of a comparison; the
+  // result comes back exactly, since its type is x's.
   const auto narrow = [](Value element) {
     auto extend = element.getDefiningOp<arith::ExtFOp>();
     return extend ? extend.getIn() : element;

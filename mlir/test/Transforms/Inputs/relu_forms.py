@@ -6,7 +6,7 @@ import sys
 
 LAYER = """
 func.func @f(%x: tensor<4x3xf32>, %q0: tensor<4x3xi8>, %s0: tensor<4xf32>, %a0: tensor<4x2xi32>,
-             %y0: tensor<4x2xf32>) -> tensor<4x2xf32> {{
+             %y0: tensor<4x2x{y}>, %r0: tensor<4x2x{r}>) -> tensor<4x2x{r}> {{
   %w = tfmbs.weights dense<[5, 2]> : tensor<2xi8> -> tensor<2x3x!tfmbs.trit>
   %scale = arith.constant dense<1.0> : tensor<1xf32>
   %zeros = arith.constant dense<0.0> : tensor<4x2xf32>
@@ -18,19 +18,19 @@ func.func @f(%x: tensor<4x3xf32>, %q0: tensor<4x3xi8>, %s0: tensor<4xf32>, %a0: 
       ins(%q, %w : tensor<4x3xi8>, tensor<2x3x!tfmbs.trit>)
       outs(%a0 : tensor<4x2xi32>) -> tensor<4x2xi32>
   %y = tfmbs.dequantize ins(%a, %s, %scale : tensor<4x2xi32>, tensor<4xf32>, tensor<1xf32>)
-      outs(%y0 : tensor<4x2xf32>) -> tensor<4x2xf32>
+      outs(%y0 : tensor<4x2x{y}>) -> tensor<4x2x{y}>
 {relu}
-  return %r : tensor<4x2xf32>
+  return %r : tensor<4x2x{r}>
 }}
 """
 GENERIC = """
   %r = linalg.generic {{indexing_maps = [affine_map<(d0, d1) -> (d0, d1)>,
       affine_map<(d0, d1) -> (d0, d1)>], iterator_types = ["parallel", "parallel"]}}
-      ins(%y : tensor<4x2xf32>) outs(%y0 : tensor<4x2xf32>) {{
-  ^bb0(%e: f32, %o: f32):
+      ins(%y : tensor<4x2x{y}>) outs(%r0 : tensor<4x2x{r}>) {{
+  ^bb0(%e: {y}, %o: {r}):
 {body}
-    linalg.yield %m : f32
-  }} -> tensor<4x2xf32>
+    linalg.yield %m : {r}
+  }} -> tensor<4x2x{r}>
 """
 NAN = float("nan")
 COMPARE = {
@@ -64,8 +64,10 @@ def forms() -> list[tuple[str, bool]]:
     """The function and whether its ReLU joins the layer."""
     found = []
 
-    def add(body: str, fuses: bool) -> None:
-        found.append((LAYER.format(relu=GENERIC.format(body=body)), fuses))
+    def add(body: str, fuses: bool, y: str = "f32", r: str = "f32") -> None:
+        """A generic of elements y to elements r."""
+        generic = GENERIC.format(body=body, y=y, r=r)
+        found.append((LAYER.format(relu=generic, y=y, r=r), fuses))
 
     add("    %m = arith.maximumf %e, %zero : f32", True)
     add("    %m = arith.maximumf %zero, %e : f32", True)
@@ -83,13 +85,18 @@ def forms() -> list[tuple[str, bool]]:
                 f"    %m = arith.select %c, {picked} : f32",
                 is_relu(order + relation, swapped, x_first),
             )
+    up = "    %u = arith.extf %e : f16 to f32\n    {of} = arith.maximumf %u, %zero : f32"
+    down = "\n    %m = arith.truncf %v : f32 to f16"
+    add(up.format(of="%v") + down, True, "f16", "f16")
+    add(up.format(of="%m"), False, "f16", "f32")  # these convert too
+    add("    %v = arith.maximumf %e, %zero : f32" + down, False, "f32", "f16")
     whole = "  %r = arith.maximumf %y, %zeros : tensor<4x2xf32>"
-    found.append((LAYER.format(relu=whole), True))
+    found.append((LAYER.format(relu=whole, y="f32", r="f32"), True))
     pair = (
         "  %c = arith.cmpf olt, %y, %zeros : tensor<4x2xf32>\n"
         "  %r = arith.select %c, %zeros, %y : tensor<4x2xi1>, tensor<4x2xf32>"
     )
-    found.append((LAYER.format(relu=pair), True))
+    found.append((LAYER.format(relu=pair, y="f32", r="f32"), True))
     return found
 
 
