@@ -1,5 +1,5 @@
 """What a node of an ONNX file says of its layer: ``TFMBSLinear.telemetry_hint`` as strings under
-``metadata_props`` (keys: docs/compiler.md, "ONNX").
+``metadata_props`` (keys: docs/onnx.md, "Metadata").
 
 The node of a layer's product carries the whole hint. In portable mode the layer's other nodes carry
 its name; each node says its part under ROLE.
