@@ -9,10 +9,17 @@ import numpy as np
 
 from .errors import ConversionError
 from .mlir_text import Resources, elements_attribute, literal
+from .requirements import Recorder
 from .scalars import Body, Scalar
 from .types import (
+    BF16,
     BOOL,
+    F16,
+    F32,
+    F64,
     I8,
+    I16,
+    I32,
     I64,
     Array,
     ElementType,
@@ -34,6 +41,11 @@ _EXTENT_OPERATIONS: dict[str, tuple[str, Callable[[int, int], int]]] = {
     "max": ("arith.maxsi", max),
 }
 
+_BYTES = {
+    element.mlir: -(-element.bits // 8)
+    for element in (F16, BF16, F32, F64, BOOL, I8, I16, I32, I64)
+}
+
 #: An operand of a loop nest: its value (None where the body reads it itself), and the loop of each
 #: of its dimensions, None where it has one element that serves all.
 Operand = tuple[Value, Sequence[int | None]]
@@ -47,6 +59,8 @@ class Emitter:
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.resources = Resources()
+        #: What the function asks of its arguments' sizes; whatever trusts a size says so there.
+        self.requires = Recorder()
         self._names = 0
         self._indices: dict[int, str] = {}
         self._computed: dict[tuple[str, Extent, Extent], Extent] = {}
@@ -107,7 +121,9 @@ class Emitter:
         key = (operation, a, b)
         if key not in self._computed:
             left, right = self.index(a), self.index(b)
-            self._computed[key] = self.define(f"{mnemonic} {left}, {right} : index")
+            name = self.define(f"{mnemonic} {left}, {right} : index")
+            self.requires.step(name, operation, a, b)
+            self._computed[key] = name
         return self._computed[key]
 
     def product(self, extents: Sequence[Extent]) -> Extent:
@@ -145,13 +161,24 @@ class Emitter:
         key = ("broadcast", a, b)
         if key not in self._computed:
             is_one = self.define(f"arith.cmpi eq, {a}, {self.index(1)} : index")
-            self._computed[key] = self.define(
-                f"arith.select {is_one}, {self.index(b)}, {a} : index"
-            )
+            name = self.define(f"arith.select {is_one}, {self.index(b)}, {a} : index")
+            self.requires.step(name, "broadcast", a, b)
+            self._computed[key] = name
         return self._computed[key]
 
-    def dimension(self, tensor: str, type_text: str, place: int) -> str:
-        return self.define(f"tensor.dim {tensor}, {self.index(place)} : {type_text}")
+    def dimension(self, argument: int, type_text: str, axis: int) -> str:
+        """A size of an argument of the function."""
+        name = self.define(f"tensor.dim %arg{argument}, {self.index(axis)} : {type_text}")
+        self.requires.size(name, argument, axis)
+        return name
+
+    def same_extents(self, a: Sequence[Extent], b: Sequence[Extent]) -> None:
+        """Requires two shapes of one rank to be equal. Raises ConversionError where they are not."""
+        for left, right in zip(a, b, strict=True):
+            if isinstance(left, int) and isinstance(right, int) and left != right:
+                shapes = f"{shape_text(tuple(a))} and {shape_text(tuple(b))}"
+                raise ConversionError(f"shapes {shapes} must be equal")
+            self.requires.equal(left, right)
 
     # --- tensors ------------------------------------------------------------------------------
 
@@ -191,6 +218,10 @@ class Emitter:
 
     def empty(self, extents: Sequence[Extent], element: str) -> str:
         """A tensor whose contents nobody has written."""
+        for extent in extents:
+            self.requires.at_least(extent, 0)
+        known, names = self.factors(extents)
+        self.requires.room(known * _BYTES[element], names)
         sizes = ", ".join(extent for extent in extents if isinstance(extent, str))
         return self.define(f"tensor.empty({sizes}) : {mlir_tensor(tuple(extents), element)}")
 
@@ -205,8 +236,9 @@ class Emitter:
         return Value(element, tuple(extents), ssa=ssa)
 
     def cast_extents(self, value: Value, extents: Sequence[Extent]) -> Value:
-        """The same tensor with its sizes known in other words."""
+        """The same tensor with its sizes known in other words; that they are so is required."""
         extents = tuple(extents)
+        self.same_extents(value.extents, extents)
         target = mlir_tensor(extents, value.element.mlir)
         if target == value.type:
             return Value(value.element, extents, value.ssa, value.constant, value.elements)
@@ -314,13 +346,14 @@ class Emitter:
         for shape in shapes:
             for place, size in enumerate(shape, rank - len(shape)):
                 have = result[place]
+                self.requires.broadcast(have, size)
                 if isinstance(have, int) and isinstance(size, int):
                     if have != size and 1 not in (have, size):
                         listed = " and ".join(shape_text(tuple(s)) for s in shapes if s)
                         raise ConversionError(f"shapes {listed} do not broadcast")
                     result[place] = size if have == 1 else have
                 elif isinstance(size, int) and size != 1:
-                    result[place] = size  # the other is this or 1
+                    result[place] = size
                 else:
                     result[place] = self.where_one(have, size)
         return tuple(result)

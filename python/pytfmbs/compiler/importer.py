@@ -135,7 +135,7 @@ def _arguments(context: Context) -> list[_Argument]:
             size
             if isinstance(size, int)
             else by_name.get(names[axis])
-            or by_name.setdefault(names[axis], context.emit.dimension(ssa, value.type, axis))
+            or by_name.setdefault(names[axis], context.emit.dimension(place, value.type, axis))
             for axis, size in enumerate(value.extents)
         )
         value = Value(element, extents, ssa=ssa)
@@ -152,6 +152,7 @@ def _walk(context: Context) -> None:
     for node in context.graph.nodes:
         if node.place in context.absorbed:
             continue
+        context.emit.requires.reason = repr(node)
         try:
             if node.place in layers:
                 results: Sequence[Value | None] = [
@@ -238,9 +239,12 @@ def _finish(context: Context, inputs: Sequence[_Argument], function_name: str) -
     arguments = ", ".join(
         f"{a.value.ssa}: {a.value.type} {{{_argument_attributes(a)}}}" for a in inputs
     )
-    header = f"  func.func {symbol(function_name)}({arguments}) -> ({types}) {{"
+    header = f"  func.func {symbol(function_name)}({arguments}) -> ({types})"
+    requires = ", ".join(map(string, emit.requires.lines()))
+    if requires:
+        header += f" attributes {{tfmbs.requires = [{requires}]}}"
     body = "\n".join(emit.lines)
-    text = f"module {{\n{header}\n{body}\n  }}\n}}\n{emit.resources.text()}"
+    text = f"module {{\n{header} {{\n{body}\n  }}\n}}\n{emit.resources.text()}"
     return MlirModule(
         text=text,
         layers=tuple(layer.hint for layer in context.layers.values()),

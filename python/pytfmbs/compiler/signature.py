@@ -9,13 +9,14 @@ from __future__ import annotations
 import ctypes
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .requirements import Requirements
 from .toolchain import CompilationError
 
 _TORCH = {
@@ -70,6 +71,7 @@ class Signature:
     entry: str
     inputs: tuple[TensorType, ...]
     outputs: tuple[TensorType, ...]
+    requirements: Requirements = field(default_factory=lambda: Requirements((), ()))
 
     def __str__(self) -> str:
         inputs, outputs = (", ".join(map(str, types)) for types in (self.inputs, self.outputs))
@@ -81,13 +83,16 @@ def parse(generic: str, entry: str | None) -> Signature:
 
     entry None is the only public function, or the one that is called "main" or "forward".
     """
-    functions = {}
+    functions, closing, current = {}, {}, None
     for line in generic.splitlines():
         # At the indentation of what stands directly in the module.
         if line.startswith('  "func.func"() <{') and 'sym_visibility = "private"' not in line:
             name = re.search(r'sym_name = "((?:[^"\\]|\\.)*)"', line)
-            if name is not None:
-                functions[name[1]] = line
+            current = name and name[1]
+            if current is not None:
+                functions[current] = line
+        elif line.startswith("  })") and current is not None:
+            closing[current], current = line, None  # what is no part of the operation stands here
     if entry is None:
         usual = [name for name in ("main", "forward") if name in functions]
         chosen = list(functions) if len(functions) == 1 else usual
@@ -107,15 +112,33 @@ def parse(generic: str, entry: str | None) -> Signature:
     rest = line[end:].removeprefix(" -> ")
     results = _balanced(rest, 0)[0] if rest.startswith("(") else "(" + next(_split(rest)) + ")"
     attributes = _list_attribute(line, "arg_attrs = [")
-    inputs = tuple(_split(arguments[1:-1]))
+    inputs = tuple(
+        _tensor_type(text, entry, attributes[index] if index < len(attributes) else "")
+        for index, text in enumerate(_split(arguments[1:-1]))
+    )
+    lines = _list_attribute(closing.get(entry, ""), "tfmbs.requires = [")
+    try:
+        requirements = Requirements(
+            [_unquoted(text) for text in lines], [len(kind.shape) for kind in inputs]
+        )
+    except ValueError as error:
+        raise CompilationError("compile_module", f"cannot read {entry!r}: {error}") from error
     return Signature(
         entry,
-        tuple(
-            _tensor_type(text, entry, attributes[index] if index < len(attributes) else "")
-            for index, text in enumerate(inputs)
-        ),
+        inputs,
         tuple(_tensor_type(text, entry, "") for text in _split(results[1:-1])),
+        requirements,
     )
+
+
+def _unquoted(text: str) -> str:
+    """A string attribute's value: MLIR writes bytes as two hexadecimal digits after a backslash."""
+    data = re.sub(
+        rb"\\(\\|[0-9A-Fa-f]{2})",
+        lambda m: m[1] if m[1] == b"\\" else bytes.fromhex(m[1].decode()),
+        text[1:-1].encode(),
+    )
+    return data.decode(errors="replace")
 
 
 def _tensor_type(text: str, entry: str, attributes: str) -> TensorType:
@@ -190,16 +213,19 @@ class Arguments:
         self._kept: list[object] = []
         self.descriptors: list[Any] = []
         named: dict[object, tuple[int, str]] = {}
+        shapes: list[tuple[int, ...]] = []
         for index, (value, wanted) in enumerate(zip(values, signature.inputs, strict=True)):
             where = f"argument {index} of {signature.entry}"
             shape, address = self._take(value, wanted, where)
             self._check_shape(shape, wanted, where, named)
+            shapes.append(shape)
             strides, step = [], 1
             for size in reversed(shape):
                 strides.append(step)
                 step *= max(size, 1)
             fields = [address, address, 0, *shape, *reversed(strides)]
             self.descriptors.append((ctypes.c_int64 * len(fields))(*fields))
+        signature.requirements.check(signature.entry, shapes)
 
     def _take(self, value: object, wanted: TensorType, where: str) -> tuple[tuple[int, ...], int]:
         """Shape and address of an array that is laid out as the function wants it."""

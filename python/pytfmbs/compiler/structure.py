@@ -20,11 +20,13 @@ Combine = Callable[[Body, Scalar, Scalar], Scalar]
 def reshape(emit: Emitter, value: Value, extents: Sequence[Extent]) -> Value:
     """The same elements in row-major order under another shape.
 
-    Precondition: as many elements, as far as sizes are known (see ``check_reshape``).
+    Precondition: as many elements, as far as sizes are known (``solve_reshape``).
     """
     extents = tuple(extents)
     if value.extents == extents:
         return value
+    for extent in extents:
+        emit.requires.at_least(extent, 0)
     if value.constant is not None and all(isinstance(e, int) for e in extents):
         return constant(value.constant.reshape(extents))
     groups = _groups(emit, value.extents, extents)
@@ -285,6 +287,7 @@ def gather(emit: Emitter, data: Value, indices: Value, axis: int) -> Value:
     """data[..., indices, ...]; indices count from the end where negative, and stay inside."""
     if data.extents[axis] == 0:
         raise ConversionError("nothing can be gathered from a dimension of size 0")
+    emit.requires.at_least(data.extents[axis], _least_size(indices))
     extents = (*data.extents[:axis], *indices.extents, *data.extents[axis + 1 :])
     tensor, size, zero = emit.name(data), emit.index(data.extents[axis]), emit.index(0)
     last = emit.index(emit.extent("sub", data.extents[axis], 1))
@@ -305,6 +308,14 @@ def gather(emit: Emitter, data: Value, indices: Value, axis: int) -> Value:
     return emit.loops(
         ["parallel"] * len(extents), [(indices, loops)], [(init, range(len(extents)))], body
     )[0]
+
+
+def _least_size(indices: Value) -> int:
+    """The least size that a dimension has in which these are places."""
+    if indices.constant is None:
+        return 1
+    low, high = (int(f(indices.constant, initial=0)) for f in (np.min, np.max))
+    return max(high + 1, -low) if indices.constant.size else 0
 
 
 def _list(extents: Sequence[Extent]) -> str:
@@ -393,7 +404,7 @@ def matmul(emit: Emitter, a: Value, b: Value) -> Value:
         return reshape(emit, product, extents)
     if a.element != b.element:
         raise ConversionError(f"a product of {a.element.name} and {b.element.name} does not exist")
-    check_depth(a.extents[-1], b.extents[-2], a, b)
+    _check_depth(emit, a, b)
     element = a.element.compute
     batch = emit.broadcast([a.extents[:-2], b.extents[:-2]])
     # Sizes that may be 1 at run time and are not the result's are copied out first.
@@ -423,10 +434,11 @@ def matmul(emit: Emitter, a: Value, b: Value) -> Value:
     return emit.cast(product, a.element)
 
 
-def check_depth(a: Extent, b: Extent, left: Value, right: Value) -> None:
-    """Raises ConversionError where two sizes that have to be equal are known and are not."""
+def _check_depth(emit: Emitter, left: Value, right: Value) -> None:
+    a, b = left.extents[-1], right.extents[-2]
     if isinstance(a, int) and isinstance(b, int) and a != b:
         raise ConversionError(f"a product of {left.shape} and {right.shape} does not exist")
+    emit.requires.equal(a, b)
 
 
 def _spread(emit: Emitter, value: Value, batch: tuple[Extent, ...]) -> Value:

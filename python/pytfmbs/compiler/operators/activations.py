@@ -116,7 +116,9 @@ def _prelu(context: Context, node: Node, inputs: Inputs) -> Value:
         and slope.rank > x.rank
     ):
         raise ConversionError(f"slope {slope.shape} does not broadcast to {x.shape}")
-    return apply_binary(context, x, slope, lambda b, a, s: _where_negative(b, a, b.mul(a, s), a))
+    result = apply_binary(context, x, slope, lambda b, a, s: _where_negative(b, a, b.mul(a, s), a))
+    context.emit.same_extents(result.extents, x.extents)
+    return result
 
 
 def _plain(function: Unary) -> Callable[[Context, Node, Inputs], Value]:

@@ -70,6 +70,7 @@ def _inside(emit: Emitter, place: Extent, size: Extent) -> Extent:
     """A start or end, counted from the front and held within the dimension."""
     if isinstance(place, int) and place < 0:
         return emit.extent("max", emit.extent("add", size, place), 0)
+    emit.requires.at_least(place, 0)  # one that is computed counts from the front
     return emit.extent("min", place, size)
 
 
@@ -92,6 +93,7 @@ def _split(context: Context, node: Node, inputs: Inputs) -> list[Value]:
         sizes = [max(0, min(each, size - each * i)) for i in range(count)]
     if any(s < 0 for s in sizes) or (isinstance(size, int) and sum(sizes) != size):
         raise ConversionError(f"sizes {sizes} do not add up to axis {axis} of {x.shape}")
+    context.emit.requires.equal(size, sum(sizes))
     if len(sizes) != len(node.outputs):
         raise ConversionError(f"there are {len(sizes)} sizes and {len(node.outputs)} outputs")
     parts, start = [], 0

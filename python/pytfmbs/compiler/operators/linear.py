@@ -107,6 +107,7 @@ def _plus(context: Context, y: Value, c: Value, beta: float) -> Value:
     result = apply_binary(context, y, c, Body.add)
     if not fits(result.extents, y.extents):
         raise ConversionError(f"C {c.shape} does not broadcast to {y.shape}")
+    context.emit.same_extents(result.extents, y.extents)
     return result
 
 
@@ -180,6 +181,7 @@ def _less_zero(context: Context, value: Value, zero: Value | None, per: str) -> 
     result = context.emit.elementwise([value, zero], I32, body)
     if result.rank != value.rank:
         raise ConversionError(f"a zero point of {zero.shape} does not fit {value.shape}")
+    context.emit.same_extents(result.extents, value.extents)
     return result
 
 

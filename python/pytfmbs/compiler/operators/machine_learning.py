@@ -41,6 +41,7 @@ def _scaler(context: Context, node: Node, inputs: Inputs) -> Value:
     result = context.emit.elementwise([x, offset, scale], F32, body)
     if not fits(result.extents, x.extents):
         raise ConversionError(f"offset {offset.shape} and scale {scale.shape} do not fit {x.shape}")
+    context.emit.same_extents(result.extents, x.extents)
     return result
 
 
@@ -132,10 +133,11 @@ def _array_feature_extractor(context: Context, node: Node, inputs: Inputs) -> Va
     if x.rank == 1:
         x = reshape(emit, x, (1, *x.extents))
     size = x.extents[-1]
-    if flat.constant is not None and isinstance(size, int):
-        wrong = flat.constant[(flat.constant < 0) | (flat.constant >= size)]
+    if flat.constant is not None:
+        last = size - 1 if isinstance(size, int) else np.iinfo(np.int64).max
+        wrong = flat.constant[(flat.constant < 0) | (flat.constant > last)]
         if wrong.size:
-            raise ConversionError(f"index {wrong[0]} is outside the {size} features")
+            raise ConversionError(f"index {wrong[0]} is outside the features of {x.shape}")
     return gather(emit, x, flat, x.rank - 1)
 
 

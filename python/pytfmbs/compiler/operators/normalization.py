@@ -32,6 +32,7 @@ def _batch(context: Context, node: Node, inputs: Inputs) -> list[Value]:
             raise ConversionError(
                 f"a parameter is {value.shape}; the input has {channels} channels"
             )
+        emit.requires.equal(value.extents[0], channels)
     shaped = [reshape(emit, v, (v.extents[0], *[1] * (x.rank - 2))) for v in parameters]
     work = F64 if x.element is F64 else x.element.compute
     epsilon = node.number("epsilon", 1e-5)
@@ -77,6 +78,7 @@ def _scaled(
     result = emit.elementwise([normal, inverse, scale, *extra], x.element, body)
     if result.rank != x.rank:
         raise ConversionError(f"scale {scale.shape} does not broadcast to {x.shape}")
+    emit.same_extents(result.extents, x.extents)
     return result
 
 

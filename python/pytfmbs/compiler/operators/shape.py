@@ -185,6 +185,7 @@ def _concat(context: Context, node: Node, inputs: Inputs) -> Value:
             raise ConversionError(
                 f"{first.shape} and {value.shape} cannot be joined on axis {axis}"
             )
+        emit.same_extents(*others)
         starts.append(total)
         total = emit.extent("add", total, value.extents[axis])
     extents = tuple(total if i == axis else size for i, size in enumerate(first.extents))
