@@ -48,7 +48,7 @@ build: $(BUILD)/build.ninja
 
 # The dialect and its passes, for mlir-opt: $(BUILD)/libtfmbs_plugin.so, or .dylib.
 .PHONY: build-mlir
-build-mlir: $(BUILD)/build.ninja
+build-mlir: build .venv/.installed-compile
 	@scripts/system-packages.sh mlir
 	@grep -q '^TFMBS_BUILD_MLIR:BOOL=ON' $(BUILD)/CMakeCache.txt || \
 	  cmake -S . -B $(BUILD) -DTFMBS_BUILD_MLIR=ON
@@ -91,7 +91,7 @@ HAVE_MLIR = scripts/system-packages.sh mlir || { echo "SKIPPED $@: MLIR 22 is mi
 test-mlir: build .venv/.installed-demo .venv/.installed-compile .venv/.installed-test
 	@$(HAVE_MLIR); \
 	$(MAKE) --no-print-directory build-mlir; \
-	lit mlir/test; \
+	lit -v mlir/test; \
 	$(PY) tests/mlir/run_tfmbs_to_linalg.py; \
 	$(PY) tests/mlir/run_execution.py $(ARGS)
 

@@ -34,6 +34,7 @@ DEALLOCATE = (
 
 #: Buffers and linalg to LLVM's dialect.
 BUFFERS_TO_LLVM = (
+    "tfmbs-lower-copies",
     "func.func(convert-linalg-to-loops)",
     "convert-scf-to-cf",
     "expand-strided-metadata",

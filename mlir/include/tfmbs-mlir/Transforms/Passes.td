@@ -73,6 +73,15 @@ def TfmbsToRuntime : Pass<"tfmbs-to-runtime", "::mlir::ModuleOp"> {
     "::mlir::linalg::LinalgDialect", "::mlir::memref::MemRefDialect"];
 }
 
+def TfmbsLowerCopies : Pass<"tfmbs-lower-copies", "::mlir::ModuleOp"> {
+  let summary = "Makes loops of copies between buffers with gaps";
+  let description = [{
+    `memref.copy` of a strided buffer, as bufferization leaves it, becomes `linalg.copy`. Lowered to LLVM as it is, it
+    calls a function of MLIR's own runner library, which a compiled module would have to bring.
+  }];
+  let dependentDialects = ["::mlir::linalg::LinalgDialect"];
+}
+
 def TfmbsReportTelemetry : Pass<"tfmbs-report-telemetry", "::mlir::ModuleOp"> {
   let summary = "Writes the telemetry of every op that carries it as JSON";
   let description = [{
