@@ -10,6 +10,7 @@
 
 #include "tfmbs/format/bit_planes.hpp"
 #include "tfmbs/format/error.hpp"
+#include "tfmbs/format/limits.hpp"
 #include "tfmbs/format/weight_panels.hpp"
 
 namespace tfmbs::kernels {
@@ -20,8 +21,6 @@ enum class FloatType : std::uint8_t { kFloat32, kFloat64, kBFloat16, kFloat16 };
 }
 
 inline constexpr std::size_t kInt8Planes = 6;  // balanced trits of -127...127: 3^6 = 729 > 255
-// Largest depth of a layer: 127 * 2^24 < 2^31, so int32 is exact for int8 x trit.
-inline constexpr std::size_t kMaxDepth = std::size_t{1} << 24;
 
 // out[m * out_stride + n] = sum over k of activation[m][k] * weight[n][k]; with `triple`, three
 // times the value already there is added first (one Horner step over int8's planes).
