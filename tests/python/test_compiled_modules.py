@@ -425,6 +425,8 @@ def test_no_call_leaks(compiled: Compile) -> None:
 def test_threads(compiled: Compile) -> None:
     module = compile_anew(elementwise("f32", "mulf"))
     failures: list[object] = []
+    products: list[int] = []
+    busy = threading.Semaphore(0)
 
     def work(seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
@@ -435,12 +437,20 @@ def test_threads(compiled: Compile) -> None:
                     failures.append(seed)
             except pytfmbs.ClosedError:
                 return
+            except Exception as error:
+                failures.append(error)
+                return
+            finally:
+                busy.release()  # whatever came of it, so that nobody waits for ever
+            products.append(seed)
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
     for thread in threads:
         thread.start()
-    module(torch.ones(1, 3), torch.ones(1, 3))
+    for _ in range(30):
+        assert busy.acquire(timeout=60)
     module.close()  # waits for the calls that run
     for thread in threads:
         thread.join()
     assert not failures
+    assert len(products) >= 30 - len(threads)

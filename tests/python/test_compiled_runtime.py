@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
 import pytfmbs
@@ -123,7 +124,7 @@ def test_not_a_number_travels(model: nn.Sequential, module: MlirModule) -> None:
 
 
 def test_threads(model: nn.Sequential, module: MlirModule) -> None:
-    failures: list[int] = []
+    failures: list[object] = []
     with (
         pytfmbs.Fabric(SMALL) as fabric,
         compile_module(module, target="runtime", fabric=fabric) as compiled,
@@ -134,7 +135,11 @@ def test_threads(model: nn.Sequential, module: MlirModule) -> None:
 
         def work(seed: int) -> None:
             start.wait()  # all of them define the layers
-            equal = [torch.equal(compiled(expected[seed]), results[seed]) for _ in range(50)]
+            try:
+                equal = [torch.equal(compiled(expected[seed]), results[seed]) for _ in range(50)]
+            except Exception as error:
+                failures.append(error)
+                return
             if not all(equal):
                 failures.append(seed)
 
@@ -183,3 +188,19 @@ def test_one_call(model: nn.Sequential, module: MlirModule) -> None:
         assert layer["weight_addr"] is not None
     with pytest.raises(TypeError, match="weight_quantizer given, but the module is MLIR already"):
         compile_model(module, weight_quantizer="twn")
+
+
+@pytest.mark.parametrize("target", ["linalg", "runtime"])
+def test_placed_on_a_geometry_without_its_fabric(target: str, tmp_path: Path) -> None:
+    config = pytfmbs.FabricConfig(8, 4, 4096)
+    model = nn.Sequential(nn.Linear(30, 32)).eval()
+    options = {"config": config, "place": True, "keep": tmp_path, "opt_level": 0}
+    module = to_mlir(model, torch.randn(2, 30), config=config)
+    for source, args in ((model, torch.randn(2, 30)), (module, None)):
+        compile_model(source, args, target=target, **options).close()
+    with pytest.raises(CompilationError, match="tile_mask 255 names tiles beyond the 4"):
+        compile_module(module, target=target, place=True)
+    with pytest.raises(TypeError, match="config must be a FabricConfig or None, not int"):
+        compile_module(module, config=4)
+    with pytfmbs.Fabric(SMALL) as fabric, pytest.raises(ValueError, match="give one"):
+        compile_module(module, target="runtime", fabric=fabric, config=config)

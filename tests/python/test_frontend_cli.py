@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,8 @@ def test_exported_programs(tmp_path: Path) -> None:
         (["x.onnx", "-o", "x.txt"], 2, "must end in .mlir"),
         (["--tiles", "0"], 2, "tiles"),
         (["torch.nn:ReLU"], 2, "needs --input-shape"),
+        (["torch.nn:ReLU", "--input-shape", "9" * 30 + "x1"], 2, "9x1 cannot be made"),
+        (["torch.nn:ReLU", "--input-shape", f"{2**40}x{2**20}"], 2, "cannot be made"),
         (["none.onnx"], 1, "none.onnx"),
         (["none.pt2"], 1, "none.pt2"),
         (["nowhere:build", "--input-shape", "1x2"], 1, "nowhere"),
@@ -78,3 +81,39 @@ def test_errors_are_one_line(
     assert "Traceback" not in error
     if status == 1:
         assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("example", "status", "message"),
+    [
+        ("5", 2, "example_inputs of {} is 5; it must be a tensor, or a list or tuple"),
+        ("lambda: {'x': 1}", 2, "is {{'x': 1}}; it must be a tensor"),
+        ("lambda: 1 // 0", 1, "{}: ZeroDivisionError"),
+    ],
+)
+def test_example_inputs_that_are_none(
+    example: str, status: int, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        f"import torch\nbuild = torch.nn.ReLU()\nbuild.example_inputs = {example}\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(TOOL), "mine:build"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == status
+    assert message.format("mine:build") in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_nothing_of_torchs_is_said_and_no_logger_is_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logger = logging.getLogger("torch.onnx")
+    logger.setLevel(logging.INFO)
+    try:
+        assert main([], root=tmp_path) == 0
+        assert logger.level == logging.INFO
+    finally:
+        logger.setLevel(logging.NOTSET)
+    assert capsys.readouterr().err == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections import Counter
 from pathlib import Path
@@ -14,6 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 from pytfmbs.compiler import (
     ConversionError,
     InvalidModelError,
+    Toolchain,
+    ToolNotFoundError,
     UnsupportedOperatorError,
     import_onnx,
     to_mlir,
@@ -36,19 +39,28 @@ def test_mutations_end_in_a_module_or_a_conversion_error(tmp_path: Path) -> None
     data = [model.SerializeToString() for model in models]
     path = tmp_path / "mutated.onnx"
     ends: Counter[str] = Counter()
+    modules: list[str] = []
     for seed in range(2000):
         rng = random.Random(seed)
         which = rng.randrange(len(models))
         try:
             if seed % 2:
                 path.write_bytes(mutated_bytes(rng, data[which]))
-                to_mlir(path)
+                module = to_mlir(path)
             else:
-                import_onnx(mutated_fields(rng, models[which]))
+                module = import_onnx(mutated_fields(rng, models[which]))
             ends["module"] += 1
+            modules.append(module.text)
         except ConversionError:
             ends["error"] += 1
     assert min(ends["module"], ends["error"]) > 100, ends
+    tools = Toolchain()
+    try:
+        flags = tools.plugin_flags()
+        for text in modules[:: len(modules) // 40]:
+            tools.run("mlir-opt", *flags, "-o", os.devnull, "-", stdin=text.encode())
+    except ToolNotFoundError as error:
+        pytest.skip(str(error))
 
 
 @pytest.mark.parametrize("data", [b"", b"\0" * 64, b"not a model", b"\x08\x0a\x3a"])

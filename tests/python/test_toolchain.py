@@ -114,8 +114,11 @@ def test_the_linker(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         Toolchain().path("linker")
     compiler = script(alone / "bin" / "gcc", "exit 0")
     assert Toolchain().path("linker") == str(compiler)
-    monkeypatch.setenv("TFMBS_LINKER", str(alone / "nowhere"))
-    with pytest.raises(ToolNotFoundError, match="nowhere"):
+    missing = str(alone / "nowhere")
+    with pytest.raises(ToolNotFoundError, match=f"linker={missing}: not there"):
+        Toolchain(linker=missing).path("linker")
+    monkeypatch.setenv("TFMBS_LINKER", missing)
+    with pytest.raises(ToolNotFoundError, match=f"TFMBS_LINKER={missing}: not there"):
         Toolchain().path("linker")
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import logging
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -97,13 +95,10 @@ def main(arguments: Sequence[str] | None = None, *, root: Path | None = None) ->
     """
     parser = _parser()
     options = parser.parse_args(arguments)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the exporter's own, of torch's making
-            module, path = _convert(options, root or Path.cwd())
-            path.parent.mkdir(parents=True, exist_ok=True)
-            module.save(path)
+        module, path = _convert(options, root or Path.cwd())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        module.save(path)
     except _UsageError as error:
         parser.error(str(error))
     except (ConversionError, FabricError, ToolNotFoundError, CompilationError, OSError) as error:
@@ -181,12 +176,32 @@ def _from_callable(
     if not isinstance(model, nn.Module):
         raise ConversionError(f"{text} gives a {type(model).__name__}, not an nn.Module")
     if shapes:
-        return model, tuple(torch.zeros(shape) for shape in shapes)
+        return model, tuple(map(_zeros, shapes))
     example: Any = getattr(made, "example_inputs", getattr(model, "example_inputs", None))
-    example = example() if callable(example) and not isinstance(example, Tensor) else example
     if example is None:
         raise _UsageError(f"{text} needs --input-shape, or an attribute example_inputs")
-    return model, (example,) if isinstance(example, Tensor) else tuple(example)
+    try:
+        example = example() if callable(example) and not isinstance(example, Tensor) else example
+    except Exception as error:  # whatever a user's code raises
+        raise ConversionError(f"{text}: {type(error).__name__}: {error}") from error
+    if isinstance(example, Tensor):
+        return model, (example,)
+    if not isinstance(example, list | tuple):
+        raise _UsageError(
+            f"example_inputs of {text} is {example!r}; it must be a tensor, or a list or tuple of "
+            "inputs"
+        )
+    return model, tuple(example)
+
+
+def _zeros(shape: tuple[int, ...]) -> Tensor:
+    try:
+        return torch.zeros(shape)
+    except (RuntimeError, TypeError, OverflowError) as error:  # too much for torch or the machine
+        sizes = "x".join(map(str, shape))
+        raise _UsageError(
+            f"--input-shape {sizes} cannot be made: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def _print_layers(module: MlirModule) -> None:

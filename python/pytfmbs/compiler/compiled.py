@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .. import errors
-from .._fabric import Fabric
+from .._fabric import Fabric, FabricConfig
 from . import pipelines, signature
 from .module import MlirModule
 from .signature import Signature, TensorType
@@ -187,6 +187,7 @@ def compile_module(
     *,
     target: Target = "linalg",
     fabric: Fabric | None = None,
+    config: FabricConfig | None = None,
     place: bool = False,
     opt_level: int = 3,
     keep: str | os.PathLike[str] | None = None,
@@ -200,8 +201,9 @@ def compile_module(
         target: "linalg" computes with standard dialects alone; "runtime" calls libtfmbs, so that
             layers run on the fabric and count there.
         fabric: the device of target "runtime"; None is the process's default one.
-        place: gives every layer its address and tile mask before (tfmbs-place), on the geometry of
-            the fabric.
+        config: the geometry to place on; None is the fabric's. With a fabric it must be the
+            fabric's own.
+        place: gives every layer its address and tile mask before (tfmbs-place).
         opt_level: 0 to 3, of LLVM. Results do not depend on it.
         keep: a folder in which the files of every stage stay; None leaves nothing.
         toolchain: where MLIR's programs and the plugin are; None looks for them.
@@ -219,6 +221,10 @@ def compile_module(
         raise TypeError(f"fabric must be a pytfmbs.Fabric or None, not {type(fabric).__name__}")
     if fabric is not None and target != "runtime":
         raise ValueError("fabric= is for target='runtime'; target='linalg' runs on no device")
+    if config is not None and not isinstance(config, FabricConfig):
+        raise TypeError(f"config must be a FabricConfig or None, not {type(config).__name__}")
+    if fabric is not None and config is not None and config != fabric.config:
+        raise ValueError(f"config is {config}, and the fabric's is {fabric.config}; give one")
     tools = toolchain or Toolchain()
     with contextlib.ExitStack() as stack:
         if keep is None:
@@ -232,7 +238,7 @@ def compile_module(
         if entry is None and isinstance(module, MlirModule):
             entry = module.function_name
         function = signature.parse(generic, entry)
-        passes = _passes(target, fabric, place, bool(plugin))
+        passes = _passes(target, fabric, config, place, bool(plugin))
         lowered = folder / "lowered.mlir"
         tools.run("mlir-opt", *plugin, passes, NO_OP_DUMPS, str(source), "-o", str(lowered))
         library = _build(tools, lowered, "bf16" in generic, target, opt_level)
@@ -281,10 +287,16 @@ def _generic_form(tools: Toolchain, source: Path, plugin: list[str]) -> str:
     )  # fmt: skip
 
 
-def _passes(target: Target, fabric: Fabric | None, place: bool, have_plugin: bool) -> str:
+def _passes(
+    target: Target,
+    fabric: Fabric | None,
+    config: FabricConfig | None,
+    place: bool,
+    have_plugin: bool,
+) -> str:
     placement = None
     if place:
-        config = (fabric or Fabric()).config
+        config = config or (FabricConfig() if fabric is None else fabric.config)
         placement = pipelines.place(config.tiles, config.lanes, config.bank_depth)
     if target == "runtime":
         passes = pipelines.to_runtime("" if fabric is None else fabric.spec, placement)

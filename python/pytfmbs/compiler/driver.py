@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from .._fabric import Fabric
+from .._fabric import Fabric, FabricConfig
 from .compiled import CompiledModule, Target, compile_module
 from .module import MlirModule
 from .toolchain import Toolchain
@@ -18,6 +18,7 @@ def compile(
     *,
     target: Target = "linalg",
     fabric: Fabric | None = None,
+    config: FabricConfig | None = None,
     place: bool = False,
     opt_level: int = 3,
     keep: str | os.PathLike[str] | None = None,
@@ -29,7 +30,7 @@ def compile(
     source is an nn.Module (args are example inputs), an exported program, an ONNX model, the path
     of a .onnx, .pt2, .mlir or .mlirbc file, or MLIR as text or MlirModule. conversion holds options
     of ``to_mlir`` (weight_quantizer, activation, outputs, ...); the others are compile_module's.
-    Layers get the tile masks of the fabric's geometry.
+    Layers get the tile masks of config, or else of the fabric's geometry.
 
     Raises what the two raise. TypeError: args or options of a conversion, and a module that is MLIR
     already.
@@ -40,12 +41,11 @@ def compile(
             raise TypeError(f"{', '.join(given)} given, but the module is MLIR already")
         module = source
     else:
-        if fabric is not None:
-            conversion.setdefault("config", fabric.config)
-        module = to_mlir(source, args, **conversion)
+        geometry = fabric.config if config is None and fabric is not None else config
+        module = to_mlir(source, args, config=geometry, **conversion)
     return compile_module(
-        module, target=target, fabric=fabric, place=place, opt_level=opt_level, keep=keep,
-        toolchain=toolchain,
+        module, target=target, fabric=fabric, config=config, place=place, opt_level=opt_level,
+        keep=keep, toolchain=toolchain,
     )  # fmt: skip
 
 

@@ -88,7 +88,8 @@ class Recorder:
             self._rules.setdefault(("broadcast", a, b), self.reason)
 
     def at_least(self, a: Extent, least: int) -> None:
-        if least > 0 or not self._is_nonnegative(a):
+        known = a >= least if isinstance(a, int) else least <= 0 and self._is_nonnegative(a)
+        if not known:
             self._rules.setdefault(("at_least", a, least), self.reason)
 
     def room(self, unit: int, names: tuple[str, ...]) -> None:

@@ -119,7 +119,6 @@ class Toolchain:
         Raises CompilationError with its diagnostics where it fails, dies or does not end.
         """
         command = [self.path(tool), *arguments]
-        name = "linker" if tool == "linker" else tool
         try:
             result = subprocess.run(
                 command,
@@ -129,15 +128,15 @@ class Toolchain:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise CompilationError(name, f"did not end within {_TIMEOUT:.0f} seconds") from None
+            raise CompilationError(tool, f"did not end within {_TIMEOUT:.0f} seconds") from None
         except OSError as error:
-            raise CompilationError(name, f"cannot be run: {error}") from error
+            raise CompilationError(tool, f"cannot be run: {error}") from error
         if result.returncode != 0:
             said = result.stderr.decode(errors="replace").strip()
             how = f"failed (exit status {result.returncode})"
             if result.returncode < 0:
                 how = f"died of signal {-result.returncode}"
-            raise CompilationError(name, how, said)
+            raise CompilationError(tool, how, said)
         return result.stdout.decode(errors="replace")
 
     # --- where things are ---------------------------------------------------------------------
@@ -194,7 +193,8 @@ class Toolchain:
             path = shutil.which(candidate)
             if path is not None:
                 return path
-        looked = [f"{candidate}: not there" for candidate in candidates]
+        given = "" if named is None else named[1]
+        looked = [f"{given}{candidate}: not there" for candidate in candidates]
         return _raise(ToolNotFoundError("a C compiler, to link with,", looked, _INSTALL_LINKER))
 
 
