@@ -9,6 +9,7 @@
 #include "arguments.hpp"
 #include "errors.hpp"
 #include "profile_dict.hpp"
+#include "tfmbs/format/limits.hpp"
 #include "tfmbs/kernels/kernels.hpp"
 #include "tfmbs/runtime/estimate.hpp"
 #include "tfmbs/runtime/layer_spec.hpp"
@@ -22,7 +23,6 @@ namespace {
 using fabric::FabricConfig;
 
 constexpr std::uint64_t kMax32 = std::numeric_limits<std::uint32_t>::max();
-constexpr std::uint64_t kMaxOutputs = std::uint64_t{1} << 32;
 
 std::uint64_t size_argument(nb::handle value, const char* name, std::uint64_t maximum) {
   const auto size = unsigned_argument(value, name, ErrorCode::kInvalidArgument, maximum);
@@ -49,7 +49,7 @@ StringDict estimate_forward(const FabricConfig& config, nb::handle outputs, nb::
   const auto estimate = check(runtime::estimate_forward(
       {.geometry = config.geometry,
        .shape = {size_argument(outputs, "outputs", kMaxOutputs),
-                 size_argument(depth, "depth", kernels::kMaxDepth),
+                 size_argument(depth, "depth", kMaxDepth),
                  int8 ? static_cast<std::uint32_t>(kernels::kInt8Planes) : 1U},
        .placement = {mask_argument(tile_mask, config), word_argument(first_word, "first_word"),
                      word_argument(words, "words"), streamed},
@@ -84,7 +84,7 @@ void bind_estimate(nb::module_& m) {
       [](const FabricConfig& config, nb::handle outputs, nb::handle depth, nb::handle tile_mask) {
         return placement::resident_words(
             config.geometry, size_argument(outputs, "outputs", kMaxOutputs),
-            size_argument(depth, "depth", kernels::kMaxDepth), mask_argument(tile_mask, config));
+            size_argument(depth, "depth", kMaxDepth), mask_argument(tile_mask, config));
       },
       "config"_a, "outputs"_a, "depth"_a, "tile_mask"_a,
       "Words of Bank A that a resident layer takes in each tile of its mask; may exceed the bank.");

@@ -3,6 +3,7 @@
 #include <nanobind/ndarray.h>
 
 #include "errors.hpp"
+#include "tfmbs/format/limits.hpp"
 #include "tfmbs/format/pt5.hpp"
 
 namespace nb = nanobind;
@@ -17,6 +18,8 @@ using ByteOut = nb::ndarray<std::uint8_t, nb::ndim<1>, nb::c_contig, nb::device:
 void bind_format(nb::module_& m) {
   m.attr("TRITS_PER_BYTE") = kTritsPerByte;
   m.attr("TRITS_PER_WORD") = kTritsPerWord;
+  m.attr("MAX_DEPTH") = kMaxDepth;
+  m.attr("MAX_OUTPUTS") = kMaxOutputs;
   m.def("pack_pt5_into", [](const TritArray& trits, const ByteOut& bytes) {
     check(pack_pt5({trits.data(), trits.size()}, {bytes.data(), bytes.size()}));
   });

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "tfmbs/format/limits.hpp"
 #include "tfmbs/format/text.hpp"
 
 namespace tfmbs::placement {
@@ -18,6 +19,7 @@ bool overlaps(std::uint64_t a, std::uint64_t a_words, std::uint64_t b,
 Status BankMap::enter(LayerId id, std::string name, std::uint64_t outputs, std::uint64_t depth,
                       std::uint64_t tile_mask, std::optional<std::uint64_t> weight_address,
                       std::vector<LayerId>& evicted, std::optional<LayerId> replacing) {
+  if (auto s = check_layer_size(name, outputs, depth, ErrorCode::kPlacement); !s) return s;
   Tenant tenant{.name = std::move(name),
                 .tile_mask = tile_mask,
                 .words = resident_words(geometry_, outputs, depth, tile_mask)};

@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include "tfmbs/format/limits.hpp"
 #include "tfmbs/placement/bank_map.hpp"
 
 namespace tfmbs::placement {
@@ -113,6 +114,26 @@ TEST_F(BankMapTest, BadAddressesAreRefused) {
   EXPECT_FALSE(enter(4, 100, 1, 0x1000 + 4 * 925).ok());  // one word too many
   EXPECT_TRUE(enter(4, 100, 1, 0x1000 + 4 * 924).ok());   // exactly the bank's end
   EXPECT_FALSE(enter(5, 1025, 4, 0x1000).ok());           // larger than the bank
+}
+
+// 2^24 * 2^40 outputs on 15 lanes would take 0 words of 64 bits.
+TEST_F(BankMapTest, LayersWhoseWordsCannotBeCountedAreRefused) {
+  constexpr std::uint64_t kTooMany = kMaxOutputs + 1;
+  EXPECT_TRUE(map.enter(1, "largest", kMaxOutputs, kMaxDepth, 1, std::nullopt, evicted).ok());
+  EXPECT_EQ(map.tenant(1).words, kMaxDepth * ((kMaxOutputs + 14) / 15));
+  for (const auto& [outputs, depth] : {std::pair{kTooMany, std::uint64_t{1}},
+                                       {std::uint64_t{1}, kMaxDepth + 1},
+                                       {std::uint64_t{1} << 62, std::uint64_t{1} << 24},
+                                       {std::uint64_t{1} << 62, std::uint64_t{1} << 63},
+                                       {~std::uint64_t{0}, ~std::uint64_t{0}}}) {
+    for (const std::optional<std::uint64_t> address : {std::optional<std::uint64_t>{}, {0x1000}}) {
+      const auto refused = map.enter(2, "vast", outputs, depth, 1, address, evicted);
+      ASSERT_FALSE(refused.ok()) << outputs << " x " << depth;
+      EXPECT_EQ(refused.error().code, ErrorCode::kPlacement);
+      EXPECT_NE(refused.error().message.find("'vast' is of " + std::to_string(outputs)),
+                std::string::npos);
+    }
+  }
 }
 
 TEST_F(BankMapTest, LeavingGivesTheSpaceBack) {

@@ -19,7 +19,7 @@ constexpr double kMaxProducts = 0x1p52;
 
 Status check_work(const ForwardQuery& query) {
   const auto& [outputs, depth, planes] = query.shape;
-  if (outputs == 0 || depth == 0 || depth > kernels::kMaxDepth ||
+  if (outputs == 0 || depth == 0 || depth > kMaxDepth ||
       static_cast<double>(outputs) * static_cast<double>(depth) *
               static_cast<double>(query.samples) >
           kMaxProducts) {
@@ -27,7 +27,7 @@ Status check_work(const ForwardQuery& query) {
                  "a forward of " + std::to_string(query.samples) + " samples through " +
                      std::to_string(outputs) + " x " + std::to_string(depth) +
                      " weights; allowed are layers that are not empty, depths to " +
-                     std::to_string(kernels::kMaxDepth) + ", and 2^52 multiplications"};
+                     std::to_string(kMaxDepth) + ", and 2^52 multiplications"};
   }
   if (planes != 1 && planes != kernels::kInt8Planes) {
     return Error{ErrorCode::kInvalidArgument, std::to_string(planes) +

@@ -233,10 +233,10 @@ Result<placement::LayerId> Fabric::enter(LayerSpec& spec,
                      " names tiles beyond the " + std::to_string(geometry.tiles()) +
                      " of the fabric; allowed are 1 to " + std::to_string(geometry.all_tiles())};
   }
-  if (spec.depth > kernels::kMaxDepth) {
+  if (spec.depth > kMaxDepth) {
     return Error{ErrorCode::kInvalidArgument, "layer '" + spec.name + "': in_features " +
                                                   std::to_string(spec.depth) + " exceeds " +
-                                                  std::to_string(kernels::kMaxDepth)};
+                                                  std::to_string(kMaxDepth)};
   }
   const std::uint64_t mask =
       spec.tile_mask != 0 ? spec.tile_mask : placement::default_tile_mask(geometry, spec.outputs);

@@ -6,7 +6,7 @@
 #include <span>
 #include <utility>
 
-#include "tfmbs/kernels/kernels.hpp"
+#include "tfmbs/format/limits.hpp"
 
 namespace tfmbs::runtime {
 namespace {
@@ -48,7 +48,6 @@ Result<Enum> find_value(NameTable<Enum> table, std::string_view what, std::strin
                std::string(what) + " is '" + std::string(text) + "'; allowed are " + allowed};
 }
 
-constexpr std::uint64_t kMaxOutputs = std::uint64_t{1} << 32;  // sizes multiply within 64 bits
 constexpr std::string_view kVersion = "tfmbs1";
 constexpr std::string_view kHex = "0123456789ABCDEF";
 
@@ -243,11 +242,7 @@ Result<FabricSpec> FabricSpec::parse(std::string_view text) {
 }
 
 Status check_limits(const LayerSpec& spec) {
-  if (spec.outputs <= kMaxOutputs && spec.depth <= kernels::kMaxDepth) return {};
-  return Error{ErrorCode::kInvalidArgument,
-               "layer '" + spec.name + "' is of " + std::to_string(spec.outputs) + " x " +
-                   std::to_string(spec.depth) + " weights; allowed are at most " +
-                   std::to_string(kMaxOutputs) + " x " + std::to_string(kernels::kMaxDepth)};
+  return check_layer_size(spec.name, spec.outputs, spec.depth, ErrorCode::kInvalidArgument);
 }
 
 std::string LayerSpec::to_text() const {

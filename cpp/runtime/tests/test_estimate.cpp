@@ -122,7 +122,7 @@ TEST(Estimate, RefusesWhatNoDeviceRuns) {
   constexpr auto kPlaced = ErrorCode::kPlacement;
   EXPECT_EQ(refused([](auto& q) { q.shape.outputs = 0; }), kInvalid);
   EXPECT_EQ(refused([](auto& q) { q.shape.depth = 0; }), kInvalid);
-  EXPECT_EQ(refused([](auto& q) { q.shape.depth = kernels::kMaxDepth + 1; }), kInvalid);
+  EXPECT_EQ(refused([](auto& q) { q.shape.depth = kMaxDepth + 1; }), kInvalid);
   EXPECT_EQ(refused([](auto& q) { q.shape.planes = 2; }), kInvalid);
   EXPECT_EQ(refused([](auto& q) { q.samples = std::numeric_limits<std::uint64_t>::max(); }),
             kInvalid);
@@ -147,7 +147,7 @@ TEST(Estimate, RefusesWhatNoDeviceRuns) {
 TEST(Estimate, TheLargestLayerTakesNoTime) {
   const Geometry geometry = Geometry::make(64, 1, 15).value();
   const auto estimate = estimate_forward({.geometry = geometry,
-                                          .shape = {std::uint64_t{1} << 28, kernels::kMaxDepth, 6},
+                                          .shape = {std::uint64_t{1} << 28, kMaxDepth, 6},
                                           .placement = {geometry.all_tiles(), 0, 15, true},
                                           .samples = 1,
                                           .cycles_per_job = 97});

@@ -22,7 +22,7 @@ from .structure import reshape
 from .types import F32, F64, Array, Value, constant, from_onnx, mlir_tensor
 
 #: The integer products are exact up to here (docs/python-api.md, "Numbers").
-_LARGEST_DEPTH = 2**24
+_LARGEST_DEPTH = pytfmbs._fabric.MAX_DEPTH
 
 
 @dataclass(frozen=True)

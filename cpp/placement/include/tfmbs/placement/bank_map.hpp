@@ -1,6 +1,6 @@
 // Who lies where in Bank A: allocation, residency, eviction. Offsets are words, the same in every
 // tile of a layer's mask; layers whose masks share no tile may lie at the same words. Not
-// thread-safe: runtime::Fabric holds the lock.
+// thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +28,7 @@ class BankMap {
     std::optional<std::uint32_t> given_word{};  // set where the user gave an address
     bool pinned{false};
     bool loaded{false};       // its weights lie at `word`
-    std::uint64_t serial{0};  // of the weights that were loaded (PackedWeights::serial)
+    std::uint64_t serial{0};  // of the weights that were loaded
     std::uint32_t word{0};    // valid where loaded or given
     std::uint64_t last_use{0};
   };
@@ -39,10 +39,11 @@ class BankMap {
     std::vector<LayerId> evicted{};
   };
 
-  // A layer arrives. A given address is a byte address in tile 0's Bank A. Errors: kPlacement
-  // (misaligned, outside the bank, does not fit, overlaps another given address; names both
-  // layers). `evicted` gets the automatically placed layers that make way. `replacing`, which
-  // leaves if this one enters, is in nobody's way and is no eviction.
+  // A layer arrives. A given address is a byte address in tile 0's Bank A. Errors: kPlacement (a
+  // layer beyond format/limits.hpp; an address that is misaligned, outside the bank, leaves too
+  // little of it, or overlaps another given address; names both layers). `evicted` gets the
+  // automatically placed layers that make way. `replacing`, which leaves if this one enters, is in
+  // nobody's way and is no eviction.
   Status enter(LayerId id, std::string name, std::uint64_t outputs, std::uint64_t depth,
                std::uint64_t tile_mask, std::optional<std::uint64_t> weight_address,
                std::vector<LayerId>& evicted, std::optional<LayerId> replacing = std::nullopt);

@@ -34,6 +34,7 @@ struct LayerShape {
 [[nodiscard]] std::uint64_t default_tile_mask(const Geometry& geometry,
                                               std::uint64_t outputs) noexcept;
 // Words of Bank A that a resident layer takes in each tile of its mask (may exceed any bank).
+// Precondition: sizes within format/limits.hpp, a mask that is not 0.
 [[nodiscard]] std::uint64_t resident_words(const Geometry& geometry, std::uint64_t outputs,
                                            std::uint64_t depth, std::uint64_t tile_mask) noexcept;
 // Fewest words that a streaming window can have: one activation word of depths.

@@ -25,7 +25,7 @@ struct PackedWeights {
 };
 
 // Quantizes and packs. Formulas: docs/python-api.md, "Quantizers". Scales are fp32 values unless
-// the weights are fp64. Preconditions: quantizer is not kCustom; depth <= kernels::kMaxDepth.
+// the weights are fp64. Preconditions: quantizer is not kCustom; depth <= kMaxDepth.
 PackedWeights pack_weights(const WeightSource& source, WeightQuantizer quantizer,
                            const Executor& executor);
 // Errors: kInvalidArgument (a value that is no trit).
