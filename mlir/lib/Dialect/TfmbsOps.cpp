@@ -6,19 +6,14 @@
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/DialectResourceBlobManager.h"
 #include "mlir/IR/OpImplementation.h"
+#include "tfmbs/format/limits.hpp"
 #include "tfmbs/format/pt5.hpp"
-
-#define GET_OP_CLASSES
-#include "tfmbs-mlir/Dialect/TfmbsOps.cpp.inc"
 
 namespace tfmbs::ir {
 
 using namespace mlir;  // NOLINT(google-build-using-namespace): MLIR's own convention
 
 namespace {
-
-// Depths up to which an i8 x trit product is exact in i32: 127 · 2^24 < 2^31.
-constexpr std::int64_t kMaxDepth = std::int64_t{1} << 24;
 
 // Far above what memory holds, and small enough to count with.
 constexpr std::int64_t kMaxTrits = std::int64_t{1} << 48;
@@ -57,16 +52,45 @@ LogicalResult verify_form(Operation* op, OperandRange operands, unsigned destina
                            << " results, not " << op->getNumResults();
 }
 
-// Weights are N x K of static sizes, K small enough.
+// Of a matrix of static sizes.
+LogicalResult verify_trit_count(Operation* op, StringRef what, ShapedType matrix) {
+  const std::int64_t depth = matrix.getDimSize(1);
+  if (depth == 0 || matrix.getDimSize(0) <= kMaxTrits / depth) return success();
+  return op->emitOpError() << what << matrix << "; at most " << kMaxTrits << " trits are a matrix";
+}
+
+// Weights are N x K of static sizes, small enough for a layer.
 LogicalResult verify_weights(Operation* op, ShapedType weights) {
   if (!weights.hasStaticShape()) {
     return op->emitOpError() << "weights need static sizes, but are " << weights;
   }
-  if (weights.getDimSize(1) > kMaxDepth) {
-    return op->emitOpError() << "depth is " << weights.getDimSize(1) << "; at most " << kMaxDepth
+  const auto outputs = static_cast<std::uint64_t>(weights.getDimSize(0));
+  const auto depth = static_cast<std::uint64_t>(weights.getDimSize(1));
+  if (depth > kMaxDepth) {
+    return op->emitOpError() << "depth is " << depth << "; at most " << kMaxDepth
                              << " keeps i32 sums exact";
   }
-  return success();
+  if (outputs > kMaxOutputs) {
+    return op->emitOpError() << "outputs are " << outputs << "; at most " << kMaxOutputs
+                             << " are a layer";
+  }
+  return verify_trit_count(op, "weights are ", weights);
+}
+
+// A product of input rows and weights, into a destination.
+LogicalResult verify_product(Operation* op, Value input, Value weights, Value init) {
+  const ShapedType rows = shaped(input);
+  const ShapedType matrix = shaped(weights);
+  const ShapedType destination = shaped(init);
+  if (failed(verify_form(op, op->getOperands(), 1)) || failed(verify_weights(op, matrix)) ||
+      failed(verify_same(op, "depth of the input", rows.getDimSize(1), "depth of the weights",
+                         matrix.getDimSize(1))) ||
+      failed(verify_same(op, "rows of the input", rows.getDimSize(0), "rows of the destination",
+                         destination.getDimSize(0)))) {
+    return failure();
+  }
+  return verify_same(op, "outputs of the weights", matrix.getDimSize(0),
+                     "columns of the destination", destination.getDimSize(1));
 }
 
 LogicalResult verify_output_scales(Operation* op, Value scales, std::int64_t outputs) {
@@ -131,8 +155,11 @@ SmallVector<std::int8_t> WeightsOp::getTrits() {
   SmallVector<std::int8_t> trits;
   trits.resize_for_overwrite(count);
   ArrayRef<std::uint8_t> bytes = *getBytes();
-  const SmallVector<std::uint8_t> repeated(pt5_bytes(count), bytes.empty() ? 0 : bytes.front());
-  if (bytes.size() != repeated.size()) bytes = repeated;  // a splat keeps one element
+  SmallVector<std::uint8_t> repeated;
+  if (bytes.size() != pt5_bytes(count)) {  // a splat keeps one element
+    repeated.assign(pt5_bytes(count), bytes.front());
+    bytes = repeated;
+  }
   [[maybe_unused]] const Status status =
       unpack_pt5({bytes.data(), bytes.size()}, {trits.data(), trits.size()});
   assert(status.ok() && "the verifier has checked the bytes");
@@ -157,10 +184,7 @@ LogicalResult WeightsOp::verify() {
   }
   const std::int64_t outputs = result.getDimSize(0);
   const std::int64_t depth = result.getDimSize(1);
-  if (depth != 0 && outputs > kMaxTrits / depth) {
-    return emitOpError() << "gives " << result << "; at most " << kMaxTrits
-                         << " trits are a matrix";
-  }
+  if (failed(verify_trit_count(*this, "gives ", result))) return failure();
   const std::int64_t count = outputs * depth;
   const auto needed = static_cast<std::int64_t>(pt5_bytes(static_cast<std::size_t>(count)));
   if (type.getNumElements() != needed) {
@@ -207,42 +231,11 @@ LogicalResult QuantizeOp::verify() {
   return success();
 }
 
-LogicalResult QuantizeOp::reifyResultShapes(OpBuilder& builder,
-                                            ReifiedRankedShapedTypeDims& shapes) {
-  return reify_destinations(*this, getDpsInits(), builder, shapes);
-}
-
-void QuantizeOp::getEffects(
-    SmallVectorImpl<SideEffects::EffectInstance<MemoryEffects::Effect>>& effects) {
-  memory_effects(*this, effects);
-}
-
 // --- gemv ----------------------------------------------------------------------------------------
 
 LogicalResult GemvOp::verify() {
-  if (failed(verify_form(*this, getOperands(), 1))) return failure();
-  const ShapedType input = shaped(getInput());
-  const ShapedType weights = shaped(getWeights());
-  const ShapedType init = shaped(getInit());
-  if (failed(verify_weights(*this, weights)) ||
-      failed(verify_same(*this, "depth of the input", input.getDimSize(1), "depth of the weights",
-                         weights.getDimSize(1))) ||
-      failed(verify_same(*this, "rows of the input", input.getDimSize(0), "rows of the destination",
-                         init.getDimSize(0))) ||
-      failed(verify_same(*this, "outputs of the weights", weights.getDimSize(0),
-                         "columns of the destination", init.getDimSize(1)))) {
-    return failure();
-  }
+  if (failed(verify_product(*this, getInput(), getWeights(), getInit()))) return failure();
   return verify_layer_attributes(*this, getTileMask(), getWeightAddr(), getTelemetry());
-}
-
-LogicalResult GemvOp::reifyResultShapes(OpBuilder& builder, ReifiedRankedShapedTypeDims& shapes) {
-  return reify_destinations(*this, getDpsInits(), builder, shapes);
-}
-
-void GemvOp::getEffects(
-    SmallVectorImpl<SideEffects::EffectInstance<MemoryEffects::Effect>>& effects) {
-  memory_effects(*this, effects);
 }
 
 // --- dequantize ----------------------------------------------------------------------------------
@@ -271,53 +264,29 @@ LogicalResult DequantizeOp::verify() {
   return success();
 }
 
-LogicalResult DequantizeOp::reifyResultShapes(OpBuilder& builder,
-                                              ReifiedRankedShapedTypeDims& shapes) {
-  return reify_destinations(*this, getDpsInits(), builder, shapes);
-}
-
-void DequantizeOp::getEffects(
-    SmallVectorImpl<SideEffects::EffectInstance<MemoryEffects::Effect>>& effects) {
-  memory_effects(*this, effects);
-}
-
 // --- linear --------------------------------------------------------------------------------------
 
 LogicalResult LinearOp::verify() {
-  if (failed(verify_form(*this, getOperands(), 1))) return failure();
-  const ShapedType input = shaped(getInput());
-  const ShapedType weights = shaped(getWeights());
-  const ShapedType init = shaped(getInit());
-  if (failed(verify_weights(*this, weights)) ||
-      failed(verify_same(*this, "depth of the input", input.getDimSize(1), "depth of the weights",
-                         weights.getDimSize(1))) ||
-      failed(verify_same(*this, "rows of the input", input.getDimSize(0), "rows of the destination",
-                         init.getDimSize(0))) ||
-      failed(verify_same(*this, "outputs of the weights", weights.getDimSize(0),
-                         "columns of the destination", init.getDimSize(1))) ||
-      failed(verify_output_scales(*this, getOutputScales(), weights.getDimSize(0)))) {
+  const std::int64_t outputs = shaped(getWeights()).getDimSize(0);
+  if (failed(verify_product(*this, getInput(), getWeights(), getInit())) ||
+      failed(verify_output_scales(*this, getOutputScales(), outputs))) {
     return failure();
   }
-  if (getBias() && failed(verify_same(*this, "outputs of the weights", weights.getDimSize(0),
+  if (getBias() && failed(verify_same(*this, "outputs of the weights", outputs,
                                       "the number of biases", shaped(getBias()).getDimSize(0)))) {
     return failure();
   }
   if (is_wide(getInput()) != is_wide(getOutputScales())) {
     return emitOpError()
            << "output scales are f64 for f64 input and f32 otherwise, but the input is "
-           << input.getElementType() << " and the scales are "
+           << shaped(getInput()).getElementType() << " and the scales are "
            << shaped(getOutputScales()).getElementType();
   }
   return verify_layer_attributes(*this, getTileMask(), getWeightAddr(), getTelemetry());
 }
 
-LogicalResult LinearOp::reifyResultShapes(OpBuilder& builder, ReifiedRankedShapedTypeDims& shapes) {
-  return reify_destinations(*this, getDpsInits(), builder, shapes);
-}
-
-void LinearOp::getEffects(
-    SmallVectorImpl<SideEffects::EffectInstance<MemoryEffects::Effect>>& effects) {
-  memory_effects(*this, effects);
-}
-
 }  // namespace tfmbs::ir
+
+// After the functions that definitions in the .td call.
+#define GET_OP_CLASSES
+#include "tfmbs-mlir/Dialect/TfmbsOps.cpp.inc"

@@ -4,6 +4,7 @@
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "tfmbs/c/layer.h"
 #include "tfmbs/format/pt5.hpp"
 
 namespace tfmbs::ir {
@@ -17,12 +18,16 @@ constexpr llvm::StringLiteral kForward = "tfmbs_layer_forward";
 constexpr llvm::StringLiteral kReleaseLayer = "tfmbs_layer_release";
 constexpr llvm::StringLiteral kRelease = "tfmbs_release";
 
-// TFMBS_F32 and so on.
 std::int32_t type_code(Type type) {
-  if (type.isF64()) return 1;
-  if (type.isBF16()) return 2;
-  return type.isF16() ? 3 : 0;
+  if (type.isF64()) return TFMBS_F64;
+  if (type.isBF16()) return TFMBS_BF16;
+  return type.isF16() ? TFMBS_F16 : TFMBS_F32;
 }
+
+// An activation is the same number in the IR and in the C interface.
+static_assert(static_cast<int>(Activation::Ternary) == TFMBS_TERNARY);
+static_assert(static_cast<int>(Activation::Int8) == TFMBS_INT8);
+static_assert(getMaxEnumValForActivation() == TFMBS_INT8);
 
 Value constant(OpBuilder& builder, Location location, std::int64_t value, unsigned bits) {
   return LLVM::ConstantOp::create(builder, location,

@@ -172,6 +172,22 @@ func.func @deep(%q: memref<4x16777217xi8>, %w: memref<2x16777217xi8>, %a: memref
 
 // -----
 
+func.func @vast(%q: memref<4x16777216xi8>, %w: memref<4611686018427387904x16777216xi8>, %a: memref<4x4611686018427387904xi32>) {
+  // expected-error@+1 {{'tfmbs.gemv' op outputs are 4611686018427387904; at most 4294967296 are a layer}}
+  tfmbs.gemv {tile_mask = 1 : ui64, telemetry = {layer = "fc", sparsity = 0.5}} ins(%q, %w : memref<4x16777216xi8>, memref<4611686018427387904x16777216xi8>) outs(%a : memref<4x4611686018427387904xi32>)
+  return
+}
+
+// -----
+
+func.func @too_many_trits(%x: memref<4x16777216xf32>, %w: memref<4294967296x16777216xi8>, %s: memref<1xf32>, %y: memref<4x4294967296xf32>) {
+  // expected-error@+1 {{'tfmbs.linear' op weights are 'memref<4294967296x16777216xi8>'; at most 281474976710656 trits are a matrix}}
+  tfmbs.linear int8 {tile_mask = 1 : ui64, telemetry = {layer = "fc", sparsity = 0.5}} ins(%x, %w, %s : memref<4x16777216xf32>, memref<4294967296x16777216xi8>, memref<1xf32>) outs(%y : memref<4x4294967296xf32>)
+  return
+}
+
+// -----
+
 func.func @float_weights(%q: memref<4x3xi8>, %w: memref<2x3xf32>, %a: memref<4x2xi32>) {
   // expected-error@+1 {{'tfmbs.gemv' op operand #1 must be matrix of !tfmbs.trit or i8, but got 'memref<2x3xf32>'}}
   tfmbs.gemv {tile_mask = 1 : ui64, telemetry = {layer = "fc", sparsity = 0.5}} ins(%q, %w : memref<4x3xi8>, memref<2x3xf32>) outs(%a : memref<4x2xi32>)

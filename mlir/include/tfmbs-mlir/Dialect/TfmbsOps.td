@@ -11,6 +11,28 @@ include "mlir/Interfaces/SideEffectInterfaces.td"
 
 class Tfmbs_Op<string mnemonic, list<Trait> traits = []> : Op<Tfmbs_Dialect, mnemonic, traits>;
 
+// Destination-style on tensors or memrefs; one destination, `init`, unless the op says otherwise.
+class Tfmbs_DestinationOp<string mnemonic, list<Trait> traits = []>
+    : Tfmbs_Op<mnemonic, [DestinationStyleOpInterface,
+        DeclareOpInterfaceMethods<ReifyRankedShapedTypeOpInterface, ["reifyResultShapes"]>,
+        DeclareOpInterfaceMethods<MemoryEffectsOpInterface>] # traits> {
+  let hasVerifier = 1;
+  let extraClassDeclaration = [{
+    ::mlir::MutableOperandRange getDpsInitsMutable() { return getInitMutable(); }
+  }];
+  let extraClassDefinition = [{
+    ::llvm::LogicalResult $cppClass::reifyResultShapes(
+        ::mlir::OpBuilder& builder, ::mlir::ReifiedRankedShapedTypeDims& shapes) {
+      return reify_destinations(*this, getDpsInits(), builder, shapes);
+    }
+    void $cppClass::getEffects(
+        ::mlir::SmallVectorImpl<::mlir::SideEffects::EffectInstance<::mlir::MemoryEffects::Effect>>&
+            effects) {
+      memory_effects(*this, effects);
+    }
+  }];
+}
+
 def Tfmbs_TritMatrix : AnyTypeOf<[2DTensorOf<[Tfmbs_TritType]>, MemRefRankOf<[Tfmbs_TritType], [2]>],
                                  "matrix of !tfmbs.trit">;
 class Tfmbs_MatrixOf<list<Type> elements, string what>
@@ -57,9 +79,7 @@ def Tfmbs_WeightsOp : Tfmbs_Op<"weights", [Pure]> {
   }];
 }
 
-def Tfmbs_QuantizeOp : Tfmbs_Op<"quantize", [DestinationStyleOpInterface, SameVariadicResultSize,
-    DeclareOpInterfaceMethods<ReifyRankedShapedTypeOpInterface, ["reifyResultShapes"]>,
-    DeclareOpInterfaceMethods<MemoryEffectsOpInterface>]> {
+def Tfmbs_QuantizeOp : Tfmbs_DestinationOp<"quantize", [SameVariadicResultSize]> {
   let summary = "activations to trits or int8, with a scale a row";
   let description = [{
     `ternary`: the sign of each element; the row's scale is 1. `int8` (BitNet b1.58):
@@ -84,7 +104,6 @@ def Tfmbs_QuantizeOp : Tfmbs_Op<"quantize", [DestinationStyleOpInterface, SameVa
     `outs` `(` $values `,` $scales `:` type($values) `,` type($scales) `)`
     (`->` type($quantized)^ `,` type($row_scales))?
   }];
-  let hasVerifier = 1;
   let extraClassDeclaration = [{
     ::mlir::MutableOperandRange getDpsInitsMutable() {
       return ::mlir::MutableOperandRange(getOperation(), 1, 2);
@@ -92,9 +111,7 @@ def Tfmbs_QuantizeOp : Tfmbs_Op<"quantize", [DestinationStyleOpInterface, SameVa
   }];
 }
 
-def Tfmbs_GemvOp : Tfmbs_Op<"gemv", [DestinationStyleOpInterface,
-    DeclareOpInterfaceMethods<ReifyRankedShapedTypeOpInterface, ["reifyResultShapes"]>,
-    DeclareOpInterfaceMethods<MemoryEffectsOpInterface>]> {
+def Tfmbs_GemvOp : Tfmbs_DestinationOp<"gemv"> {
   let summary = "a product with ternary weights, for each row of the input";
   let description = [{
     out[m][n] = Σ_k input[m][k] · weights[n][k] in i32, exact for K up to 2^24. The destination is
@@ -115,15 +132,9 @@ def Tfmbs_GemvOp : Tfmbs_Op<"gemv", [DestinationStyleOpInterface,
     attr-dict `ins` `(` $input `,` $weights `:` type($input) `,` type($weights) `)`
     `outs` `(` $init `:` type($init) `)` (`->` type($result)^)?
   }];
-  let hasVerifier = 1;
-  let extraClassDeclaration = [{
-    ::mlir::MutableOperandRange getDpsInitsMutable() { return getInitMutable(); }
-  }];
 }
 
-def Tfmbs_DequantizeOp : Tfmbs_Op<"dequantize", [DestinationStyleOpInterface,
-    DeclareOpInterfaceMethods<ReifyRankedShapedTypeOpInterface, ["reifyResultShapes"]>,
-    DeclareOpInterfaceMethods<MemoryEffectsOpInterface>]> {
+def Tfmbs_DequantizeOp : Tfmbs_DestinationOp<"dequantize"> {
   let summary = "sums to floats: scale and bias";
   let description = [{
     out[m][n] = float(sums[m][n]) · (row_scales[m] · output_scales[n]) + bias[n], each operation rounded
@@ -148,15 +159,9 @@ def Tfmbs_DequantizeOp : Tfmbs_Op<"dequantize", [DestinationStyleOpInterface,
     type($output_scales) `)` (`bias` `(` $bias^ `:` type($bias) `)`)?
     `outs` `(` $init `:` type($init) `)` (`->` type($result)^)?
   }];
-  let hasVerifier = 1;
-  let extraClassDeclaration = [{
-    ::mlir::MutableOperandRange getDpsInitsMutable() { return getInitMutable(); }
-  }];
 }
 
-def Tfmbs_LinearOp : Tfmbs_Op<"linear", [DestinationStyleOpInterface,
-    DeclareOpInterfaceMethods<ReifyRankedShapedTypeOpInterface, ["reifyResultShapes"]>,
-    DeclareOpInterfaceMethods<MemoryEffectsOpInterface>]> {
+def Tfmbs_LinearOp : Tfmbs_DestinationOp<"linear"> {
   let summary = "a whole ternary layer: quantize, gemv, dequantize, and perhaps a ReLU";
   let description = [{
     What `tfmbs.quantize`, `tfmbs.gemv` and `tfmbs.dequantize` give one after the other, then with `relu`
@@ -184,10 +189,6 @@ def Tfmbs_LinearOp : Tfmbs_Op<"linear", [DestinationStyleOpInterface,
     `ins` `(` $input `,` $weights `,` $output_scales `:` type($input) `,` type($weights) `,`
     type($output_scales) `)` (`bias` `(` $bias^ `:` type($bias) `)`)?
     `outs` `(` $init `:` type($init) `)` (`->` type($result)^)?
-  }];
-  let hasVerifier = 1;
-  let extraClassDeclaration = [{
-    ::mlir::MutableOperandRange getDpsInitsMutable() { return getInitMutable(); }
   }];
 }
 
