@@ -33,6 +33,7 @@ PICTURE = ROOT / "docs" / "images" / "agent-policy.png"
 BEGIN, END = "<!-- agent_policy: begin -->", "<!-- agent_policy: end -->"
 
 WARM_UP, FORWARDS = 3, 4
+TABLE_COLUMNS = 100
 DEFAULT, WIDE, SMALL = (4, 15, 1024), (8, 32, 2048), (2, 8, 256)  # tiles, lanes, bank depth
 
 
@@ -240,18 +241,39 @@ def markdown(results: dict[str, list[Comparison]]) -> str:
 
 
 def show(results: dict[str, list[Comparison]], width: int | None = None) -> None:
+    """The table; in 100 columns where that is no terminal. device: tiles×lanes×depth."""
+    from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="A forward in the steady state: the default policy and the agent's")
-    for index, name in enumerate(header()):
-        table.add_column(name, justify="right" if index else "left", no_wrap=not index)
+    table = Table(title="A forward in the steady state: default policy → agent", box=SIMPLE)
+    table.add_column("network\n  samples, device, size", min_width=26)
+    for name in (
+        "cycles\ndefault → agent",
+        "saved\n",
+        "misses\n",
+        "µJ\ndefault → agent",
+        "saved\n",
+    ):
+        table.add_column(name, justify="right", no_wrap=True)
     for group, found in results.items():
         table.add_section()
         table.add_row(f"[bold]{group}")
         for comparison in found:
-            table.add_row(*row(comparison))
-    Console(width=width).print(table)
+            name, samples, geometry, size, *figures = row(comparison)
+            cycles, fewer, saved, misses, hit, energy, less, spared = figures
+            table.add_row(
+                f"{name}\n  [dim]{samples}, {geometry}, {size}[/]",
+                f"{cycles} → {fewer}",
+                saved,
+                f"{misses} → {hit}",
+                f"{energy} → {less}",
+                spared,
+            )
+    console = Console(width=width)
+    if width is None and not console.is_terminal:
+        console.width = TABLE_COLUMNS
+    console.print(table)
 
 
 def draw(results: dict[str, list[Comparison]], path: Path) -> None:

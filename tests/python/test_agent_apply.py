@@ -175,16 +175,22 @@ def test_models_that_are_not_the_plans(fabric: Fabric) -> None:
     assert settings(model) == before
 
 
-def test_the_default_gives_everything_back(fabric: Fabric) -> None:
-    """A workload in which the plan gains nothing any more: the device decides again."""
+def test_a_default_plan_changes_nothing(fabric: Fabric) -> None:
+    """What the user gave stays where nothing is better."""
     model = chain(fabric, (256, 60, 60, 10))
     layers(model)[0].weight_addr = fabric.config.bank_a_base(0) + 4 * 100
     layers(model)[1].tile_mask = 0b1
-    model(torch.randn(1, 256))
+    layers(model)[2].pin()
+    x = torch.randn(1, 256)
+    counted, _ = steady(model, fabric, x)
     agent = AdaptiveRuntimeAgent()
     agent.observe(model)
     plan = agent.decide()
     assert plan.default
-    assert agent.apply(plan, model).changed == ["fc1", "fc2"]
-    assert [layer.given_weight_addr for layer in layers(model)] == [None] * 3
-    assert [layer.given_tile_mask for layer in layers(model)] == [None] * 3
+    assert (plan.gain, plan.default_cycles) == (0, pytest.approx(counted["cycles"], rel=0.005))
+    assert plan["fc1"].weight_addr == fabric.config.bank_a_base(0) + 4 * 100
+    assert plan["fc2"].tile_mask == 0b1
+    before, rows = settings(model), fabric.profile_detailed()
+    assert agent.apply(plan, model).changed == []
+    assert settings(model) == before
+    assert fabric.profile_detailed() == rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from collections.abc import Sequence
@@ -183,6 +184,72 @@ def test_never_worse(
         assert counted["residency_misses"] == plan.misses
         if zeros < 0.9:  # else tiles step apart, and passes of other groups take other times
             assert plan.cycles == pytest.approx(counted["cycles"], rel=0.05)
+
+
+def period_of_six(model: nn.Module, fabric: Fabric, x: Tensor) -> tuple[dict[str, float], Tensor]:
+    """A mean over periods of 1, 2, 3 and 6 rounds."""
+    return steady(model, fabric, x, warm_up=8, forwards=6)
+
+
+def assert_not_worse_and_back(model: nn.Module, fabric: Fabric, x: Tensor, tried: int) -> Plan:
+    """Against what is in force, masks and addresses of the user's included."""
+    told = [(layer.given_tile_mask, layer.given_weight_addr) for layer in layers(model)]
+    before, wanted = period_of_six(model, fabric, x)
+    agent = AdaptiveRuntimeAgent(fabric.config, max_candidates=tried)
+    agent.observe(model)
+    plan = agent.decide()
+    assert plan.default_misses == before["residency_misses"]
+    assert plan.default_cycles == pytest.approx(before["cycles"], rel=0.05)
+    applied = agent.apply(plan, model)
+    counted, got = period_of_six(model, fabric, x)
+    assert torch.equal(got, wanted)
+    assert counted["cycles"] <= before["cycles"]
+    assert counted["residency_misses"] == plan.misses
+    if plan.default:
+        assert applied.changed == []
+        assert counted == before
+    applied.revert()
+    assert [(layer.given_tile_mask, layer.given_weight_addr) for layer in layers(model)] == told
+    after, got = period_of_six(model, fabric, x)
+    assert torch.equal(got, wanted)
+    assert after == before
+    return plan
+
+
+def test_a_mask_of_the_users() -> None:
+    """Who is in the bank when a plan is applied decides what the device settles in."""
+    with Fabric(FabricConfig(2, 18, 95)) as fabric:
+        model = chain(fabric, (16, 7, 100, 60, 100, 15, 1, 1), activation="int8")
+        layers(model)[1].tile_mask = 2
+        x = torch.from_numpy(generator(5).standard_normal((3, 16))).float()
+        plan = assert_not_worse_and_back(model, fabric, x, 500)
+        assert not plan.default
+        assert plan.gain > 0.1
+
+
+@campaign(80)
+@given(
+    config=_geometries, widths=st.lists(st.integers(1, 90), min_size=2, max_size=7),
+    samples=st.integers(1, 12), seed=st.integers(0, 2**31), data=st.data(),
+)  # fmt: skip
+def test_never_worse_than_what_was_given(
+    config: FabricConfig, widths: list[int], samples: int, seed: int, data: st.DataObject
+) -> None:
+    with Fabric(config) as fabric:
+        model = chain(fabric, widths, seed)
+        for layer in layers(model):
+            if data.draw(st.booleans()):
+                layer.tile_mask = data.draw(st.integers(1, (1 << config.tiles) - 1))
+            if data.draw(st.integers(0, 3)) == 0:
+                word = data.draw(st.integers(0, config.bank_depth // 2))
+                with contextlib.suppress(PlacementError):
+                    layer.weight_addr = config.bank_a_base(0) + 4 * word
+        x = torch.from_numpy(generator(seed, 1).standard_normal((samples, widths[0]))).float()
+        try:
+            model(x)
+        except PlacementError:  # addresses that leave another layer no window
+            return
+        assert_not_worse_and_back(model, fabric, x, 300)
 
 
 @campaign(25)

@@ -66,10 +66,13 @@ def test_the_script_shows_and_draws(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    script.show(results, width=180)
+    script.show(results)
     shown = capsys.readouterr().out
-    for found in results["larger than the banks"]:
-        assert f"{found.agent.cycles:,.0f}" in shown
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= 100
+    for found in (found for group in results.values() for found in group):
+        for cell in script.row(found):
+            assert cell in shown
     script.draw(results, tmp_path / "new" / "picture.png")
     assert (tmp_path / "new" / "picture.png").stat().st_size > 10_000
     json.dumps([found.to_dict() for group in results.values() for found in group])

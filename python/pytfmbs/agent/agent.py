@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ from .._fabric import FabricConfig
 from . import application, decide, records
 from .application import Application
 from .costs import CpuCost, ForwardCosts
+from .decide import Told
 from .history import History, Observation
 from .plan import Plan
-from .search import Progress, Search
-from .workload import workloads
+from .search import Outcome, Progress, Search
+from .workload import Workload, workloads
 
 
 class AdaptiveRuntimeAgent:
@@ -30,8 +31,8 @@ class AdaptiveRuntimeAgent:
 
     One agent plans for one network on one device. Left alone, a device keeps what was used last; a
     network that does not fit then loads every layer on every forward. The agent looks for a better
-    placement, plays each candidate on the device's own rules, and keeps the default where nothing is
-    better by `min_gain`.
+    placement, plays each candidate on the device's own rules, and leaves everything as it is where
+    nothing is better by `min_gain`.
 
     Args:
         config: the device's; None is the default one's.
@@ -69,7 +70,7 @@ class AdaptiveRuntimeAgent:
         self.min_gain = min_gain
         self.max_candidates = max_candidates
         self._history = History()
-        self._in_force: tuple[Plan, Application] | None = None
+        self._applied: list[tuple[Plan, Application]] = []  # since a model was observed
 
     # --- telemetry ----------------------------------------------------------------------------
 
@@ -97,6 +98,8 @@ class AdaptiveRuntimeAgent:
         """
         observation = self._read(source)
         self._history.add(observation)
+        if observation.source == "model":
+            self._applied = []
         return observation
 
     def _read(self, source: Any) -> Observation:
@@ -153,27 +156,30 @@ class AdaptiveRuntimeAgent:
             cpu_cycles = [self.cpu.seconds(layer) * self.clock_hz for layer in work]
         costs = ForwardCosts(self.config, work)
         search = Search(costs, cpu_cycles, self.max_candidates, progress)
-        default = search.play(search.default_places())
-        assert default is not None
+        default, told = self._present(search, work)
         chosen = default
-        # What is in force stays unless something is better by as much again.
-        if self._in_force is not None and not self._in_force[1].reverted:
-            places = decide.places_of(self._in_force[0], [layer.layer for layer in work])
-            present = None if places is None else search.play(places)
-            if present is not None and self._is_better(present.cycles, default.cycles):
-                chosen = present
         if cpu_cycles is not None or default.misses:
-            found = search.run([chosen.places])
-            if self._is_better(found.cycles, chosen.cycles):
+            found = search.run([default.places])
+            if found.cycles < default.cycles * (1 - self.min_gain):
                 chosen = found
-        return decide.plan_of(costs, chosen, default, cpu_cycles, search.tried)
+        return decide.plan_of(costs, chosen, default, told, cpu_cycles, search.tried)
 
-    def _is_better(self, cycles: float, than: float) -> bool:
-        return cycles < than * (1 - self.min_gain)
+    def _present(self, search: Search, work: Sequence[Workload]) -> tuple[Outcome, list[Told]]:
+        """The placement in force: a plan that was applied since, else as observed, else automatic."""
+        plans = [plan for plan, applied in self._applied if not applied.reverted]
+        known = decide.told_by_plan(plans[-1]) if plans else decide.told_by_history(self._history)
+        told = [known.get(layer.layer, Told()) for layer in work]
+        places = decide.places_of(told, work, self.config, self.cpu is not None)
+        present = None if places is None else search.play(places)
+        if present is not None:
+            return present, told
+        automatic = search.play(search.automatic_places())
+        assert automatic is not None  # nobody is in another's way
+        return automatic, [Told()] * len(told)
 
     def apply(self, plan: Plan, model: nn.Module) -> Application:
-        """Carries a plan out on a model, whose layers are found by name; layers that are as they
-        should be are not touched. Returns what can revert it.
+        """Carries a plan out on a model, whose layers are found by name. Where one changes, all are
+        loaded anew; a default plan changes none. Returns what can revert it.
 
         Raises ValueError where the model's layers are not the plan's, PlacementError where others on
         the device are in the way; addresses, masks and pins are as before then.
@@ -181,5 +187,6 @@ class AdaptiveRuntimeAgent:
         if plan.config != self.config:
             raise ValueError(f"the plan is for {plan.config!r}, and the agent for {self.config!r}")
         applied = application.apply(plan, model)
-        self._in_force = (plan, applied)
+        if not plan.default:
+            self._applied.append((plan, applied))
         return applied

@@ -32,8 +32,9 @@ class _Setting:
 class Application:
     """What apply did; revert undoes it."""
 
-    def __init__(self, before: list[_Setting]) -> None:
+    def __init__(self, before: list[_Setting], changed: list[str]) -> None:
         self._before = before
+        self._changed = changed
         self._reverted = False
 
     @property
@@ -43,7 +44,7 @@ class Application:
     @property
     def changed(self) -> list[str]:
         """Names of the layers that were given another place."""
-        return [setting.layer.name for setting in self._before]
+        return list(self._changed)
 
     def revert(self) -> None:
         """Gives every layer the address, mask, pin and device that it had; again does
@@ -54,20 +55,29 @@ class Application:
 
 
 def apply(plan: Plan, model: nn.Module) -> Application:
-    """Gives each layer of the model, found by name, what the plan says; layers that have it already
-    are not touched. Where that fails the model is as it was, but for what lay in Bank A.
+    """Gives each layer of the model, found by name, what the plan says. Where one changes, all are
+    loaded anew: who is kept by chance decides what the device settles in, and the plan was priced
+    from empty banks. Nothing is touched where none changes, or by a default plan. Where it fails
+    the model is as it was, but for what lay in Bank A.
 
     Raises ValueError where the model's layers are not the plan's; PlacementError where others on the
     device are in the way.
     """
-    wanted = [setting for setting in _wanted(plan, model) if setting != _Setting.of(setting.layer)]
-    before = [_Setting.of(setting.layer) for setting in wanted]
+    settings = _wanted(plan, model)
+    if plan.default:
+        return Application([], [])
+    before = [_Setting.of(setting.layer) for setting in settings]
+    changed = [
+        wanted.layer.name for wanted, old in zip(settings, before, strict=True) if wanted != old
+    ]
+    if not changed:
+        return Application([], [])
     try:
-        _settle(wanted)
+        _settle(settings)
     except BaseException:
         _settle(before)
         raise
-    return Application(before)
+    return Application(before, changed)
 
 
 def _wanted(plan: Plan, model: nn.Module) -> list[_Setting]:
@@ -96,7 +106,7 @@ def _wanted(plan: Plan, model: nn.Module) -> list[_Setting]:
                 f"layer {decision.layer!r} is of {shape[0]} inputs and {shape[1]} outputs, and was "
                 f"planned with {decision.in_features} and {decision.out_features}"
             )
-        kept = decision.weight_addr is not None or plan.default
+        kept = decision.weight_addr is not None
         settings.append(
             _Setting(
                 layer,
@@ -110,7 +120,8 @@ def _wanted(plan: Plan, model: nn.Module) -> list[_Setting]:
 
 
 def _settle(settings: Iterable[_Setting]) -> None:
-    """First everybody lets go, so that no old address is in a new one's way."""
+    """First everybody lets go, so that no old address is in a new one's way; then all enter anew, and
+    nobody is loaded."""
     settings = list(settings)
     for setting in settings:
         if setting.layer.pinned and not setting.pinned:
@@ -121,8 +132,7 @@ def _settle(settings: Iterable[_Setting]) -> None:
             setting.layer.weight_addr = None
     for setting in settings:
         setting.layer.offload = setting.offload
-        if setting.layer.given_tile_mask != setting.tile_mask:
-            setting.layer.tile_mask = setting.tile_mask
+        setting.layer.tile_mask = setting.tile_mask
         if setting.weight_addr is not None:
             setting.layer.weight_addr = setting.weight_addr
     for setting in settings:

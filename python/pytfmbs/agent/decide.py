@@ -2,24 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from .. import _fabric
+from .._fabric import FabricConfig
 from .costs import ForwardCosts
+from .history import History
 from .plan import Decision, Plan, tiles_text
 from .search import Outcome, Place
+from .workload import Workload
+
+
+class Told(NamedTuple):
+    """What a layer is told; None is automatic."""
+
+    tile_mask: int | None = None
+    weight_addr: int | None = None
+    offload: bool = False
+
+
+def told_by_history(history: History) -> dict[str, Told]:
+    """What was last seen of each layer. A hint has the mask in force, whoever chose it, and does not
+    say whether the address was given; a profile and a module are of any time."""
+    told: dict[str, Told] = {}
+    for observation in history:
+        for record in observation.layers:
+            if observation.source == "model":
+                told[record.layer] = Told(record.held_mask, record.held_addr, bool(record.offload))
+            elif observation.source == "hints" and record.tile_mask is not None:
+                told[record.layer] = Told(record.tile_mask)
+    return told
+
+
+def told_by_plan(plan: Plan) -> dict[str, Told]:
+    return {
+        decision.layer: Told(decision.tile_mask, decision.weight_addr, decision.action == "cpu")
+        for decision in plan.decisions
+    }
+
+
+def places_of(
+    told: Iterable[Told], work: Iterable[Workload], config: FabricConfig, cpu: bool
+) -> list[Place] | None:
+    """Where layers are that are told so; None where this device has no such place. cpu: off the
+    fabric is a place."""
+    places = []
+    for (mask, address, offload), layer in zip(told, work, strict=True):
+        if offload and cpu:
+            places.append(Place(0, None))
+            continue
+        if mask is not None and mask >> config.tiles:
+            return None
+        word = None
+        if address is not None and not offload:
+            word, odd = divmod(address - config.bank_a_base(0), 4)
+            if word < 0 or odd:
+                return None
+        places.append(Place(mask or _fabric.default_tile_mask(config, layer.outputs), word))
+    return places
 
 
 def plan_of(
     costs: ForwardCosts,
     chosen: Outcome,
     default: Outcome,
+    told: Sequence[Told],
     cpu_cycles: Sequence[float] | None,
     candidates: int,
 ) -> Plan:
-    """The plan of `chosen`; where that is `default` itself, everything in it is automatic."""
+    """The plan of `chosen`; where that is `default` itself, it tells the layers what they are `told`
+    already."""
     decisions = [
-        _decision(costs, layer, chosen, default, cpu_cycles)
+        _decision(costs, layer, chosen, default, told, cpu_cycles)
         for layer in range(len(costs.workloads))
     ]
     return Plan(
@@ -39,25 +94,29 @@ def _decision(
     layer: int,
     chosen: Outcome,
     default: Outcome,
+    told: Sequence[Told],
     cpu_cycles: Sequence[float] | None,
 ) -> Decision:
     work, place = costs.workloads[layer], chosen.places[layer]
-    automatic = chosen is default
     alternatives = _alternatives(costs, layer, chosen)
     if cpu_cycles is not None:
         alternatives["cpu"] = cpu_cycles[layer]
-    address = None
-    if place.first_word is not None:
-        address = costs.config.bank_a_base(0) + 4 * place.first_word
+    if chosen is default:
+        mask, address, _ = told[layer]
+    else:
+        mask, address = place.tile_mask or None, None
+        if place.first_word is not None:
+            address = costs.config.bank_a_base(0) + 4 * place.first_word
+    automatic = all(not any(one) for one in told)
     return Decision(
         layer=work.layer,
         action=_action(chosen, layer),
-        tile_mask=None if automatic or not place.tile_mask else place.tile_mask,
+        tile_mask=mask,
         weight_addr=address,
         cycles=chosen.layer_cycles[layer],
         default_cycles=default.layer_cycles[layer],
         alternatives=alternatives,
-        reason=_reason(costs, layer, chosen, default, alternatives),
+        reason=_reason(costs, layer, chosen, default, automatic, alternatives),
         in_features=work.inputs,
         out_features=work.outputs,
     )
@@ -95,13 +154,15 @@ def _reason(
     layer: int,
     chosen: Outcome,
     default: Outcome,
+    automatic: bool,
     alternatives: dict[str, float],
 ) -> str:
     work, place = costs.workloads[layer], chosen.places[layer]
     action = _action(chosen, layer)
     cycles, before = chosen.layer_cycles[layer], default.layer_cycles[layer]
     figures = f"{cycles:,.0f} cycles a forward of {_samples(work.samples)}"
-    policy = f"{before:,.0f} under the default policy, which would {_verb(_action(default, layer))}"
+    present = "under the default policy" if automatic else "as it is"
+    policy = f"{before:,.0f} {present}, which would {_verb(_action(default, layer))}"
     basis = "measured activations" if work.measured else "no activation counted as zero"
     if action == "cpu":
         best = min((alternatives[k], k) for k in alternatives if k != "cpu")
@@ -124,27 +185,13 @@ def _reason(
 
 
 def _verb(action: str) -> str:
-    return {"resident": "keep it", "reload": "reload it", "stream": "stream it"}[action]
+    return {
+        "resident": "keep it",
+        "reload": "reload it",
+        "stream": "stream it",
+        "cpu": "leave it to the CPU",
+    }[action]
 
 
 def _samples(count: int) -> str:
     return f"{count} sample" if count == 1 else f"{count:,} samples"
-
-
-def places_of(plan: Plan, layers: Sequence[str]) -> list[Place] | None:
-    """The placement that a plan gives to these layers, in this order; None where it has not all."""
-    decisions = {decision.layer: decision for decision in plan.decisions}
-    places = []
-    for name in layers:
-        decision = decisions.get(name)
-        if decision is None:
-            return None
-        if decision.action == "cpu":
-            places.append(Place(0, None))
-            continue
-        mask = decision.tile_mask or _fabric.default_tile_mask(plan.config, decision.out_features)
-        word = None
-        if decision.weight_addr is not None:
-            word = (decision.weight_addr - plan.config.bank_a_base(0)) // 4
-        places.append(Place(mask, word))
-    return places

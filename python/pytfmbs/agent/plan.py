@@ -24,7 +24,7 @@ class Decision:
     """One layer's. Cycles are predicted, of one forward in the steady state.
 
     action: a key of ACTIONS. tile_mask, weight_addr: what the layer is given; None is automatic.
-    cycles: under the plan. default_cycles: under the default policy. alternatives: what the actions
+    cycles: under the plan. default_cycles: as the layer is placed without it. alternatives: what the actions
     that are open to the layer would cost it on the plan's tiles. The CPU's time is in cycles of the
     fabric's clock. reason: all of it in words.
     """
@@ -48,7 +48,8 @@ class Decision:
 class Plan:
     """Decisions in the order of the network, and totals of one forward of all its layers.
 
-    default: nothing is worth changing, and every layer is left to the device's own policy.
+    default: nothing is worth changing, and everything stays as it is; the default_ figures are of
+    that, and decisions say what is given already.
     """
 
     config: FabricConfig
@@ -71,7 +72,7 @@ class Plan:
 
     @property
     def gain(self) -> float:
-        """Share of the default policy's cycles that the plan is predicted to save."""
+        """Share of the cycles without the plan that it is predicted to save."""
         return 1 - self.cycles / self.default_cycles if self.default_cycles else 0.0
 
     def to_dict(self) -> dict[str, Any]:
@@ -102,7 +103,7 @@ class Plan:
         table = new_table(title)
         table.add_column("layer")
         table.add_column("action", no_wrap=True)
-        for heading in ("tiles", "at", "cycles", "default", "saved"):
+        for heading in ("tiles", "at", "cycles", "before", "saved"):
             table.add_column(heading, justify="right", no_wrap=True)
         for decision in self.decisions:
             table.add_row(

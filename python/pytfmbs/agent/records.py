@@ -37,7 +37,8 @@ class LayerRecord:
     """One layer in one observation; None where the source does not say.
 
     tile_mask: bit t for tile t. weight_addr: bytes, in tile 0's Bank A. counters: the device's, since
-    they began; empty where the source has none.
+    they began; empty where the source has none. held_mask, held_addr, offload: what the layer was
+    told, which only a model says; held_addr is also where a pinned layer lies.
     """
 
     layer: str
@@ -49,6 +50,9 @@ class LayerRecord:
     tile_mask: int | None = None
     weight_addr: int | None = None
     counters: Mapping[str, int] = field(default_factory=dict)
+    held_mask: int | None = None
+    held_addr: int | None = None
+    offload: bool | None = None
 
     @classmethod
     def from_dict(cls, source: Mapping[str, Any]) -> LayerRecord:
@@ -81,6 +85,9 @@ class LayerRecord:
             tile_mask=_count(source, "tile_mask", name, least=1),
             weight_addr=_count(source, "weight_addr", name, least=0),
             counters={key: _count(counters, key, name, least=0) or 0 for key in counters},
+            held_mask=_count(source, "held_mask", name, least=1),
+            held_addr=_count(source, "held_addr", name, least=0),
+            offload=_flag(source, "offload", name),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -141,7 +148,14 @@ def from_model(model: nn.Module, config: _fabric.FabricConfig) -> list[LayerReco
     for layer in layers:
         row = {} if layer.offload else rows.get(layer.name, {})
         counters = {key: row[key] for key in COUNTERS if key in row}
-        records.append(LayerRecord.from_dict({**layer.telemetry_hint, "counters": counters}))
+        hint = layer.telemetry_hint
+        pinned_at = hint["weight_addr"] if layer.pinned and hint["resident"] else None
+        held = {
+            "held_mask": layer.given_tile_mask,
+            "held_addr": pinned_at if layer.given_weight_addr is None else layer.given_weight_addr,
+            "offload": layer.offload or None,
+        }
+        records.append(LayerRecord.from_dict({**hint, **held, "counters": counters}))
     return records
 
 
@@ -151,6 +165,13 @@ def _optional(source: Mapping[str, Any], key: str, kind: Any, layer: str) -> Any
     if value is None or (isinstance(value, wanted) and not isinstance(value, bool)):
         return value
     raise TelemetryError(f"layer {layer!r}: {key} is {value!r}; it must be a {kind.__name__}")
+
+
+def _flag(source: Mapping[str, Any], key: str, layer: str) -> bool | None:
+    value = source.get(key)
+    if value is None or isinstance(value, bool):
+        return value
+    raise TelemetryError(f"layer {layer!r}: {key} is {value!r}; it must be a bool")
 
 
 def _count(source: Mapping[str, Any], key: str, layer: str, *, least: int) -> int | None:

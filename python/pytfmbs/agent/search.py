@@ -25,7 +25,9 @@ Progress = Callable[[int, int, float], None]
 _EXHAUSTIVE = 4096  # candidates up to which all are tried
 _ALL_PAIRS = 2048  # changes of two layers up to which all are tried
 _WIDTHS = 8  # numbers of tiles tried of a layer
-_ROUNDS = 8  # in which a candidate must repeat itself; the mean of all where it does not
+_ROUNDS = (
+    24  # in which a candidate must repeat itself; the mean of the later half where it does not
+)
 
 
 class Choice(NamedTuple):
@@ -68,6 +70,10 @@ class Outcome:
     @property
     def rank(self) -> tuple[float, float]:
         return (self.cycles, self.words)
+
+
+#: First word, words, streamed and hit of every layer on the fabric, in turn.
+_Round = tuple[tuple[int, int, bool, bool], ...]
 
 
 class _State(NamedTuple):
@@ -120,7 +126,7 @@ class Search:
         """Candidates so far, those that were no placement included."""
         return self._tried
 
-    def default_places(self) -> list[Place]:
+    def automatic_places(self) -> list[Place]:
         return [
             Place(_fabric.default_tile_mask(self._config, work.outputs), None)
             for work in self._costs.workloads
@@ -128,9 +134,9 @@ class Search:
 
     def run(self, seeds: Sequence[Sequence[Place]] = ()) -> Outcome:
         """The best candidate. seeds: placements to start from beside the search's own."""
-        default = self.play(self.default_places())
-        assert default is not None  # without kept layers every layer finds a window
-        self._best = default
+        automatic = self.play(self.automatic_places())
+        assert automatic is not None  # without kept layers every layer finds a window
+        self._best = automatic
         for places in seeds:
             self._take(self.play(places))
         size = len(PACKINGS) * math.prod(len(options) for options in self._options)
@@ -288,16 +294,11 @@ class Search:
                 work = self._costs.workloads[layer]
                 address = None if word is None else base + 4 * word
                 numbers[layer] = bank.enter(work.layer, work.outputs, work.inputs, mask, address)
-        rounds: list[tuple[tuple[int, int, bool, bool], ...]] = []
-        while len(rounds) < _ROUNDS:
-            played = tuple(bank.admit(number) for number in numbers.values())
-            if played in rounds:
-                del rounds[: rounds.index(played)]
-                break
-            rounds.append(played)
-        else:
-            del rounds[0]  # begins with empty banks
-        count = len(rounds)
+        rounds: list[_Round] = []
+        while len(rounds) < _ROUNDS and not _period(rounds):
+            rounds.append(tuple(bank.admit(number) for number in numbers.values()))
+        count = _period(rounds) or _ROUNDS // 2
+        del rounds[:-count]
         cycles = [0.0] * len(places)
         words = misses = 0.0
         admissions: list[tuple[Admission, ...]] = [()] * len(places)
@@ -317,6 +318,15 @@ class Search:
         return Outcome(
             places, sum(cycles), words / count, misses / count, tuple(cycles), tuple(admissions)
         )
+
+
+def _period(rounds: Sequence[_Round]) -> int:
+    """Of how many rounds the last are a repetition; 0 where they are none. What takes turns need not
+    be back after one round: two states may alternate."""
+    for count in range(1, len(rounds) // 2 + 1):
+        if rounds[-count:] == rounds[-2 * count : -count]:
+            return count
+    return 0
 
 
 def _packings(state: _State) -> Iterator[_State]:
