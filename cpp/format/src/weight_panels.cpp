@@ -37,8 +37,9 @@ constexpr auto kInt8Sums =
 // v + 121 to sign and magnitude.
 constexpr auto kSignMagnitude = [] {
   std::array<std::uint8_t, 243> codes{};
-  for (int v = -121; v <= 121; ++v) {
-    codes[static_cast<std::size_t>(v + 121)] = static_cast<std::uint8_t>(v < 0 ? kSign | -v : v);
+  for (std::uint8_t magnitude = 0; magnitude <= 121; ++magnitude) {
+    codes[std::size_t{121} - magnitude] = static_cast<std::uint8_t>(kSign | magnitude);
+    codes[std::size_t{121} + magnitude] = magnitude;
   }
   return codes;
 }();
@@ -144,7 +145,7 @@ void WeightPanelsView::decode(std::size_t p, std::size_t first, std::size_t coun
   const std::size_t columns = is_int8(layout) ? 4 : 1;
   const std::size_t held = std::min(kPanelOutputs, outputs - p * kPanelOutputs);
   const std::size_t height = lines(p);
-  const std::uint8_t* from = panel(p);
+  const std::uint8_t* from = bytes + panel_offset(p);
   for (std::size_t k = first; k < first + count; ++k, out += kPanelOutputs) {
     const std::size_t within = k % group_depth(layout);
     const std::int8_t* trits = decoder.trits[within / columns];
@@ -189,8 +190,7 @@ Status WeightPanels::set_rows(std::size_t first_output, BitPlaneView rows) {
     const std::size_t p = (first_output + r) / kPanelOutputs;
     const std::size_t output = (first_output + r) % kPanelOutputs;
     const std::size_t lines = view().lines(p);
-    std::uint8_t* to =
-        bytes_.get() + (view().panel(p) - view().bytes) + offset_of(layout_, lines, 0, output);
+    std::uint8_t* to = bytes_.get() + view().panel_offset(p) + offset_of(layout_, lines, 0, output);
     const std::uint64_t* nonzero = rows.row(r);
     const std::size_t words = rows.row_words();
     for (std::size_t k = 0; k < depth_; k += step, to += lines * kPanelBytes) {
@@ -213,12 +213,12 @@ BitPlaneMatrix WeightPanels::rows(std::size_t first_output, std::size_t count) c
   for (std::size_t r = 0; r < count; ++r) {
     const std::size_t p = (first_output + r) / kPanelOutputs;
     const std::size_t output = (first_output + r) % kPanelOutputs;
-    const std::uint8_t* from = view().panel(p);
+    const std::uint8_t* from = bytes_.get() + view().panel_offset(p);
     const std::size_t lines = view().lines(p);
     for (std::size_t k = 0; k < depth_; ++k) {
       const std::size_t within = k % group_depth(layout_);
       const std::size_t group = k / group_depth(layout_);
-      const int trit =
+      const std::int8_t trit =
           decoder.trits[within / columns]
                        [from[offset_of(layout_, lines, group, output) + within % columns]];
       std::uint64_t* word = planes.row(r) + bit_plane_word(k);

@@ -61,7 +61,7 @@ TEST_P(WeightPanelsTest, EveryByteAndBack) {
       const std::size_t padded = (depth + unit - 1) / unit * unit;
       std::size_t at = 0;
       for (std::size_t p = 0; p * 64 < outputs; ++p) {
-        ASSERT_EQ(view.panel(p), view.bytes + at);
+        ASSERT_EQ(view.panel_offset(p), at);
         const std::size_t lines = (std::min<std::size_t>(64, outputs - 64 * p) + held - 1) / held;
         for (std::size_t k = 0; k < padded; k += in_byte * columns) {
           for (std::size_t byte = 0; byte < 64 * lines; ++byte, ++at) {

@@ -13,7 +13,7 @@ constexpr std::size_t kLineOutputs = 16;
 constexpr std::size_t kGroup = 16;      // depths
 constexpr std::size_t kMaxRows = 4;     // whose sums stay in registers
 constexpr std::size_t kBlockRows = 64;  // that share a block of activations
-constexpr std::size_t kBlockBytes = 1 << 16;
+constexpr std::size_t kBlockBytes = std::size_t{1} << 16;
 constexpr std::size_t kHalves = 2;  // registers a line
 // Groups whose sums fit 16 bits: a group adds at most 4 pairs of 2 * 2 * 127 = 508. A single row's
 // codes are half of them scaled by 4.
@@ -21,7 +21,7 @@ constexpr std::size_t kRun = 16;
 constexpr std::size_t kScaledRun = 8;
 static_assert(kRun * 4 * 508 <= 0x7FFF && kScaledRun * 2 * 4 * 508 <= 0x7FFF);
 // A single row's scaled sums keep to 32 bits.
-static_assert(kBlockBytes / kGroup * (4 * 4 * 508) <= 0x7FFFFFFF);
+static_assert(kBlockBytes / kGroup * (std::size_t{4} * 4 * 508) <= 0x7FFFFFFF);
 
 // Rows of a chunk of depths, padded with zeros to whole groups.
 struct Activations {
@@ -34,7 +34,7 @@ inline __m256i load(const void* from) {
   return _mm256_loadu_si256(static_cast<const __m256i*>(from));
 }
 inline __m256i broadcast(const std::int8_t* four) {
-  std::int32_t value;
+  std::int32_t value = 0;
   __builtin_memcpy(&value, four, sizeof value);
   return _mm256_set1_epi32(value);
 }

@@ -12,11 +12,11 @@ constexpr std::size_t kLineOutputs = 16;
 constexpr std::size_t kPanelLines = kPanelOutputs / kLineOutputs;
 constexpr std::size_t kMaxRows = 8;     // whose sums stay in registers
 constexpr std::size_t kBlockRows = 64;  // that share a block of activations
-constexpr std::size_t kBlockBytes = 1 << 16;
+constexpr std::size_t kBlockBytes = std::size_t{1} << 16;
 // A chunk of a row is a multiple of both layouts' groups.
 constexpr std::size_t kChunkStep = 80;
 // A single row's sums are kept scaled by up to 64: 4 * 2 * 64 * 127 a group of 16 depths.
-static_assert(kBlockBytes / 16 * (4 * 2 * 64 * 127) <= 0x7FFFFFFF);
+static_assert(kBlockBytes / 16 * (std::size_t{4} * 2 * 64 * 127) <= 0x7FFFFFFF);
 
 // Rows of a chunk of depths, padded with zeros to whole groups.
 struct Activations {
@@ -26,12 +26,13 @@ struct Activations {
 };
 
 // The instruction itself: of the intrinsic's sums the compiler keeps copies, and spills them.
+// NOLINTNEXTLINE(misc-const-correctness): the asm writes it
 inline __attribute__((always_inline)) void dot(__m512i& sum, __m512i codes, __m512i values) {
   __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(codes), "v"(values));
 }
 
 inline __m512i broadcast(const std::int8_t* four) {
-  std::int32_t value;
+  std::int32_t value = 0;
   __builtin_memcpy(&value, four, sizeof value);
   return _mm512_set1_epi32(value);
 }

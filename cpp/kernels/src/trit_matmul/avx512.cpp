@@ -161,21 +161,33 @@ __attribute__((noinline)) void product(const Activations& from, std::size_t row,
   }
 }
 
+// From panel p on.
+inline Output from_panel(Output to, std::size_t p) {
+  const std::size_t before = p * kPanelOutputs;
+  to.out += before;
+  to.left -= to.left < before ? to.left : before;
+  return to;
+}
+
 template <std::size_t kRows>
 void rows_by_panels(const Activations& from, std::size_t row, const std::uint8_t* weights,
-                    std::size_t panel_bytes, std::size_t panels, std::size_t codes, Output to) {
-  const auto next = [&](std::size_t count) {
-    weights += count * panel_bytes;
-    panels -= count;
-    to.out += count * kPanelOutputs;
-    to.left -= to.left < count * kPanelOutputs ? to.left : count * kPanelOutputs;
-  };
+                    std::size_t panel_bytes, std::size_t panels, std::size_t codes,
+                    const Output& to) {
+  std::size_t p = 0;
   if constexpr (kRows == 1) {
-    for (; panels >= 8; next(8)) product<1, 8>(from, row, weights, panel_bytes, codes, to);
+    for (; p + 8 <= panels; p += 8) {
+      product<1, 8>(from, row, weights + p * panel_bytes, panel_bytes, codes, from_panel(to, p));
+    }
   }
-  for (; panels >= 4; next(4)) product<kRows, 4>(from, row, weights, panel_bytes, codes, to);
-  for (; panels >= 2; next(2)) product<kRows, 2>(from, row, weights, panel_bytes, codes, to);
-  if (panels > 0) product<kRows, 1>(from, row, weights, panel_bytes, codes, to);
+  for (; p + 4 <= panels; p += 4) {
+    product<kRows, 4>(from, row, weights + p * panel_bytes, panel_bytes, codes, from_panel(to, p));
+  }
+  for (; p + 2 <= panels; p += 2) {
+    product<kRows, 2>(from, row, weights + p * panel_bytes, panel_bytes, codes, from_panel(to, p));
+  }
+  if (p < panels) {
+    product<kRows, 1>(from, row, weights + p * panel_bytes, panel_bytes, codes, from_panel(to, p));
+  }
 }
 
 // The rows of a block times some panels.
@@ -386,17 +398,15 @@ void fives(const TritMatmulArgs& args) {
         const std::size_t left = args.outputs - n;
         const std::size_t all = (left + kPanelOutputs - 1) / kPanelOutputs;
         const std::size_t held = all < kDecodedPanels ? all : kDecodedPanels;
-        Output to{.out = args.out + row * args.out_stride + n,
-                  .stride = args.out_stride,
-                  .left = left,
-                  .first = first == 0};
+        const Output to{.out = args.out + row * args.out_stride + n,
+                        .stride = args.out_stride,
+                        .left = left,
+                        .first = first == 0};
         const std::uint8_t* from =
             panels + n / kPanelOutputs * panel_bytes + first * kUnitLines * kPanelBytes;
         if (rows == 1) {
           for (std::size_t c = 0; c < held; ++c, from += panel_bytes) {
-            one_row(block.codes[0], from, count, to);
-            to.out += kPanelOutputs;
-            to.left -= to.left < kPanelOutputs ? to.left : kPanelOutputs;
+            one_row(block.codes[0], from, count, from_panel(to, c));
           }
           continue;
         }

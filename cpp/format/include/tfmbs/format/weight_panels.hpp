@@ -75,13 +75,14 @@ struct WeightPanelsView {
     const std::size_t held = left < kPanelOutputs ? left : kPanelOutputs;
     return (held + line_outputs(layout) - 1) / line_outputs(layout);
   }
-  [[nodiscard]] constexpr const std::uint8_t* panel(std::size_t p) const noexcept {
-    return bytes + p * groups() * (kPanelOutputs / line_outputs(layout)) * kPanelBytes;
+  // Bytes from the first panel to panel p, and in all.
+  [[nodiscard]] constexpr std::size_t panel_offset(std::size_t p) const noexcept {
+    return p * groups() * (kPanelOutputs / line_outputs(layout)) * kPanelBytes;
   }
   [[nodiscard]] constexpr std::size_t size() const noexcept {
     if (outputs == 0) return 0;
     const std::size_t last = panels() - 1;
-    return static_cast<std::size_t>(panel(last) - bytes) + groups() * lines(last) * kPanelBytes;
+    return panel_offset(last) + groups() * lines(last) * kPanelBytes;
   }
   // Trits of panel p, depths [first, first + count), to out[k * 64 + output]; outputs beyond the
   // last are 0. Precondition: p < panels(), first + count <= depth.
