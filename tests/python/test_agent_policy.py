@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
@@ -225,6 +226,37 @@ def test_a_mask_of_the_users() -> None:
         plan = assert_not_worse_and_back(model, fabric, x, 500)
         assert not plan.default
         assert plan.gain > 0.1
+
+
+def test_what_is_in_force(tmp_path: Path) -> None:
+    """A model says what its layers were told, pins included, and a stored history still does; a hint
+    says the mask; a profile and a module say nothing of it."""
+    with Fabric(FabricConfig(2, 18, 95)) as fabric:
+        model = chain(fabric, (16, 7, 100, 60, 100, 15, 1, 1), activation="int8")
+        narrow, pinned = layers(model)[1], layers(model)[5]
+        narrow.tile_mask = 2
+        pinned.pin()
+        x = torch.from_numpy(generator(5).standard_normal((3, 16))).float()
+        before, _ = period_of_six(model, fabric, x)
+        agent = AdaptiveRuntimeAgent(fabric.config, min_gain=0.99)
+        agent.observe(model)
+        plan = agent.decide()
+        assert plan.default
+        assert plan.default_misses == before["residency_misses"]
+        assert plan.default_cycles == pytest.approx(before["cycles"], rel=0.005)
+        assert (plan["fc2"].tile_mask, plan["fc6"].weight_addr) == (2, pinned.weight_addr)
+        assert [d.tile_mask for d in plan.decisions].count(None) == 6
+        agent.save_history(tmp_path / "history.json")
+        loaded = AdaptiveRuntimeAgent(fabric.config, min_gain=0.99)
+        loaded.load_history(tmp_path / "history.json")
+        assert loaded.decide() == plan
+        hinted = AdaptiveRuntimeAgent(fabric.config, min_gain=0.99)
+        hinted.observe([layer.telemetry_hint for layer in layers(model)])
+        assert hinted.decide()["fc2"].tile_mask == 2
+        assert hinted.decide()["fc6"].weight_addr is None
+        impossible = AdaptiveRuntimeAgent(fabric.config)  # of a device with more tiles
+        impossible.observe({**narrow.telemetry_hint, "tile_mask": 4})
+        assert impossible.decide()["fc2"].tile_mask is None
 
 
 @campaign(80)

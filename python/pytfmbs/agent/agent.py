@@ -167,7 +167,9 @@ class AdaptiveRuntimeAgent:
     def _present(self, search: Search, work: Sequence[Workload]) -> tuple[Outcome, list[Told]]:
         """The placement in force: a plan that was applied since, else as observed, else automatic."""
         plans = [plan for plan, applied in self._applied if not applied.reverted]
-        known = decide.told_by_plan(plans[-1]) if plans else decide.told_by_history(self._history)
+        known = decide.told_by_history(self._history, work, self.config)
+        if plans:
+            known = decide.told_by_plan(plans[-1])
         told = [known.get(layer.layer, Told()) for layer in work]
         places = decide.places_of(told, work, self.config, self.cpu is not None)
         present = None if places is None else search.play(places)

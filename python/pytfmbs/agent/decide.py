@@ -22,16 +22,21 @@ class Told(NamedTuple):
     offload: bool = False
 
 
-def told_by_history(history: History) -> dict[str, Told]:
+def told_by_history(
+    history: History, work: Iterable[Workload], config: FabricConfig
+) -> dict[str, Told]:
     """What was last seen of each layer. A hint has the mask in force, whoever chose it, and does not
     say whether the address was given; a profile and a module are of any time."""
+    automatic = {layer.layer: _fabric.default_tile_mask(config, layer.outputs) for layer in work}
     told: dict[str, Told] = {}
     for observation in history:
         for record in observation.layers:
+            name, mask = record.layer, record.tile_mask
             if observation.source == "model":
-                told[record.layer] = Told(record.held_mask, record.held_addr, bool(record.offload))
-            elif observation.source == "hints" and record.tile_mask is not None:
-                told[record.layer] = Told(record.tile_mask)
+                told[name] = Told(record.held_mask, record.held_addr, bool(record.offload))
+            elif observation.source == "hints" and mask is not None:
+                given = None if mask == automatic.get(name) else mask
+                told[name] = told.get(name, Told())._replace(tile_mask=given)
     return told
 
 
