@@ -217,12 +217,13 @@ def assert_not_worse_and_back(model: nn.Module, fabric: Fabric, x: Tensor, tried
     return plan
 
 
-def test_a_mask_of_the_users() -> None:
+@pytest.mark.parametrize("samples", [1, 3])
+def test_a_mask_of_the_users(samples: int) -> None:
     """Who is in the bank when a plan is applied decides what the device settles in."""
     with Fabric(FabricConfig(2, 18, 95)) as fabric:
         model = chain(fabric, (16, 7, 100, 60, 100, 15, 1, 1), activation="int8")
         layers(model)[1].tile_mask = 2
-        x = torch.from_numpy(generator(5).standard_normal((3, 16))).float()
+        x = torch.from_numpy(generator(5).standard_normal((samples, 16))).float()
         plan = assert_not_worse_and_back(model, fabric, x, 500)
         assert not plan.default
         assert plan.gain > 0.1
