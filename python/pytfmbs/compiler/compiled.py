@@ -106,6 +106,18 @@ class CompiledModule:
         return f"<CompiledModule {self._function}, target={self._target!r}{state}>"
 
 
+_LOADED: weakref.WeakSet[_Loaded] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for loaded in list(_LOADED):
+        loaded.forget_callers()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 class _Loaded:
     """A loaded library, and who is in it."""
 
@@ -118,6 +130,12 @@ class _Loaded:
         self._state = threading.Condition()
         self._calls = 0
         self.closed = False
+        _LOADED.add(self)
+
+    def forget_callers(self) -> None:
+        """In a forked child: the threads that were in a call, or held the lock, are not there."""
+        self._state = threading.Condition()
+        self._calls = 0
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Any]:

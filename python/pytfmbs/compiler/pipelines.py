@@ -34,7 +34,6 @@ DEALLOCATE = (
 
 #: Buffers and linalg to LLVM's dialect.
 BUFFERS_TO_LLVM = (
-    "tfmbs-lower-copies",
     "func.func(convert-linalg-to-loops)",
     "convert-scf-to-cf",
     "expand-strided-metadata",
@@ -57,7 +56,10 @@ BUFFERS_TO_LLVM = (
     "cse",
 )
 
-#: A module of standard dialects on tensors to LLVM's dialect.
+#: Of the plugin; without it a module that copies between buffers with gaps does not link.
+_LOWER_COPIES = ("tfmbs-lower-copies",)
+
+#: A module of standard dialects on tensors to LLVM's dialect, without the plugin.
 TO_LLVM_FROM_LINALG = (*_C_WRAPPERS, *BUFFERIZE, *DEALLOCATE, *BUFFERS_TO_LLVM)
 
 _PLAIN_OPTION = re.compile(r"[\w./:=+;-]+")
@@ -105,6 +107,7 @@ def to_runtime(fabric: str = "", placement: str | None = None) -> tuple[str, ...
         f"tfmbs-to-runtime{options}",
         *_LINALG_OF_THE_REST,
         *DEALLOCATE,
+        *_LOWER_COPIES,
         *BUFFERS_TO_LLVM,
     )
 
@@ -115,4 +118,12 @@ _LINALG_OF_THE_REST = ("tfmbs-to-linalg",)
 
 def to_linalg(placement: str | None = None) -> tuple[str, ...]:
     """Every op in standard dialects, and these to LLVM's dialect."""
-    return (*((placement,) if placement else ()), *TO_LINALG, *TO_LLVM_FROM_LINALG)
+    return (
+        *((placement,) if placement else ()),
+        *TO_LINALG,
+        *_C_WRAPPERS,
+        *BUFFERIZE,
+        *DEALLOCATE,
+        *_LOWER_COPIES,
+        *BUFFERS_TO_LLVM,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -83,9 +84,10 @@ def to_onnx(
                 f"an nn.Module ({type(source).__name__}) needs args: example inputs to export with"
             )
         example = (args,) if isinstance(args, Tensor) else tuple(args)
-        shapes = None
+        shapes: tuple[Any, ...] | None = None
         if dynamic_batch:
-            example, shapes = _batched(example)
+            example, flat = _batched(example)
+            shapes = _by_parameter(source, flat)
         with _evaluating(source):
             return _export(source, example, shapes)
     raise TypeError(
@@ -152,6 +154,15 @@ def _batched(args: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Mapping[int,
         for a in args
     )
     return example, tuple({0: batch} if is_batched(a) else None for a in args)
+
+
+def _by_parameter(model: nn.Module, shapes: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Shapes as torch.export wants them: those of ``*args`` together, as one parameter's."""
+    kinds = [parameter.kind for parameter in inspect.signature(model.forward).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL not in kinds:
+        return shapes
+    first = kinds.index(inspect.Parameter.VAR_POSITIONAL)
+    return (*shapes[:first], shapes[first:])
 
 
 @contextmanager
