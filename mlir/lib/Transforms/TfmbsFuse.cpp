@@ -30,8 +30,9 @@ bool only_reader(Value value, Operation* reader) {
   });
 }
 
-// The chain that ends in an op: each op reads the one before it, and what it reads from elsewhere the
-// fused op reads too. Numbers stay as they are, but for a ReLU's zeros, whose sign is torch's then.
+// The chain that ends in an op: each op reads the one before it, and what it reads from elsewhere
+// the fused op reads too. Numbers stay as they are, but for a ReLU's zeros, whose sign is torch's
+// then.
 std::optional<Chain> match_chain(DequantizeOp dequantize) {
   if (!dequantize.getResult()) return std::nullopt;  // on memrefs, order is not in the values
   Chain chain;

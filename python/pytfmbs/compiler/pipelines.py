@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-#: Every tfmbs op to standard dialects. What seed and docs call the pipeline.
+#: Every tfmbs op to standard dialects.
 TO_LINALG = ("tfmbs-to-linalg",)
 
 # Callers see C functions: _mlir_ciface_<name>, results through the first pointer. Asked for before
