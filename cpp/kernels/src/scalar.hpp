@@ -114,6 +114,25 @@ inline std::uint64_t round_to_format(double value, FloatFormat format) {
   return sign | (rounded < format.infinity ? rounded : format.infinity);
 }
 
+// Calls function(TypeConstant<type>{}): what follows is compiled once a type.
+template <FloatType kType>
+struct TypeConstant {
+  static constexpr FloatType value = kType;
+};
+template <typename Function>
+void with_type(FloatType type, Function function) {
+  switch (type) {
+    case FloatType::kFloat64:
+      return function(TypeConstant<FloatType::kFloat64>{});
+    case FloatType::kFloat32:
+      return function(TypeConstant<FloatType::kFloat32>{});
+    case FloatType::kBFloat16:
+      return function(TypeConstant<FloatType::kBFloat16>{});
+    case FloatType::kFloat16:
+      return function(TypeConstant<FloatType::kFloat16>{});
+  }
+}
+
 inline float float_from_bfloat16(std::uint16_t bits) {
   return float_from_bits(static_cast<std::uint32_t>(bits) << 16);
 }

@@ -5,6 +5,7 @@
 
 #include "operations.hpp"
 #include "quantize_int8/balanced_trits.hpp"
+#include "quantize_int8/row_scale.hpp"
 #include "scalar.hpp"
 
 namespace tfmbs::kernels::avx2 {
@@ -152,7 +153,6 @@ inline void split(__m256i low, __m256i high, Planes& planes) {
 
 template <FloatType kType>
 void quantize_as(const QuantizeInt8Args& args) {
-  constexpr bool kDouble = kType == FloatType::kFloat64;
   constexpr std::size_t kBytes = kBytesOf<kType>;
   const std::size_t row_words = blocks_of(args.columns) * kBlockWords;
   const std::size_t plane_words = args.plane_stride;
@@ -166,42 +166,39 @@ void quantize_as(const QuantizeInt8Args& args) {
     for (std::size_t k = 0; k < whole; k += 64) largest.take_64(row + k * kBytes);
     largest.take_64(tail);
     const std::uint64_t bits = largest.bits();
-    bool finite = false;
-    double inverse = 0.0;
-    double scale = 1.0;
-    if constexpr (kDouble) {
-      finite = bits < kFloat64Format.infinity;
-      const double value = double_from_bits(bits);
-      const double top = value > 1e-5 ? value : 1e-5;
-      inverse = 127.0 / top;
-      scale = top / 127.0;
-    } else {
-      finite = bits < kFloat32Format.infinity;
-      const float value = float_from_bits(static_cast<std::uint32_t>(bits));
-      const float top = value > 1e-5F ? value : 1e-5F;
-      inverse = static_cast<double>(127.0F / top);
-      scale = static_cast<double>(top / 127.0F);
+    constexpr FloatFormat kFormat = kType == FloatType::kFloat64 ? kFloat64Format : kFloat32Format;
+    const bool finite = bits < kFormat.infinity;
+    RowScale scale{0.0, 1.0};
+    if (finite) {
+      if constexpr (kType == FloatType::kFloat64) {
+        scale = row_scale(double_from_bits(bits));
+      } else {
+        scale = row_scale(float_from_bits(static_cast<std::uint32_t>(bits)));
+      }
     }
-    args.scales[r] = finite ? scale : 1.0;
+    args.scales[r] = scale.scale;
     args.nan_rows[r] = finite ? 0 : 1;
 
-    for (std::size_t k = 0; k < row_words * 32; k += 64) {
+    const std::size_t end = args.planes != nullptr ? row_words * 32 : args.columns;
+    for (std::size_t k = 0; k < end; k += 64) {
       __m256i values[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(),
                            _mm256_setzero_si256()};
       if (finite && k < args.columns) {
         const unsigned char* from = k < whole ? row + k * kBytes : tail;
         for (std::size_t i = 0; i < 4; ++i) {
-          values[i] = quantize_16<kType>(from + 16 * i * kBytes, inverse);
+          values[i] = quantize_16<kType>(from + 16 * i * kBytes, scale.inverse);
         }
       }
       if (args.values != nullptr && k < args.columns) {
-        alignas(32) std::int8_t bytes[64];
-        _mm256_store_si256(reinterpret_cast<__m256i*>(bytes), pack_bytes(values[0], values[1]));
-        _mm256_store_si256(reinterpret_cast<__m256i*>(bytes + 32),
-                           pack_bytes(values[2], values[3]));
-        std::memcpy(args.values + r * args.columns + k, bytes,
-                    args.columns - k < 64 ? args.columns - k : 64);
+        std::int8_t* to = args.values + r * args.columns + k;
+        std::int8_t last[64];
+        std::int8_t* bytes = k < whole ? to : last;
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(bytes), pack_bytes(values[0], values[1]));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(bytes + 32),
+                            pack_bytes(values[2], values[3]));
+        if (k >= whole) std::memcpy(to, last, args.columns - k);
       }
+      if (args.planes == nullptr) continue;
       Planes low;
       Planes high;
       split(values[0], values[1], low);
@@ -219,16 +216,7 @@ void quantize_as(const QuantizeInt8Args& args) {
 }  // namespace
 
 void quantize_int8(const QuantizeInt8Args& args) noexcept {
-  switch (args.type) {
-    case FloatType::kFloat64:
-      return quantize_as<FloatType::kFloat64>(args);
-    case FloatType::kFloat32:
-      return quantize_as<FloatType::kFloat32>(args);
-    case FloatType::kBFloat16:
-      return quantize_as<FloatType::kBFloat16>(args);
-    case FloatType::kFloat16:
-      return quantize_as<FloatType::kFloat16>(args);
-  }
+  with_type(args.type, [&](auto type) { quantize_as<type.value>(args); });
 }
 
 }  // namespace tfmbs::kernels::avx2

@@ -4,6 +4,7 @@
 
 #include "operations.hpp"
 #include "quantize_int8/balanced_trits.hpp"
+#include "quantize_int8/row_scale.hpp"
 #include "scalar.hpp"
 
 namespace tfmbs::kernels::avx512 {
@@ -100,65 +101,75 @@ inline __m512i quantize_64(const unsigned char* from, std::uint64_t valid, doubl
   }
 }
 
-struct Tables {
-  __m512i nonzero[2];
-  __m512i negative[2];
+// A word of each plane, from 64 values.
+class Splitter {
+ public:
+  void split(__m512i values, std::uint64_t* words, std::size_t plane_stride) const {
+    const __m512i magnitudes = _mm512_abs_epi8(values);
+    const __m512i nonzero = _mm512_permutex2var_epi8(nonzero_[0], magnitudes, nonzero_[1]);
+    const __m512i negative =
+        _mm512_xor_si512(_mm512_permutex2var_epi8(negative_[0], magnitudes, negative_[1]),
+                         _mm512_maskz_mov_epi8(_mm512_movepi8_mask(values), nonzero));
+    for (std::size_t p = 0; p < kInt8Planes; ++p, words += plane_stride) {
+      const __m512i bit = _mm512_set1_epi8(static_cast<char>(1 << p));
+      words[0] = _mm512_test_epi8_mask(nonzero, bit);
+      words[kPlaneWords] = _mm512_test_epi8_mask(negative, bit);
+    }
+  }
+
+ private:
+  __m512i nonzero_[2] = {_mm512_load_si512(kTrits.nonzero), _mm512_load_si512(kTrits.nonzero + 64)};
+  __m512i negative_[2] = {_mm512_load_si512(kTrits.negative),
+                          _mm512_load_si512(kTrits.negative + 64)};
 };
 
 template <FloatType kType>
 void quantize_as(const QuantizeInt8Args& args) {
-  constexpr bool kDouble = kType == FloatType::kFloat64;
-  constexpr std::size_t kBytes = kDouble ? 8 : kType == FloatType::kFloat32 ? 4 : 2;
-  const Tables tables{
-      {_mm512_load_si512(kTrits.nonzero), _mm512_load_si512(kTrits.nonzero + 64)},
-      {_mm512_load_si512(kTrits.negative), _mm512_load_si512(kTrits.negative + 64)}};
+  constexpr std::size_t kBytes = kType == FloatType::kFloat64   ? 8
+                                 : kType == FloatType::kFloat32 ? 4
+                                                                : 2;
+  const Splitter splitter;
   const std::size_t row_words = blocks_of(args.columns) * kBlockWords;
-  const std::size_t plane_words = args.plane_stride;
   for (std::size_t r = 0; r < args.rows; ++r) {
     const unsigned char* row = byte_offset(args.input, r * args.row_stride * kBytes);
     const AbsoluteMaximum maximum = absolute_maximum<kType>(row, args.columns);
-    double inverse = 0.0;  // of no use where the row is not finite
-    double scale = 1.0;
-    if constexpr (kDouble) {
-      const double top = maximum.value > 1e-5 ? maximum.value : 1e-5;
-      inverse = 127.0 / top;
-      scale = top / 127.0;
-    } else {
-      const auto largest = static_cast<float>(maximum.value);
-      const float top = largest > 1e-5F ? largest : 1e-5F;
-      inverse = static_cast<double>(127.0F / top);
-      scale = static_cast<double>(top / 127.0F);
+    RowScale scale{0.0, 1.0};
+    if (maximum.finite) {
+      if constexpr (kType == FloatType::kFloat64) {
+        scale = row_scale(maximum.value);
+      } else {
+        scale = row_scale(static_cast<float>(maximum.value));
+      }
     }
-    args.scales[r] = maximum.finite ? scale : 1.0;
+    args.scales[r] = scale.scale;
     args.nan_rows[r] = maximum.finite ? 0 : 1;
 
-    std::uint64_t* planes = args.planes + r * row_words;
-    for (std::size_t k = 0; k < row_words * 32; k += 64) {
-      std::uint64_t* words = planes + k / kBlockTrits * kBlockWords + k % kBlockTrits / 64;
-      if (k >= args.columns) {
-        for (std::size_t p = 0; p < kInt8Planes; ++p, words += plane_words) {
-          words[0] = words[kPlaneWords] = 0;
-        }
-        continue;
-      }
-      const std::size_t left = args.columns - k;
-      const std::uint64_t valid = left < 64 ? (std::uint64_t{1} << left) - 1 : ~std::uint64_t{0};
-      __m512i values = _mm512_setzero_si512();
-      if (maximum.finite) values = quantize_64<kType>(row + k * kBytes, valid, inverse);
-      if (args.values != nullptr) {
-        _mm512_mask_storeu_epi8(args.values + r * args.columns + k, valid, values);
-      }
-      const __m512i magnitudes = _mm512_abs_epi8(values);
-      const __m512i nonzero =
-          _mm512_permutex2var_epi8(tables.nonzero[0], magnitudes, tables.nonzero[1]);
-      __m512i negative =
-          _mm512_permutex2var_epi8(tables.negative[0], magnitudes, tables.negative[1]);
-      const __m512i flip = _mm512_maskz_mov_epi8(_mm512_movepi8_mask(values), nonzero);
-      negative = _mm512_xor_si512(negative, flip);
-      for (std::size_t p = 0; p < kInt8Planes; ++p, words += plane_words) {
-        const __m512i bit = _mm512_set1_epi8(static_cast<char>(1 << p));
-        words[0] = _mm512_test_epi8_mask(nonzero, bit);
-        words[kPlaneWords] = _mm512_test_epi8_mask(negative, bit);
+    const auto values_from = [&](std::size_t k, std::uint64_t valid) {
+      return maximum.finite ? quantize_64<kType>(row + k * kBytes, valid, scale.inverse)
+                            : _mm512_setzero_si512();
+    };
+    std::int8_t* to = args.values != nullptr ? args.values + r * args.columns : nullptr;
+    std::uint64_t* planes = args.planes != nullptr ? args.planes + r * row_words : nullptr;
+    const auto words_of = [&](std::size_t k) {
+      return planes + k / kBlockTrits * kBlockWords + k % kBlockTrits / 64;
+    };
+    std::size_t k = 0;
+    for (; k + 64 <= args.columns; k += 64) {
+      const __m512i values = values_from(k, ~std::uint64_t{0});
+      if (to != nullptr) _mm512_storeu_si512(to + k, values);
+      if (planes != nullptr) splitter.split(values, words_of(k), args.plane_stride);
+    }
+    if (k < args.columns) {
+      const std::uint64_t valid = (std::uint64_t{1} << (args.columns - k)) - 1;
+      const __m512i values = values_from(k, valid);
+      if (to != nullptr) _mm512_mask_storeu_epi8(to + k, valid, values);
+      if (planes != nullptr) splitter.split(values, words_of(k), args.plane_stride);
+      k += 64;
+    }
+    for (; planes != nullptr && k < row_words * 32; k += 64) {
+      std::uint64_t* words = words_of(k);
+      for (std::size_t p = 0; p < kInt8Planes; ++p, words += args.plane_stride) {
+        words[0] = words[kPlaneWords] = 0;
       }
     }
   }
@@ -167,16 +178,7 @@ void quantize_as(const QuantizeInt8Args& args) {
 }  // namespace
 
 void quantize_int8(const QuantizeInt8Args& args) noexcept {
-  switch (args.type) {
-    case FloatType::kFloat64:
-      return quantize_as<FloatType::kFloat64>(args);
-    case FloatType::kFloat32:
-      return quantize_as<FloatType::kFloat32>(args);
-    case FloatType::kBFloat16:
-      return quantize_as<FloatType::kBFloat16>(args);
-    case FloatType::kFloat16:
-      return quantize_as<FloatType::kFloat16>(args);
-  }
+  with_type(args.type, [&](auto type) { quantize_as<type.value>(args); });
 }
 
 }  // namespace tfmbs::kernels::avx512

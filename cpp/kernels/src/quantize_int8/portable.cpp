@@ -4,6 +4,7 @@
 
 #include "operations.hpp"
 #include "quantize_int8/balanced_trits.hpp"
+#include "quantize_int8/row_scale.hpp"
 #include "scalar.hpp"
 
 namespace tfmbs::kernels::portable {
@@ -27,13 +28,12 @@ void quantize_as(const QuantizeInt8Args& args) noexcept {
       finite = finite && magnitude <= std::numeric_limits<Real>::max();  // false for a NaN
       largest = magnitude > largest ? magnitude : largest;
     }
-    const Real floor = static_cast<Real>(1e-5);
-    const Real top = largest > floor ? largest : floor;
-    const Real inverse = static_cast<Real>(127) / top;
-    args.scales[r] = finite ? static_cast<double>(top / static_cast<Real>(127)) : 1.0;
+    const RowScale scale = row_scale(largest);
+    const Real inverse = static_cast<Real>(scale.inverse);
+    args.scales[r] = finite ? scale.scale : 1.0;
     args.nan_rows[r] = finite ? 0 : 1;
 
-    for (std::size_t p = 0; p < kInt8Planes; ++p) {
+    for (std::size_t p = 0; args.planes != nullptr && p < kInt8Planes; ++p) {
       std::memset(args.planes + p * args.plane_stride + r * row_words, 0, row_words * 8);
     }
     for (std::size_t k = 0; k < args.columns; ++k) {
@@ -45,6 +45,7 @@ void quantize_as(const QuantizeInt8Args& args) noexcept {
       if (args.values != nullptr) {
         args.values[r * args.columns + k] = static_cast<std::int8_t>(value);
       }
+      if (args.planes == nullptr) continue;
       const auto magnitude = static_cast<std::size_t>(value < 0 ? -value : value);
       const std::uint64_t nonzero = kTrits.nonzero[magnitude];
       const std::uint64_t negative = kTrits.negative[magnitude] ^ (value < 0 ? nonzero : 0);
@@ -61,16 +62,7 @@ void quantize_as(const QuantizeInt8Args& args) noexcept {
 }  // namespace
 
 void quantize_int8(const QuantizeInt8Args& args) noexcept {
-  switch (args.type) {
-    case FloatType::kFloat64:
-      return quantize_as<FloatType::kFloat64>(args);
-    case FloatType::kFloat32:
-      return quantize_as<FloatType::kFloat32>(args);
-    case FloatType::kBFloat16:
-      return quantize_as<FloatType::kBFloat16>(args);
-    case FloatType::kFloat16:
-      return quantize_as<FloatType::kFloat16>(args);
-  }
+  with_type(args.type, [&](auto type) { quantize_as<type.value>(args); });
 }
 
 }  // namespace tfmbs::kernels::portable

@@ -78,15 +78,16 @@ struct TernarizeArgs {
 // Rows of floats to int8 by the row's absolute maximum, as six balanced-trit planes:
 //   a = max(max|x|, 1e-5); q = clamp(round_half_even(x * (127 / a)), -127, 127); scale = a / 127
 // in fp32 (fp64 where type is fp64), each operation rounded once. A row with a NaN or an infinity
-// is all zero, has scale 1, and sets nan_rows[row]. q may be null; plane p's rows stand at planes +
-// p * plane_stride, p = 0 the most significant.
+// is all zero, has scale 1, and sets nan_rows[row]. Plane p's rows stand at planes + p *
+// plane_stride, p = 0 the most significant. q or the planes are not written where their pointer is
+// null.
 struct QuantizeInt8Args {
   const void* input;
   FloatType type;
   std::size_t rows;
   std::size_t columns;
-  std::size_t row_stride;  // in elements
-  std::uint64_t* planes;
+  std::size_t row_stride;    // in elements
+  std::uint64_t* planes;     // or null
   std::size_t plane_stride;  // in words, at least rows * bit_plane_blocks(columns) * kBlockWords
   std::int8_t* values;       // rows * columns, or null
   double* scales;            // one a row; an fp32 value unless type is fp64
