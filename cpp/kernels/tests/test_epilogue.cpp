@@ -19,6 +19,7 @@ struct Case {
   std::vector<std::uint8_t> nan_outputs;
   FloatType out_type{FloatType::kFloat32};
   bool wide{false};
+  bool relu{false};
 };
 
 template <typename T>
@@ -38,6 +39,7 @@ Real expected_value(Case& c, std::size_t m, std::size_t n) {
   const Real scale = row * column;
   Real value = static_cast<Real>(c.accumulators[m * c.accumulator_stride + n]) * scale;
   if (c.bias.rows > 0) value = value + static_cast<Real>(c.bias.get(0, n));
+  if (c.relu && value < Real{0}) return Real{0};
   return value;
 }
 
@@ -70,13 +72,15 @@ class Epilogue : public KernelTest {
                          .out = out.bytes.data(),
                          .out_type = c.out_type,
                          .out_stride = c.out_stride,
-                         .wide = c.wide});
+                         .wide = c.wide,
+                         .relu = c.relu});
     for (std::size_t m = 0; m < c.rows; ++m) {
       for (std::size_t n = 0; n < c.outputs; ++n) {
         ASSERT_EQ(std::memcmp(out.at(m, n), expected.at(m, n), float_bytes(c.out_type)), 0)
             << "row " << m << ", output " << n << ": " << out.get(m, n) << ", expected "
             << expected.get(m, n) << "; out type " << static_cast<int>(c.out_type) << ", bias type "
-            << static_cast<int>(c.bias.type) << (c.wide ? ", wide" : "");
+            << static_cast<int>(c.bias.type) << (c.wide ? ", wide" : "")
+            << (c.relu ? ", relu" : "");
       }
     }
     ASSERT_EQ(out.bytes, expected.bytes) << "wrote between rows";
@@ -91,6 +95,7 @@ Case random_case(Random& random, FloatType out_type, FloatType bias_type, bool w
   c.out_stride = c.outputs + random.below(3);
   c.out_type = out_type;
   c.wide = wide;
+  c.relu = random.chance(0.5);
   const std::size_t range = random.chance(0.5) ? 2000 : 0x7FFFFFFF;
   for (std::size_t i = 0; i < c.rows * c.accumulator_stride; ++i) {
     c.accumulators.push_back(static_cast<std::int32_t>(random.below(range)) -
@@ -163,9 +168,13 @@ TEST_P(Epilogue, RoundingAndSpecialValues) {
           c.wide = wide;
           c.bias = FloatMatrix(FloatType::kFloat32, 1, sums.size(), sums.size());
           for (std::size_t n = 0; n < sums.size(); ++n) c.bias.put(0, n, bias);
-          ASSERT_NO_FATAL_FAILURE(check(c)) << "scale " << scale << ", bias " << bias;
-          c.bias = FloatMatrix(FloatType::kFloat32, 0, 0, 0);
-          ASSERT_NO_FATAL_FAILURE(check(c)) << "scale " << scale;
+          for (const bool relu : {false, true}) {
+            c.relu = relu;
+            c.bias.rows = 1;
+            ASSERT_NO_FATAL_FAILURE(check(c)) << "scale " << scale << ", bias " << bias;
+            c.bias.rows = 0;
+            ASSERT_NO_FATAL_FAILURE(check(c)) << "scale " << scale;
+          }
         }
       }
     }

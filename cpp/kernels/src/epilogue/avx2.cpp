@@ -84,6 +84,8 @@ void narrow(const EpilogueArgs& args, std::size_t outputs) {
       const __m256i sums = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(accumulators + n));
       __m256 value = _mm256_mul_ps(_mm256_cvtepi32_ps(sums), scale);
       if (args.bias != nullptr) value = _mm256_add_ps(value, load_bias<kBias>(args.bias, n));
+      // Of two zeros, and where one is a NaN, the instruction gives the second operand.
+      if (args.relu) value = _mm256_max_ps(_mm256_setzero_ps(), value);
       __m256 is_nan = _mm256_cmp_ps(value, value, _CMP_UNORD_Q);
       if (nan_row) {
         is_nan = _mm256_castsi256_ps(_mm256_set1_epi32(-1));
@@ -98,24 +100,13 @@ void narrow(const EpilogueArgs& args, std::size_t outputs) {
   }
 }
 
-void narrow_of_bias(const EpilogueArgs& args, std::size_t outputs) {
-  switch (args.bias_type) {
-    case FloatType::kFloat64:
-      return narrow<FloatType::kFloat64>(args, outputs);
-    case FloatType::kFloat32:
-      return narrow<FloatType::kFloat32>(args, outputs);
-    case FloatType::kBFloat16:
-      return narrow<FloatType::kBFloat16>(args, outputs);
-    case FloatType::kFloat16:
-      return narrow<FloatType::kFloat16>(args, outputs);
-  }
-}
-
 }  // namespace
 
 void epilogue(const EpilogueArgs& args) noexcept {
   const std::size_t whole = args.wide ? 0 : args.outputs / kLanes * kLanes;
-  if (whole > 0) narrow_of_bias(args, whole);
+  if (whole > 0) {
+    with_type(args.bias_type, [&](auto type) { narrow<type.value>(args, whole); });
+  }
   if (whole == args.outputs) return;
   EpilogueArgs rest = args;
   rest.outputs -= whole;

@@ -93,6 +93,8 @@ void narrow(const EpilogueArgs& args) {
       const __m512i sums = _mm512_maskz_loadu_epi32(mask, accumulators + n);
       __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(sums), scale);
       if (args.bias != nullptr) value = _mm512_add_ps(value, load_bias<kBias>(args.bias, n, mask));
+      // Of two zeros, and where one is a NaN, the instruction gives the second operand.
+      if (args.relu) value = _mm512_max_ps(_mm512_setzero_ps(), value);
       const __mmask16 unordered = _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q);
       value = _mm512_mask_mov_ps(value, unordered | nan_mask(args, m, n, mask), nan);
       store(out, args.out_type, n, mask, value);
@@ -137,6 +139,7 @@ void wide(const EpilogueArgs& args) {
       if (args.bias != nullptr) {
         value = _mm512_add_pd(value, load_wide_bias(args.bias, args.bias_type, n, mask));
       }
+      if (args.relu) value = _mm512_max_pd(_mm512_setzero_pd(), value);
       const __mmask8 unordered = _mm512_cmp_pd_mask(value, value, _CMP_UNORD_Q);
       const auto forced = static_cast<__mmask8>(nan_mask(args, m, n, mask));
       value = _mm512_mask_mov_pd(value, unordered | forced, nan);
@@ -151,16 +154,7 @@ void epilogue(const EpilogueArgs& args) noexcept {
   if (args.wide) {
     return args.out_type == FloatType::kFloat64 ? wide(args) : portable::epilogue(args);
   }
-  switch (args.bias_type) {
-    case FloatType::kFloat64:
-      return narrow<FloatType::kFloat64>(args);
-    case FloatType::kFloat32:
-      return narrow<FloatType::kFloat32>(args);
-    case FloatType::kBFloat16:
-      return narrow<FloatType::kBFloat16>(args);
-    case FloatType::kFloat16:
-      return narrow<FloatType::kFloat16>(args);
-  }
+  with_type(args.bias_type, [&](auto type) { narrow<type.value>(args); });
 }
 
 }  // namespace tfmbs::kernels::avx512

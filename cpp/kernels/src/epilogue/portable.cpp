@@ -48,6 +48,7 @@ void epilogue_in(const EpilogueArgs& args) noexcept {
       Real value = static_cast<Real>(accumulators[n]) * (row_scale * output_scale);
       if (args.bias != nullptr)
         value += static_cast<Real>(load_double(args.bias, args.bias_type, n));
+      if (args.relu && value < 0) value = 0;
       store(out, args.out_type, n, value);
     }
   }

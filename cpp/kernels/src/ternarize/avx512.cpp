@@ -126,16 +126,7 @@ void ternarize_as(const TernarizeArgs& args, FloatFormat format) {
 }  // namespace
 
 void ternarize(const TernarizeArgs& args) noexcept {
-  switch (args.type) {
-    case FloatType::kFloat64:
-      return ternarize_as<FloatType::kFloat64>(args, kFloat64Format);
-    case FloatType::kFloat32:
-      return ternarize_as<FloatType::kFloat32>(args, kFloat32Format);
-    case FloatType::kBFloat16:
-      return ternarize_as<FloatType::kBFloat16>(args, kBFloat16Format);
-    case FloatType::kFloat16:
-      return ternarize_as<FloatType::kFloat16>(args, kFloat16Format);
-  }
+  with_type(args.type, [&](auto type) { ternarize_as<type.value>(args, format_of(type.value)); });
 }
 
 }  // namespace tfmbs::kernels::avx512

@@ -127,8 +127,9 @@ struct WeightedSumArgs {
 };
 
 // out[m][n] = round((float)acc[m][n] * (row_scale[m] * output_scale[n]) + bias[n]) in fp32, or in
-// fp64 where `wide`; each operation rounded once (no fused multiply-add), then rounded to out_type.
-// NaN where nan_rows[m] or nan_outputs[n] is set.
+// fp64 where `wide`; each operation rounded once (no fused multiply-add). With `relu` what is below
+// 0 becomes +0; NaN and -0.0 stay, as torch.relu has it. Then rounded to out_type. NaN where
+// nan_rows[m] or nan_outputs[n] is set.
 struct EpilogueArgs {
   const std::int32_t* accumulators;
   std::size_t rows;
@@ -145,6 +146,7 @@ struct EpilogueArgs {
   FloatType out_type;
   std::size_t out_stride;  // in elements
   bool wide;
+  bool relu{false};
 };
 
 // The layouts that a set reads fastest: where the weights stay in a cache, and where they come from
