@@ -3,16 +3,10 @@
 #include <array>
 #include <tuple>
 
-#include "kernel_test.hpp"
+#include "matmul_test.hpp"
 
 namespace tfmbs::kernels::test {
 namespace {
-
-const char* layout_name(WeightLayout layout) {
-  constexpr const char* kNames[] = {"TritQuads", "TritPairs", "TritFives", "Int8Quads",
-                                    "Int8Fives"};
-  return kNames[static_cast<std::size_t>(layout)];
-}
 
 using Case = std::tuple<KernelSet, WeightLayout>;
 
@@ -31,30 +25,22 @@ class Matmul : public ::testing::TestWithParam<Case> {
            const WeightPanels& weights, std::size_t first_output, std::size_t outputs,
            std::int32_t* out, std::size_t out_stride) {
     const std::size_t depth = weights.view().depth;
-    if (is_int8(layout())) {
-      set().int8_matmul({.activations = activations.data(),
-                         .rows = rows,
-                         .row_stride = row_stride,
-                         .weights = weights.view(),
-                         .first_output = first_output,
-                         .outputs = outputs,
-                         .out = out,
-                         .out_stride = out_stride});
-      return;
+    std::vector<std::int8_t> trits;
+    for (std::size_t m = 0; m < rows && !is_int8(layout()); ++m) {
+      const auto row = activations.begin() + static_cast<std::ptrdiff_t>(m * row_stride);
+      trits.insert(trits.end(), row, row + static_cast<std::ptrdiff_t>(depth));
     }
-    std::vector<std::int8_t> trits(rows * depth);
-    for (std::size_t m = 0; m < rows; ++m) {
-      std::copy_n(activations.data() + m * row_stride, depth, trits.data() + m * depth);
-    }
-    auto packed = pack_bit_planes(trits, rows, depth);
+    auto packed = pack_bit_planes(trits, is_int8(layout()) ? 0 : rows, depth);
     ASSERT_TRUE(packed.ok());
-    set().trit_matmul({.activations = packed.value().view().words,
-                       .rows = rows,
-                       .weights = weights.view(),
-                       .first_output = first_output,
-                       .outputs = outputs,
-                       .out = out,
-                       .out_stride = out_stride});
+    Products{.rows = rows,
+             .planes = packed.value().view().words,
+             .values = activations.data(),
+             .row_stride = row_stride,
+             .weights = weights.view(),
+             .first_output = first_output,
+             .outputs = outputs,
+             .out_stride = out_stride}
+        .run(set(), out);
   }
 
   void check(const std::vector<std::int8_t>& activations, std::size_t rows, std::size_t row_stride,
@@ -64,21 +50,19 @@ class Matmul : public ::testing::TestWithParam<Case> {
     WeightPanels weights(layout(), trits.planes.rows(), depth);
     ASSERT_TRUE(weights.set_rows(0, trits.planes.view()).ok());
     const std::size_t stride = outputs + random.below(3);
-    std::vector<std::int32_t> out(rows == 0 ? 0 : (rows - 1) * stride + outputs);
-    for (std::int32_t& value : out) value = static_cast<std::int32_t>(random.bits());
-    std::vector<std::int32_t> expected = out;
-    for (std::size_t m = 0; m < rows; ++m) {
-      const std::int8_t* a = activations.data() + m * row_stride;
-      for (std::size_t n = 0; n < outputs; ++n) {
-        const std::int8_t* w = trits.trits.data() + (first_output + n) * depth;
-        std::int32_t sum = 0;
-        for (std::size_t k = 0; k < depth; ++k) sum += a[k] * w[k];
-        expected[m * stride + n] = sum;
-      }
-    }
+    const auto before = static_cast<std::int32_t>(random.bits());
+    std::vector<std::int32_t> out(span(rows, stride, outputs), before);
     run(activations, rows, row_stride, weights, first_output, outputs, out.data(), stride);
-    ASSERT_EQ(out, expected) << rows << " x " << outputs << " (from " << first_output << ") x "
-                             << depth;
+    const Products products{.rows = rows,
+                            .planes = nullptr,
+                            .values = activations.data(),
+                            .row_stride = row_stride,
+                            .weights = weights.view(),
+                            .first_output = first_output,
+                            .outputs = outputs,
+                            .out_stride = stride};
+    ASSERT_EQ(out, plain_sums(products, trits.planes.view(), before))
+        << rows << " x " << outputs << " (from " << first_output << ") x " << depth;
   }
 
   void check_random(std::uint64_t seed, std::size_t rows, std::size_t outputs, std::size_t depth) {
@@ -89,7 +73,7 @@ class Matmul : public ::testing::TestWithParam<Case> {
     const TritMatrix weights =
         random_trits(random, before + outputs + after, depth, random.real(0, 1));
     const std::size_t stride = depth + random.below(3);
-    std::vector<std::int8_t> activations(rows == 0 ? 0 : (rows - 1) * stride + depth);
+    std::vector<std::int8_t> activations(span(rows, stride, depth));
     const bool extreme = random.chance(0.2);
     for (std::int8_t& a : activations) {
       const int limit = is_int8(layout()) ? 127 : 1;
@@ -101,17 +85,6 @@ class Matmul : public ::testing::TestWithParam<Case> {
     ASSERT_NO_FATAL_FAILURE(check(activations, rows, stride, weights, before, outputs, random));
   }
 };
-
-TEST_P(Matmul, RandomShapes) {
-  for (std::uint64_t i = 0; i < 700; ++i) {
-    Random random(case_seed(i));
-    // Mostly small, for the tails; now and then several panels.
-    const std::size_t rows = random.below(random.chance(0.1) ? 40 : 10);
-    const std::size_t outputs = random.below(random.chance(0.1) ? 400 : 90);
-    const std::size_t depth = random.from_to(0, random.chance(0.1) ? 1500 : 150);
-    ASSERT_NO_FATAL_FAILURE(check_random(case_seed(i), rows, outputs, depth));
-  }
-}
 
 TEST_P(Matmul, EveryTailOfRowsAndDepths) {
   for (std::size_t rows = 0; rows <= 18; ++rows) {
