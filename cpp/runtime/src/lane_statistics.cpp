@@ -20,35 +20,56 @@ std::uint64_t full_word(std::size_t word, std::size_t depth) noexcept {
 }  // namespace
 
 LaneStatistics::LaneStatistics(BitPlaneView weights, std::uint32_t lanes, std::uint32_t tile_slots)
+    : LaneStatistics(weights.rows, weights.trits, lanes, tile_slots) {
+  add_rows(weights);
+  finish();
+}
+
+LaneStatistics::LaneStatistics(std::size_t outputs, std::size_t depth, std::uint32_t lanes,
+                               std::uint32_t tile_slots)
     : lanes_(lanes),
       tile_slots_(tile_slots),
-      depth_(weights.trits),
-      words_(weights.blocks() * kPlaneWords),
-      nonzeros_(std::size_t{tile_slots} * weights.trits) {
-  const std::size_t groups = (weights.rows + lanes - 1) / lanes;
-  index_.assign(groups, kFull);
-  std::vector<std::uint64_t> any(words_);
-  for (std::size_t g = 0; g < groups; ++g) {
-    const std::size_t first = g * lanes;
-    const std::size_t count = std::min<std::size_t>(lanes, weights.rows - first);
-    kernels::active().column_count({.activations = weights.row(first),
+      outputs_(outputs),
+      depth_(depth),
+      words_(bit_plane_blocks(depth) * kPlaneWords),
+      nonzeros_(std::size_t{tile_slots} * depth),
+      any_(words_) {
+  index_.reserve((outputs + lanes - 1) / lanes);
+}
+
+void LaneStatistics::add_rows(BitPlaneView rows) {
+  for (std::size_t first = 0; first < rows.rows;) {
+    const std::size_t group = added_ / lanes_;
+    const std::size_t left = std::min((group + 1) * lanes_, outputs_) - added_;
+    const std::size_t count = std::min(left, rows.rows - first);
+    kernels::active().column_count({.activations = rows.row(first),
                                     .rows = count,
                                     .trits = depth_,
-                                    .counts = nonzeros_.data() + g % tile_slots * depth_});
-    std::fill(any.begin(), any.end(), 0);
+                                    .counts = nonzeros_.data() + group % tile_slots_ * depth_});
     for (std::size_t r = first; r < first + count; ++r) {
-      const std::uint64_t* row = weights.row(r);
+      const std::uint64_t* row = rows.row(r);
       for (std::size_t w = 0; w < words_; ++w) {
-        any[w] |= row[w / kPlaneWords * kBlockWords + w % kPlaneWords];
+        any_[w] |= row[w / kPlaneWords * kBlockWords + w % kPlaneWords];
       }
     }
-    bool full = true;
-    for (std::size_t w = 0; w < words_; ++w) full = full && any[w] == full_word(w, depth_);
-    if (full) continue;
-    index_[g] = static_cast<std::uint32_t>(occupancy_.size() / words_);
-    occupancy_.insert(occupancy_.end(), any.begin(), any.end());
+    first += count;
+    added_ += count;
+    if (count == left) end_group();
   }
-  for (std::uint32_t slot = 0; slot < tile_slots; ++slot) {
+}
+
+void LaneStatistics::end_group() {
+  bool full = true;
+  for (std::size_t w = 0; w < words_; ++w) full = full && any_[w] == full_word(w, depth_);
+  index_.push_back(full ? kFull : static_cast<std::uint32_t>(occupancy_.size() / words_));
+  if (!full) occupancy_.insert(occupancy_.end(), any_.begin(), any_.end());
+  std::fill(any_.begin(), any_.end(), 0);
+}
+
+void LaneStatistics::finish() {
+  any_ = {};
+  occupancy_.shrink_to_fit();
+  for (std::uint32_t slot = 0; slot < tile_slots_; ++slot) {
     const auto first = nonzeros_.begin() + static_cast<std::ptrdiff_t>(slot * depth_);
     slot_nonzeros_.push_back(
         std::accumulate(first, first + static_cast<std::ptrdiff_t>(depth_), std::uint64_t{0}));

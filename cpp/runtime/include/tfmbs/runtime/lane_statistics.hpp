@@ -2,6 +2,7 @@
 // device: which depths are empty in a group, and how many weights are not zero at each depth.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -13,6 +14,14 @@ class LaneStatistics {
  public:
   // Groups are runs of `lanes` outputs; group g runs on tile slot g % tile_slots.
   LaneStatistics(BitPlaneView weights, std::uint32_t lanes, std::uint32_t tile_slots);
+
+  // The same in portions, for weights whose planes are never all in memory: add_rows() with
+  // consecutive outputs, any number at a time, `outputs` in all; then finish(), once, and only then
+  // the rest.
+  LaneStatistics(std::size_t outputs, std::size_t depth, std::uint32_t lanes,
+                 std::uint32_t tile_slots);
+  void add_rows(BitPlaneView rows);
+  void finish();
 
   [[nodiscard]] std::uint32_t lanes() const noexcept { return lanes_; }
   [[nodiscard]] std::uint32_t tile_slots() const noexcept { return tile_slots_; }
@@ -31,14 +40,19 @@ class LaneStatistics {
   }
 
  private:
+  void end_group();
+
   std::uint32_t lanes_;
   std::uint32_t tile_slots_;
+  std::size_t outputs_;
   std::size_t depth_;
   std::size_t words_;  // occupancy words of one group
   std::vector<std::uint64_t> slot_nonzeros_;
   std::vector<std::uint32_t> nonzeros_;   // tile_slots x depth
   std::vector<std::uint32_t> index_;      // group -> row of occupancy_, kFull where all occupied
   std::vector<std::uint64_t> occupancy_;  // only groups with an empty depth
+  std::size_t added_{0};                  // outputs
+  std::vector<std::uint64_t> any_;        // occupied depths of the group that is being added
 };
 
 }  // namespace tfmbs::runtime
