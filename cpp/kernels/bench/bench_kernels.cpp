@@ -116,7 +116,7 @@ void matmul(benchmark::State& state, const KernelSet& set, WeightLayout layout, 
 }
 
 template <std::size_t (*kCeiling)() noexcept>
-void dot_products(benchmark::State& state) {
+void products(benchmark::State& state) {
   std::size_t items = 0;
   for (auto _ : state) items += kCeiling();
   if (items == 0) return state.SkipWithError("this CPU lacks the instruction");
@@ -128,7 +128,7 @@ void read_memory(benchmark::State& state, std::size_t bytes) {
     unsigned char bytes[64];
   };
   const std::vector<Line> data(bytes / sizeof(Line), Line{{1}});
-  for (auto _ : state) benchmark::DoNotOptimize(bench::read(data.data(), bytes));
+  for (auto _ : state) benchmark::DoNotOptimize(tfmbs_read(data.data(), bytes));
   state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(bytes));
 }
 
@@ -321,8 +321,12 @@ void register_set(const KernelSet& set, Shape shape, std::size_t rows) {
 }
 
 void register_all() {
-  add("ceiling_dot_product/avx512", dot_products<bench::dot_products_avx512>);
-  add("ceiling_dot_product/avx2", dot_products<bench::dot_products_avx2>);
+  add("ceiling_dot_product/avx512", products<tfmbs_dot_products_avx512>);
+  add("ceiling_dot_product/avx2", products<tfmbs_dot_products_avx2>);
+  add("ceiling_trit_dot_product/avx2", products<tfmbs_trit_dot_products_avx2>);
+  add("ceiling_bit_planes/avx512", products<tfmbs_bit_plane_products_avx512>);
+  add("ceiling_fp32/avx512", products<tfmbs_fp32_products_avx512>);
+  add("ceiling_fp32/avx2", products<tfmbs_fp32_products_avx2>);
   for (const std::size_t kibibytes : {256UL, 4096UL, 12288UL, kColdBytes >> 10}) {
     add(join("ceiling_read/KiB", kibibytes),
         [=](benchmark::State& state) { read_memory(state, kibibytes << 10); });
