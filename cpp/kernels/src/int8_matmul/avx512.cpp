@@ -13,8 +13,10 @@ constexpr std::size_t kPanelLines = kPanelOutputs / kLineOutputs;
 constexpr std::size_t kMaxRows = 8;     // whose sums stay in registers
 constexpr std::size_t kBlockRows = 64;  // that share a block of activations
 constexpr std::size_t kBlockBytes = std::size_t{1} << 16;
-// A chunk of a row is a multiple of both layouts' groups.
-constexpr std::size_t kChunkStep = 80;
+// Four groups of fives are five of quads (decode_fives), and so many depths a chunk's unit.
+constexpr std::size_t kUnitDepths = 80;
+constexpr std::size_t kUnitGroups = 4;
+constexpr std::size_t kDecodedUnits = 12;  // 15 KiB a panel: half of the nearest cache
 // A single row's sums are kept scaled by up to 64: 4 * 2 * 64 * 127 a group of 16 depths.
 static_assert(kBlockBytes / 16 * (std::size_t{4} * 2 * 64 * 127) <= 0x7FFFFFFF);
 
@@ -53,6 +55,35 @@ inline void stage(const Int8MatmulArgs& args, std::size_t row, std::size_t rows,
       const __mmask64 room =
           k + 64 <= to.stride ? ~__mmask64{0} : (__mmask64{1} << (to.stride - k)) - 1;
       _mm512_mask_storeu_epi8(values + k, room, bytes);
+    }
+    to.sums[m] = _mm512_reduce_add_epi32(sum);
+  }
+}
+
+// Units of 80 depths, each with the four fifth trits' activations of its groups last.
+inline void stage_units(const Int8MatmulArgs& args, std::size_t row, std::size_t rows,
+                        std::size_t first, std::size_t depths, Activations& to) {
+  const __m512i ones = _mm512_set1_epi8(1);
+  const __m512i four_each =
+      _mm512_setr_epi32(0, 1, 2, 3, 5, 6, 7, 8, 10, 11, 12, 13, 15, 16, 17, 18);
+  const __m512i fifths = _mm512_setr_epi32(4, 9, 14, 19, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+  for (std::size_t m = 0; m < rows; ++m) {
+    const std::int8_t* from = args.activations + (row + m) * args.row_stride + first;
+    std::int8_t* values = to.values + m * to.stride;
+    __m512i sum = _mm512_setzero_si512();
+    for (std::size_t k = 0; k < to.stride; k += kUnitDepths) {
+      const std::size_t left = depths - k;
+      const __mmask64 valid = left >= 64 ? ~__mmask64{0} : (__mmask64{1} << left) - 1;
+      const auto rest = static_cast<__mmask16>(left >= kUnitDepths ? 0xFFFFU
+                                               : left <= 64        ? 0U
+                                                                   : (1U << (left - 64)) - 1);
+      const __m512i low = _mm512_maskz_loadu_epi8(valid, from + k);
+      const __m512i high = _mm512_castsi128_si512(_mm_maskz_loadu_epi8(rest, from + k + 64));
+      sum = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(sum, ones, low), ones,
+                                _mm512_zextsi128_si512(_mm512_castsi512_si128(high)));
+      _mm512_storeu_si512(values + k, _mm512_permutex2var_epi32(low, four_each, high));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(values + k + 64),
+                       _mm512_castsi512_si128(_mm512_permutex2var_epi32(low, fifths, high)));
     }
     to.sums[m] = _mm512_reduce_add_epi32(sum);
   }
@@ -138,6 +169,32 @@ struct Fives {
             _mm512_mask_sub_epi8(fifth, negative, _mm512_set1_epi8(2), fifth)};
   }
 };
+
+// Fives as quads, for several rows: four groups' codes of four, then their fifth codes together.
+__attribute__((noinline)) void decode_fives(const std::uint8_t* from, std::size_t lines,
+                                            std::size_t groups, std::size_t ahead,
+                                            std::uint8_t* to) {
+  const Fives codes;
+  const std::size_t step = lines * kPanelBytes;
+  for (std::size_t g = 0; g < groups; g += kUnitGroups) {
+    const std::size_t held = groups - g < kUnitGroups ? groups - g : kUnitGroups;
+    for (std::size_t c = 0; c < lines; ++c, from += kPanelBytes, to += kPanelBytes) {
+      __m512i fifths = _mm512_setzero_si512();
+#pragma GCC unroll 4
+      for (std::size_t i = kUnitGroups; i-- > 0;) {
+        // Groups that a last unit lacks meet activations of zero.
+        Fives::Line line{_mm512_setzero_si512(), _mm512_setzero_si512()};
+        _mm_prefetch(reinterpret_cast<const char*>(from + i * step) + ahead, _MM_HINT_T1);
+        if (i < held) line = codes.load(from + i * step);
+        _mm512_store_si512(to + i * step, line.pairs);
+        fifths = _mm512_or_si512(_mm512_slli_epi16(fifths, 2), line.fifth);
+      }
+      _mm512_store_si512(to + kUnitGroups * step, fifths);
+    }
+    from += (kUnitGroups - 1) * step;
+    to += kUnitGroups * step;
+  }
+}
 
 // One row times a panel: masks instead of shifts leave the codes of pair i scaled by 4^i, in sums
 // of their own that are shifted back once.
@@ -284,32 +341,49 @@ template <typename Codes>
 void product(const Int8MatmulArgs& args) {
   const WeightPanelsView& weights = args.weights;
   Activations block;
+  alignas(64) std::uint8_t decoded[Codes::kFive ? kDecodedUnits * (kUnitDepths / Quads::kGroup) *
+                                                      kPanelLines * kPanelBytes
+                                                : 1];
   for (std::size_t row = 0; row < args.rows; row += kBlockRows) {
     const std::size_t rows = args.rows - row < kBlockRows ? args.rows - row : kBlockRows;
     // Chunks of even depths; without depths there is still a zero to write.
-    const std::size_t most = kBlockBytes / rows / kChunkStep * kChunkStep;
+    const bool decode = Codes::kFive && rows > kMaxRows;
+    const std::size_t room = kBlockBytes / rows / kUnitDepths;
+    const std::size_t most = (decode && kDecodedUnits < room ? kDecodedUnits : room) * kUnitDepths;
     const std::size_t depth = weights.depth > 0 ? weights.depth : 1;
     const std::size_t chunks = (depth + most - 1) / most;
     const std::size_t chunk =
-        ((depth + chunks - 1) / chunks + kChunkStep - 1) / kChunkStep * kChunkStep;
+        ((depth + chunks - 1) / chunks + kUnitDepths - 1) / kUnitDepths * kUnitDepths;
     for (std::size_t first = 0; first < depth; first += chunk) {
       const std::size_t left = weights.depth - first;
       const std::size_t depths = left < chunk ? left : chunk;
       const std::size_t groups = (depths + Codes::kGroup - 1) / Codes::kGroup;
-      block.stride = groups * Codes::kGroup;
-      stage(args, row, rows, first, depths, block);
+      const std::size_t units = (depths + kUnitDepths - 1) / kUnitDepths;
+      if (decode) {
+        block.stride = units * kUnitDepths;
+        stage_units(args, row, rows, first, depths, block);
+      } else {
+        block.stride = groups * Codes::kGroup;
+        stage(args, row, rows, first, depths, block);
+      }
       for (std::size_t n = 0; n < args.outputs; n += kPanelOutputs) {
         const std::size_t held = args.outputs - n;
         const Panel panel =
             panel_of<Codes::kGroup, kLineOutputs>(weights, (args.first_output + n) / kPanelOutputs);
         const std::uint8_t* bytes = panel.bytes + first / Codes::kGroup * panel.lines * kPanelBytes;
+        if (decode) decode_fives(bytes, panel.lines, groups, weights.panel_offset(1), decoded);
         for (std::size_t m = 0; m < rows; m += kMaxRows) {
-          panel_product<Codes>(block, m, rows - m < kMaxRows ? rows - m : kMaxRows, bytes,
-                               panel.lines, groups,
-                               {.out = args.out + (row + m) * args.out_stride + n,
-                                .stride = args.out_stride,
-                                .left = held,
-                                .first = first == 0});
+          const std::size_t count = rows - m < kMaxRows ? rows - m : kMaxRows;
+          const Output to{.out = args.out + (row + m) * args.out_stride + n,
+                          .stride = args.out_stride,
+                          .left = held,
+                          .first = first == 0};
+          if (decode) {
+            panel_product<Quads>(block, m, count, decoded, panel.lines,
+                                 block.stride / Quads::kGroup, to);
+          } else {
+            panel_product<Codes>(block, m, count, bytes, panel.lines, groups, to);
+          }
         }
       }
     }
