@@ -21,7 +21,9 @@ from ._fabric import (  # noqa: E402
     check_kernel_selection,
     kernel_sets,
     select_kernels,
+    set_weight_storage,
     version,
+    weight_storage,
 )
 
 __version__ = version()
@@ -70,5 +72,7 @@ __all__ = [
     "kernel_sets",
     "pack_pt5",
     "select_kernels",
+    "set_weight_storage",
     "unpack_pt5",
+    "weight_storage",
 ]

@@ -246,6 +246,12 @@ class TFMBSLinear(nn.Linear):
         return self._layer.packed_bytes
 
     @property
+    def packed_layout(self) -> str | None:
+        """How the packed weights lie (docs/format.md, "Weight panels"): "trit_quads", "int8_fives",
+        ...; None before the first forward. See pytfmbs.set_weight_storage."""
+        return self._layer.packed_layout
+
+    @property
     def telemetry_hint(self) -> dict[str, Any]:
         """What the compiler and the runtime agree on: ``layer``, ``sparsity`` (zeros among the
         quantized weights, four decimals), ``tile_mask``; and the layer's shape, quantizers and

@@ -14,6 +14,7 @@
 #include "fabric_handle.hpp"
 #include "profile_dict.hpp"
 #include "tfmbs/runtime/layer_registry.hpp"
+#include "tfmbs/runtime/weight_storage.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -116,6 +117,20 @@ void bind_layer(nb::module_& m) {
                           std::string(runtime::name_of(spec.activation)), spec.ste_clip);
       },
       "spec"_a, "Weight quantizer, activation and ste_clip of a layer specification.");
+  m.def(
+      "weight_storage", [] { return std::string(name_of(runtime::weight_storage())); },
+      "How weights are packed: \"auto\", \"cached\" or \"streamed\".");
+  m.def(
+      "set_weight_storage",
+      [](const std::string& storage) {
+        runtime::set_weight_storage(check(runtime::parse_weight_storage(storage)));
+      },
+      "storage"_a,
+      "How weights are packed, in the whole process; a layer follows at its next forward.\n\n"
+      "\"cached\": two bits a weight, the fastest where the weights stay in a cache. \"streamed\": "
+      "1.6 bits where the CPU unpacks them fast, for weights that come from memory. \"auto\": "
+      "cached while the weights of all layers fit the last-level cache. Raises ArgumentError for "
+      "anything else.");
   nb::class_<LayerHandle>(m, "Layer", "A layer's place on a device; TFMBSLinear holds one.")
       .def(
           "__init__",
@@ -138,6 +153,12 @@ void bind_layer(nb::module_& m) {
                    [](const LayerHandle& h) {
                      const nb::gil_scoped_release release;
                      return h.layer().packed_bytes();
+                   })
+      .def_prop_ro("packed_layout",
+                   [](const LayerHandle& h) {
+                     const nb::gil_scoped_release release;
+                     const auto layout = h.layer().packed_layout();
+                     return layout ? std::optional<std::string>(name_of(*layout)) : std::nullopt;
                    })
       .def("refresh",
            [](const LayerHandle& h) {

@@ -12,7 +12,7 @@
 #include "last_error.hpp"
 #include "slots.hpp"
 #include "tfmbs/format/pt5.hpp"
-#include "tfmbs/runtime/packed_weights.hpp"
+#include "tfmbs/runtime/quantized_weights.hpp"
 
 namespace tfmbs::c_interface {
 namespace {
@@ -126,21 +126,22 @@ Result<std::vector<double>> scales_of(const Definition& definition) {
   return std::vector<double>(values, values + count);
 }
 
-Result<std::shared_ptr<Layer>> make_layer(runtime::LayerSpec spec, runtime::PackedWeights weights) {
+Result<std::shared_ptr<Layer>> make_layer(runtime::LayerSpec spec,
+                                          const runtime::QuantizedWeights& weights) {
   auto fabric = runtime::Fabric::find_or_open(spec.fabric);
-  return Layer::make_constant(std::move(spec), std::move(fabric), std::move(weights));
+  return Layer::make_constant(std::move(spec), std::move(fabric), weights);
 }
 
 // Everything that needs no device.
-Result<runtime::PackedWeights> weights_of(const Definition& definition,
-                                          const runtime::LayerSpec& spec) {
+Result<runtime::QuantizedWeights> weights_of(const Definition& definition,
+                                             const runtime::LayerSpec& spec) {
   auto scales = scales_of(definition);
   if (!scales) return std::move(scales).error();
   const std::size_t bytes = pt5_bytes(spec.outputs * spec.depth);
   if (bytes != 0) {
     if (auto s = require(definition.weights, "weights"); !s) return std::move(s).error();
   }
-  return runtime::pack_stream({.bytes = {definition.weights, bytes},
+  return runtime::read_stream({.bytes = {definition.weights, bytes},
                                .outputs = spec.outputs,
                                .depth = spec.depth,
                                .scales = std::move(scales).value()});
@@ -156,7 +157,7 @@ Status define(tfmbs_layer** slot, const Definition& definition,
   std::unique_ptr<tfmbs_layer> before;  // ends after the lock has
   const std::scoped_lock lock(slot_locks().define);
   if (is_defined(slot)) return {};  // by a thread that was faster
-  auto layer = make_layer(std::move(spec).value(), std::move(weights).value());
+  auto layer = make_layer(std::move(spec).value(), weights.value());
   if (!layer) return std::move(layer).error();
   made->layer = std::move(layer).value();
   before = exchange_slot(slot, std::move(made));

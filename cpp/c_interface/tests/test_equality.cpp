@@ -84,7 +84,7 @@ struct Pair {
     }
     layer = Layer::make(spec, expected).value();
 
-    const PackedWeights packed = pack_weights(source(), spec.quantizer, SerialExecutor{});
+    const QuantizedWeights packed = quantize_weights(source(), spec.quantizer, SerialExecutor{});
     layer->note_sparsity(packed.sparsity());  // else it would hear of it with its first forward
     std::vector<std::int8_t> trits(outputs * depth);
     ASSERT_TRUE(unpack_bit_planes(packed.planes.view(), trits));

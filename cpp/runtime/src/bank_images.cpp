@@ -1,6 +1,8 @@
 #include "tfmbs/runtime/bank_images.hpp"
 
 #include <algorithm>
+#include <bit>
+#include <span>
 #include <utility>
 
 #include "tfmbs/runtime/stepped_forward.hpp"
@@ -14,6 +16,44 @@ using fabric::Transfer;
 // (samples beyond the second write what the first two do).
 std::uint64_t record_key(std::uint64_t layer, std::uint64_t samples) noexcept {
   return layer * 4 + std::min<std::uint64_t>(samples, 2);
+}
+
+// The six planes of int8 activations, the most significant first: a balanced ternary digit each.
+BitPlaneMatrix planes_of(std::span<const std::int8_t> values, std::size_t rows, std::size_t depth) {
+  if (values.empty()) return {};
+  BitPlaneMatrix planes(kernels::kInt8Planes * rows, depth);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    int rest = values[i];
+    for (std::size_t p = kernels::kInt8Planes; p-- > 0;) {
+      const int trit = (rest + 3 * 128 + 1) % 3 - 1;
+      rest = (rest - trit) / 3;
+      if (trit == 0) continue;
+      const std::size_t k = i % depth;
+      std::uint64_t* word = planes.row(p * rows + i / depth) + bit_plane_word(k);
+      word[0] |= std::uint64_t{1} << k % 64;
+      if (trit < 0) word[kPlaneWords] |= std::uint64_t{1} << k % 64;
+    }
+  }
+  return planes;
+}
+
+// Of one sample and one output's weights. The sum over p of 3^(5-p) times plane p's.
+std::int32_t product(const ActivationPlanes& activations, std::size_t sample,
+                     const std::uint64_t* weights) {
+  std::int32_t sum = 0;
+  for (std::uint32_t p = 0; p < activations.planes; ++p) {
+    const std::uint64_t* a = activations.plane(p).row(sample);
+    std::int32_t of_plane = 0;
+    for (std::size_t b = 0; b < bit_plane_blocks(activations.depth); ++b) {
+      for (std::size_t w = b * kBlockWords; w < b * kBlockWords + kPlaneWords; ++w) {
+        const std::uint64_t nonzero = a[w] & weights[w];
+        const std::uint64_t negative = nonzero & (a[w + kPlaneWords] ^ weights[w + kPlaneWords]);
+        of_plane += std::popcount(nonzero) - 2 * std::popcount(negative);
+      }
+    }
+    sum = 3 * sum + of_plane;
+  }
+  return sum;
 }
 
 }  // namespace
@@ -35,7 +75,7 @@ BankImages::Record& BankImages::renew(std::uint64_t layer, const placement::Sche
   }
   if (records_.size() >= kMaxRecords) materialize(device);
   std::list<Record> made;
-  made.push_back(Record{layer, schedule, std::move(weights), samples, {}});
+  made.push_back(Record{layer, schedule, std::move(weights), samples, {}, {}});
   newest_[key] = made.begin();
   records_.splice(records_.end(), made);
   return records_.back();
@@ -48,21 +88,27 @@ void BankImages::add_load(std::uint64_t layer, const placement::Schedule& schedu
 
 void BankImages::add_forward(std::uint64_t layer, const placement::Schedule& schedule,
                              std::shared_ptr<const PackedWeights> weights,
-                             const ActivationPlanes& activations, fabric::Device& device) {
-  Record& record = renew(layer, schedule, std::move(weights), activations.samples, device);
-  const std::size_t kept = std::min(activations.samples, kTailSamples);
-  record.tail.clear();
+                             const QuantizedActivations& activations, fabric::Device& device) {
+  const std::uint64_t samples = activations.planes.samples;
+  Record& record = renew(layer, schedule, std::move(weights), samples, device);
   try {
-    record.tail.reserve(kept * activations.planes * activations.plane(0).row_words());
+    add_tail(activations, record);
   } catch (...) {
-    newest_.erase(record_key(layer, activations.samples));
+    newest_.erase(record_key(layer, samples));
     records_.pop_back();
     throw;
   }
-  for (std::uint32_t p = 0; p < activations.planes; ++p) {
-    const BitPlaneView plane = activations.plane(p);
-    const std::uint64_t* first = plane.row(activations.samples - kept);
-    record.tail.insert(record.tail.end(), first, first + kept * plane.row_words());
+}
+
+void BankImages::add_tail(const QuantizedActivations& activations, Record& record) {
+  const auto& [planes, values] = activations;
+  const std::size_t first = planes.samples - std::min(planes.samples, kTailSamples);
+  if (values != nullptr) {
+    record.tail_values.assign(values + first * planes.depth,
+                              values + planes.samples * planes.depth);
+  } else {
+    const BitPlaneView rows = planes.plane(0);
+    record.tail_trits.assign(rows.row(first), rows.row(planes.samples));
   }
 }
 
@@ -98,8 +144,9 @@ void BankImages::write_load(const Record& record, fabric::Device& device) {
   for (std::uint64_t p = 0; p < schedule.passes(); ++p) {
     for (std::uint32_t slot = 0; slot < schedule.pass_tiles(p); ++slot) {
       const placement::Group group = schedule.group(p, slot);
+      const BitPlaneMatrix rows = record.weights->rows(group.first_output, group.lanes);
       for (std::uint64_t c = 0; c < schedule.chunks(); ++c) {
-        pack_group_words(schedule, record.weights->planes.view(), group, c, words);
+        pack_group_words(schedule, rows.view(), c, words);
         device.place({.kind = Transfer::Kind::kWeights,
                       .tile_mask = std::uint64_t{1} << group.tile,
                       .word = schedule.weight_word(p, c),
@@ -119,9 +166,11 @@ void BankImages::write_forward(const Record& record, fabric::Device& device) {
   const std::uint64_t chunks = schedule.chunks();
   const std::uint64_t samples = record.samples;
   const std::size_t kept = std::min<std::size_t>(samples, kTailSamples);
-  const ActivationPlanes tail{record.tail.data(), kept, schedule.shape().depth,
-                              schedule.shape().planes};
-  const BitPlaneView weights = record.weights->planes.view();
+  const std::size_t depth = schedule.shape().depth;
+  const BitPlaneMatrix int8_planes = planes_of(record.tail_values, kept, depth);
+  const ActivationPlanes tail{
+      record.tail_values.empty() ? record.tail_trits.data() : int8_planes.view().words, kept, depth,
+      schedule.shape().planes};
   std::vector<std::uint32_t> words;
   std::vector<std::int32_t> sums;
 
@@ -135,7 +184,8 @@ void BankImages::write_forward(const Record& record, fabric::Device& device) {
       const std::uint64_t last = last_pass * chunks + chunks - 1;
       for (std::uint64_t s = last < 3 ? 0 : last - 3; s <= last; ++s) {
         const placement::Group group = schedule.group(s / chunks, slot);
-        pack_group_words(schedule, weights, group, s % chunks, words);
+        const BitPlaneMatrix rows = record.weights->rows(group.first_output, group.lanes);
+        pack_group_words(schedule, rows.view(), s % chunks, words);
         device.place({.kind = Transfer::Kind::kWeights,
                       .tile_mask = tile_bit,
                       .word = schedule.weight_word(s / chunks, s % chunks),
@@ -153,16 +203,10 @@ void BankImages::write_forward(const Record& record, fabric::Device& device) {
         }
       }
       const placement::Group group = schedule.group(p, slot);
-      sums.assign(group.lanes, 0);
-      for (std::uint32_t plane = 0; plane < tail.planes; ++plane) {
-        kernels::active().trit_gemm({.activations = tail.plane(plane).row(kept - 1),
-                                     .rows = 1,
-                                     .weights = weights.row(group.first_output),
-                                     .outputs = group.lanes,
-                                     .blocks = weights.blocks(),
-                                     .out = sums.data(),
-                                     .out_stride = group.lanes,
-                                     .triple = plane != 0});
+      sums.resize(group.lanes);
+      const BitPlaneMatrix rows = record.weights->rows(group.first_output, group.lanes);
+      for (std::uint32_t n = 0; n < group.lanes; ++n) {
+        sums[n] = product(tail, kept - 1, rows.view().row(n));
       }
       device.place_results(group.tile, 0, sums);
     }

@@ -214,7 +214,9 @@ Status Fabric::reset_counters() {
 void Fabric::set_telemetry(bool on) {
   queue_->drain();
   const std::scoped_lock lock(mutex_);
-  if (device_) device_->set_counting(on);
+  if (!device_) return;
+  device_->set_counting(on);
+  counting_ = on;
 }
 
 bool Fabric::telemetry() const {
@@ -302,7 +304,7 @@ Status Fabric::load_layer(placement::LayerId id, const placement::Schedule& sche
                           const std::shared_ptr<const PackedWeights>& weights) {
   if (stepped()) {
     const fabric::Counters before = device_->counters();
-    if (auto s = load_stepped(*device_, schedule, weights->planes.view()); !s) return s;
+    if (auto s = load_stepped(*device_, schedule, weights->rows().view()); !s) return s;
     layers_.at(id).counters += device_->counters() - before;
     return {};
   }
@@ -318,7 +320,7 @@ Status Fabric::forward(placement::LayerId id, const Forward& work, const Executo
   const auto found = layers_.find(id);
   if (found == layers_.end()) return gone_error(spec_);
   LayerRecord& record = found->second;
-  auto admission = bank_map_.admit(id, work.weights->serial);
+  auto admission = bank_map_.admit(id, work.weights->serial());
   if (!admission) return std::move(admission).error();
   const auto& [placement, hit, evicted] = admission.value();
   count_evictions(evicted);
@@ -334,8 +336,8 @@ Status Fabric::forward(placement::LayerId id, const Forward& work, const Executo
   }
   if (stepped()) {
     const fabric::Counters before = device_->counters();
-    if (auto s = forward_stepped(*device_, schedule, work.weights->planes.view(), work.activations,
-                                 sums);
+    if (auto s = forward_stepped(*device_, schedule, work.weights->rows().view(),
+                                 work.activations.planes, sums);
         !s) {
       return s;
     }
@@ -344,11 +346,13 @@ Status Fabric::forward(placement::LayerId id, const Forward& work, const Executo
     loaded.keep();
     return {};
   }
-  if (device_->counting()) {
-    count_forward(schedule, *work.statistics, work.activations, executor, counts_);
+  const bool counted =
+      device_->counting() && work.statistics != nullptr && work.activations.planes.words != nullptr;
+  if (counted) {
+    count_forward(schedule, *work.statistics, work.activations.planes, executor, counts_);
   }
   images_.add_forward(id, schedule, work.weights, work.activations, *device_);
-  credit(id, counts_);
+  if (counted) credit(id, counts_);
   loaded.keep();
   return {};
 }
@@ -360,7 +364,7 @@ Result<bool> Fabric::prefetch(placement::LayerId id, std::shared_ptr<const Packe
   if (found == layers_.end()) return gone_error(spec_);
   if (!bank_map_.can_reside(id)) return false;
   LayerRecord& record = found->second;
-  auto admission = bank_map_.admit(id, weights->serial);
+  auto admission = bank_map_.admit(id, weights->serial());
   if (!admission) return std::move(admission).error();
   const auto& [placement, hit, evicted] = admission.value();
   count_evictions(evicted);

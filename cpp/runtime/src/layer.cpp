@@ -15,16 +15,19 @@ namespace {
 
 using kernels::FloatType;
 
-// Rows and outputs of one product block: its sums (64 x 256 x 4 bytes) stay in the L2 cache beside
-// the weights (256 rows of up to 4,096 trits are 256 KiB).
+// Rows of one product block, and its sums, which stay in the L2 cache (256 KiB) until the epilogue
+// reads them: 64 x 1,024, or a single row of 65,536 outputs.
 constexpr std::size_t kBlockRows = 64;
-constexpr std::size_t kBlockOutputs = 256;
-// Multiplications below which another thread costs more than it brings.
+constexpr std::size_t kBlockSums = std::size_t{1} << 16;
+// Work below which another thread costs more than it brings: products, and values to quantize.
 constexpr std::size_t kGrainProducts = std::size_t{1} << 21;
+constexpr std::size_t kTernarizeGrain = std::size_t{1} << 17;
+constexpr std::size_t kQuantizeGrain = std::size_t{1} << 15;
 
 // Memory that one thread keeps between forwards.
 struct Scratch {
   AlignedBuffer<std::uint64_t> planes;
+  AlignedBuffer<std::int8_t> values;
   std::vector<double> scales;
   std::vector<std::uint8_t> nan_rows;
 };
@@ -34,69 +37,68 @@ Scratch& scratch() {
   return memory;
 }
 
-// Names one state of some layer's trits, process-wide.
-std::uint64_t next_serial() {
-  static std::atomic<std::uint64_t> serial{0};
-  return ++serial;
-}
-
-bool equal(BitPlaneView a, BitPlaneView b) {
-  return a.rows == b.rows && a.trits == b.trits &&
-         std::equal(a.words, a.words + a.rows * a.row_words(), b.words);
-}
-
 std::uint64_t source_bytes(const WeightSource& source) {
   return source.outputs * source.depth * kernels::float_bytes(source.type);
 }
 
 struct QuantizedInput {
-  ActivationPlanes planes;
+  QuantizedActivations activations;
   const double* scales;  // one a sample, or null for 1
   const std::uint8_t* nan_rows;
 };
 
-QuantizedInput quantize_input(const LinearArgs& args, std::size_t depth, Activation activation,
-                              const Executor& executor) {
+QuantizedInput ternarize_input(const LinearArgs& args, std::size_t depth,
+                               const Executor& executor) {
   Scratch& memory = scratch();
-  const bool int8 = activation == Activation::kInt8;
-  const std::size_t planes = int8 ? kernels::kInt8Planes : 1;
   const std::size_t row_words = bit_plane_blocks(depth) * kBlockWords;
-  std::uint64_t* words = memory.planes.reserve(planes * args.samples * row_words);
+  std::uint64_t* words = memory.planes.reserve(args.samples * row_words);
   memory.nan_rows.resize(args.samples);
-  if (int8) memory.scales.resize(args.samples);
   const auto* input = static_cast<const std::byte*>(args.input);
   const std::size_t row_bytes = depth * kernels::float_bytes(args.input_type);
-  const auto& kernel = kernels::active();
-  if (!int8) {
-    executor.parallel_for(args.samples, 1 + (std::size_t{1} << 17) / depth,
-                          [&](std::size_t begin, std::size_t end) {
-                            kernel.ternarize({.input = input + begin * row_bytes,
-                                              .type = args.input_type,
-                                              .rows = end - begin,
-                                              .columns = depth,
-                                              .row_stride = depth,
-                                              .thresholds = nullptr,
-                                              .planes = words + begin * row_words,
-                                              .nan_rows = memory.nan_rows.data() + begin});
-                          });
-  } else {
-    // Planes lie a whole matrix apart, so each range writes a stretch of every one.
-    executor.parallel_for(args.samples, 1 + (std::size_t{1} << 15) / depth,
-                          [&](std::size_t begin, std::size_t end) {
-                            kernel.quantize_int8({.input = input + begin * row_bytes,
-                                                  .type = args.input_type,
-                                                  .rows = end - begin,
-                                                  .columns = depth,
-                                                  .row_stride = depth,
-                                                  .planes = words + begin * row_words,
-                                                  .plane_stride = args.samples * row_words,
-                                                  .values = nullptr,
-                                                  .scales = memory.scales.data() + begin,
-                                                  .nan_rows = memory.nan_rows.data() + begin});
-                          });
-  }
-  return {{words, args.samples, depth, static_cast<std::uint32_t>(planes)},
-          int8 ? memory.scales.data() : nullptr,
+  executor.parallel_for(args.samples, 1 + kTernarizeGrain / depth,
+                        [&](std::size_t begin, std::size_t end) {
+                          kernels::active().ternarize({.input = input + begin * row_bytes,
+                                                       .type = args.input_type,
+                                                       .rows = end - begin,
+                                                       .columns = depth,
+                                                       .row_stride = depth,
+                                                       .thresholds = nullptr,
+                                                       .planes = words + begin * row_words,
+                                                       .nan_rows = memory.nan_rows.data() + begin});
+                        });
+  return {{{words, args.samples, depth, 1}, nullptr}, nullptr, memory.nan_rows.data()};
+}
+
+// With planes where somebody looks at them.
+QuantizedInput quantize_input(const LinearArgs& args, std::size_t depth, bool with_planes,
+                              const Executor& executor) {
+  Scratch& memory = scratch();
+  const std::size_t row_words = bit_plane_blocks(depth) * kBlockWords;
+  std::uint64_t* words =
+      with_planes ? memory.planes.reserve(kernels::kInt8Planes * args.samples * row_words)
+                  : nullptr;
+  std::int8_t* values = memory.values.reserve(args.samples * depth);
+  memory.nan_rows.resize(args.samples);
+  memory.scales.resize(args.samples);
+  const auto* input = static_cast<const std::byte*>(args.input);
+  const std::size_t row_bytes = depth * kernels::float_bytes(args.input_type);
+  // Planes lie a whole matrix apart, so each range writes a stretch of every one.
+  executor.parallel_for(args.samples, 1 + kQuantizeGrain / depth,
+                        [&](std::size_t begin, std::size_t end) {
+                          kernels::active().quantize_int8(
+                              {.input = input + begin * row_bytes,
+                               .type = args.input_type,
+                               .rows = end - begin,
+                               .columns = depth,
+                               .row_stride = depth,
+                               .planes = words == nullptr ? nullptr : words + begin * row_words,
+                               .plane_stride = args.samples * row_words,
+                               .values = values + begin * depth,
+                               .scales = memory.scales.data() + begin,
+                               .nan_rows = memory.nan_rows.data() + begin});
+                        });
+  return {{{words, args.samples, depth, static_cast<std::uint32_t>(kernels::kInt8Planes)}, values},
+          memory.scales.data(),
           memory.nan_rows.data()};
 }
 
@@ -105,7 +107,7 @@ void finish(const std::int32_t* sums, std::size_t stride, std::size_t row, std::
             const QuantizedInput& input, const LinearArgs& args, std::size_t out_stride) {
   const std::size_t bias_bytes = kernels::float_bytes(args.bias_type);
   const std::size_t out_bytes = kernels::float_bytes(args.output_type);
-  const bool each = weights.scales.size() > 1;
+  const bool each = weights.scales().size() > 1;
   kernels::active().epilogue(
       {.accumulators = sums,
        .rows = rows,
@@ -113,57 +115,94 @@ void finish(const std::int32_t* sums, std::size_t stride, std::size_t row, std::
        .accumulator_stride = stride,
        .row_scales = input.scales == nullptr ? nullptr : input.scales + row,
        .output_scales =
-           weights.scales.empty() ? nullptr : weights.scales.data() + (each ? output : 0),
+           weights.scales().empty() ? nullptr : weights.scales().data() + (each ? output : 0),
        .output_scale_step = each ? std::size_t{1} : std::size_t{0},
        .bias = args.bias == nullptr
                    ? nullptr
                    : static_cast<const std::byte*>(args.bias) + output * bias_bytes,
        .bias_type = args.bias_type,
        .nan_rows = input.nan_rows + row,
-       .nan_outputs = weights.nan_outputs.empty() ? nullptr : weights.nan_outputs.data() + output,
+       .nan_outputs =
+           weights.nan_outputs().empty() ? nullptr : weights.nan_outputs().data() + output,
        .out = static_cast<std::byte*>(args.output) + (row * out_stride + output) * out_bytes,
        .out_type = args.output_type,
        .out_stride = out_stride,
        .wide = args.input_type == FloatType::kFloat64});
 }
 
+// A product and its epilogue, block by block: rows [row, row_end) x outputs [output, output_end),
+// `output` a multiple of kPanelOutputs.
+struct Part {
+  std::size_t row;
+  std::size_t row_end;
+  std::size_t output;
+  std::size_t output_end;
+};
+
+void multiply_part(const QuantizedInput& input, const PackedWeights& weights,
+                   const LinearArgs& args, const Part& part) {
+  thread_local AlignedBuffer<std::int32_t> buffer;
+  const WeightPanelsView panels = weights.panels();
+  const auto& [planes, values] = input.activations;
+  const auto& kernel = kernels::active();
+  const std::size_t most_rows = std::min(kBlockRows, part.row_end - part.row);
+  const std::size_t most_outputs = std::min(kBlockSums / most_rows / kPanelOutputs * kPanelOutputs,
+                                            part.output_end - part.output);
+  std::int32_t* sums = buffer.reserve(most_rows * most_outputs);
+  for (std::size_t output = part.output; output < part.output_end; output += most_outputs) {
+    const std::size_t outputs = std::min(most_outputs, part.output_end - output);
+    // A block of weights serves all rows before the next is read.
+    for (std::size_t row = part.row; row < part.row_end; row += kBlockRows) {
+      const std::size_t rows = std::min(kBlockRows, part.row_end - row);
+      if (values != nullptr) {
+        kernel.int8_matmul({.activations = values + row * panels.depth,
+                            .rows = rows,
+                            .row_stride = panels.depth,
+                            .weights = panels,
+                            .first_output = output,
+                            .outputs = outputs,
+                            .out = sums,
+                            .out_stride = outputs});
+      } else {
+        kernel.trit_matmul({.activations = planes.plane(0).row(row),
+                            .rows = rows,
+                            .weights = panels,
+                            .first_output = output,
+                            .outputs = outputs,
+                            .out = sums,
+                            .out_stride = outputs});
+      }
+      finish(sums, outputs, row, rows, output, outputs, weights, input, args, panels.outputs);
+    }
+  }
+}
+
+// Threads share the panels of weights, or the rows where there are too few panels for all.
 void multiply(const QuantizedInput& input, const PackedWeights& weights, const LinearArgs& args,
               const Executor& executor) {
-  const BitPlaneView matrix = weights.planes.view();
-  const std::size_t outputs = matrix.rows;
-  const std::size_t row_blocks = (args.samples + kBlockRows - 1) / kBlockRows;
-  // Enough output blocks for the threads, where there are outputs enough.
-  std::size_t block_outputs = kBlockOutputs;
-  const std::size_t products = args.samples * outputs * matrix.trits;
-  if (executor.threads() > 1 && products > 2 * kGrainProducts && row_blocks < executor.threads()) {
-    const std::size_t share = (outputs + executor.threads() - 1) / executor.threads();
-    block_outputs = std::clamp<std::size_t>((share + 15) / 16 * 16, 16, kBlockOutputs);
+  constexpr std::size_t kPanelsAThread = 8;  // the last may be short, and one more is an eighth
+  constexpr std::size_t kRowStep = 8;        // what kernels take at once
+  const WeightPanelsView panels = weights.panels();
+  const std::size_t products_a_row = panels.outputs * panels.depth;
+  if (panels.panels() >= kPanelsAThread * executor.threads() || args.samples <= kRowStep) {
+    const std::size_t grain = 1 + kGrainProducts * kPanelOutputs / (args.samples * products_a_row);
+    executor.parallel_for(panels.panels(), grain, [&](std::size_t begin, std::size_t end) {
+      multiply_part(input, weights, args,
+                    {.row = 0,
+                     .row_end = args.samples,
+                     .output = begin * kPanelOutputs,
+                     .output_end = std::min(panels.outputs, end * kPanelOutputs)});
+    });
+    return;
   }
-  const std::size_t output_blocks = (outputs + block_outputs - 1) / block_outputs;
-  const std::size_t blocks = row_blocks * output_blocks;
-  const std::size_t grain = std::max<std::size_t>(1, blocks * kGrainProducts / (products + 1));
-  const auto& kernel = kernels::active();
-  executor.parallel_for(blocks, grain, [&](std::size_t begin, std::size_t end) {
-    thread_local AlignedBuffer<std::int32_t> buffer;
-    std::int32_t* sums = buffer.reserve(kBlockRows * kBlockOutputs);
-    for (std::size_t block = begin; block < end; ++block) {
-      // Rows vary fastest: a block of weights serves all rows before the next is read.
-      const std::size_t row = block % row_blocks * kBlockRows;
-      const std::size_t output = block / row_blocks * block_outputs;
-      const std::size_t rows = std::min(kBlockRows, args.samples - row);
-      const std::size_t count = std::min(block_outputs, outputs - output);
-      for (std::uint32_t p = 0; p < input.planes.planes; ++p) {
-        kernel.trit_gemm({.activations = input.planes.plane(p).row(row),
-                          .rows = rows,
-                          .weights = matrix.row(output),
-                          .outputs = count,
-                          .blocks = matrix.blocks(),
-                          .out = sums,
-                          .out_stride = count,
-                          .triple = p != 0});
-      }
-      finish(sums, count, row, rows, output, count, weights, input, args, outputs);
-    }
+  const std::size_t steps = (args.samples + kRowStep - 1) / kRowStep;
+  const std::size_t grain = 1 + kGrainProducts / (kRowStep * products_a_row);
+  executor.parallel_for(steps, grain, [&](std::size_t begin, std::size_t end) {
+    multiply_part(input, weights, args,
+                  {.row = begin * kRowStep,
+                   .row_end = std::min(args.samples, end * kRowStep),
+                   .output = 0,
+                   .output_end = panels.outputs});
   });
 }
 
@@ -194,16 +233,18 @@ Result<std::shared_ptr<Layer>> Layer::make(LayerSpec spec, std::shared_ptr<Fabri
 }
 
 Result<std::shared_ptr<Layer>> Layer::make_constant(LayerSpec spec, std::shared_ptr<Fabric> fabric,
-                                                    PackedWeights weights) {
+                                                    const QuantizedWeights& weights) {
   const BitPlaneView planes = weights.planes.view();
   if (auto s = check_shape(spec, planes.rows, planes.trits); !s) return std::move(s).error();
   spec.quantizer = WeightQuantizer::kCustom;
-  weights.serial = next_serial();
-  const auto packed = std::make_shared<const PackedWeights>(std::move(weights));
+  WeightShare share(planes.rows * planes.trits);
+  const auto packed = std::make_shared<const PackedWeights>(
+      weights, preferred_layout(spec.activation), SerialExecutor{});
   auto made = make(std::move(spec), std::move(fabric));
   if (!made) return std::move(made).error();
   Layer& layer = *made.value();
-  layer.constant_ = {packed, layer.fabric_->stepped() ? nullptr : layer.statistics_of(*packed)};
+  layer.share_ = std::move(share);
+  layer.constant_ = {packed, layer.fabric_->stepped() ? nullptr : layer.statistics_of(planes)};
   layer.note_sparsity(packed->sparsity());
   return made;
 }
@@ -216,26 +257,36 @@ Status check_shape(const LayerSpec& spec, std::uint64_t outputs, std::uint64_t d
                    std::to_string(outputs) + " x " + std::to_string(depth)};
 }
 
-Layer::Packed Layer::adopt(PackedWeights weights) {
+Layer::Packed Layer::adopt(const QuantizedWeights& weights, const Executor& executor) {
+  if (!packed_.weights) share_ = WeightShare(spec_.outputs * spec_.depth);
+  auto made =
+      std::make_shared<PackedWeights>(weights, preferred_layout(spec_.activation), executor);
   // Weights that moved without moving a trit are, to the device, the same.
-  const bool same_trits =
-      packed_.weights && equal(packed_.weights->planes.view(), weights.planes.view());
-  auto statistics = same_trits ? packed_.statistics : nullptr;
-  weights.serial = same_trits ? packed_.weights->serial : next_serial();
+  std::shared_ptr<const LaneStatistics> statistics;
+  if (packed_.weights && made->has_trits_of(*packed_.weights)) {
+    made->share_serial(*packed_.weights);
+    statistics = packed_.statistics;
+  } else if (fabric_->counting() && !fabric_->stepped()) {
+    statistics = statistics_of(weights.planes.view());
+  }
   Packed before = std::exchange(packed_, {});
-  packed_.weights = std::make_shared<const PackedWeights>(std::move(weights));
+  packed_.weights = std::move(made);
   packed_.statistics = std::move(statistics);
   return before;
 }
 
-std::shared_ptr<const LaneStatistics> Layer::statistics_of(const PackedWeights& weights) const {
-  return std::make_shared<const LaneStatistics>(weights.planes.view(),
-                                                fabric_->config().geometry.lanes(), tile_slots_);
+std::shared_ptr<const LaneStatistics> Layer::statistics_of(BitPlaneView weights) const {
+  return std::make_shared<const LaneStatistics>(weights, fabric_->config().geometry.lanes(),
+                                                tile_slots_);
 }
 
-Layer::Snapshot Layer::take_snapshot() {
-  if (!packed_.statistics && !fabric_->stepped()) {
-    packed_.statistics = statistics_of(*packed_.weights);
+Layer::Snapshot Layer::take_snapshot(const Executor& executor) {
+  const WeightLayout layout = preferred_layout(spec_.activation);
+  if (packed_.weights->panels().layout != layout) {
+    packed_.weights = std::make_shared<const PackedWeights>(*packed_.weights, layout, executor);
+  }
+  if (!packed_.statistics && fabric_->counting() && !fabric_->stepped()) {
+    packed_.statistics = statistics_of(packed_.weights->rows().view());
   }
   return {packed_.weights, packed_.statistics};
 }
@@ -254,14 +305,14 @@ Result<Layer::Snapshot> Layer::snapshot(const WeightSource& source, const Execut
   const bool by_content = source.by_content || packed_.seen_by_content;
   const bool same_place = packed_.weights && packed_.data == source.data &&
                           packed_.type == source.type && packed_.version == source.version;
-  if (same_place && !by_content) return take_snapshot();
+  if (same_place && !by_content) return take_snapshot(executor);
 
   std::optional<std::uint64_t> fingerprint;
   if (by_content) fingerprint = kernels::fingerprint(source.data, source_bytes(source));
   const bool same_content = by_content && packed_.weights && packed_.type == source.type &&
                             packed_.fingerprint == fingerprint;
   if (!same_content) {
-    before = adopt(pack_weights(source, spec_.quantizer, executor));
+    before = adopt(quantize_weights(source, spec_.quantizer, executor), executor);
     packed_.fingerprint = fingerprint;
   }
   packed_.data = source.data;
@@ -272,10 +323,10 @@ Result<Layer::Snapshot> Layer::snapshot(const WeightSource& source, const Execut
     owner_before =
         std::exchange(packed_.owner, source.owner == nullptr ? nullptr : source.owner->retain());
   }
-  return take_snapshot();
+  return take_snapshot(executor);
 }
 
-Result<Layer::Snapshot> Layer::snapshot(const TritSource& source) {
+Result<Layer::Snapshot> Layer::snapshot(const TritSource& source, const Executor& executor) {
   if (constant_.weights) {
     return Error{ErrorCode::kInvalidArgument,
                  "layer '" + spec_.name + "' has constant weights: it takes no others"};
@@ -290,12 +341,12 @@ Result<Layer::Snapshot> Layer::snapshot(const TritSource& source) {
       source.nan_outputs == nullptr ? 0 : kernels::fingerprint(source.nan_outputs, source.outputs);
   const std::uint64_t fingerprint = trits ^ std::rotl(scales, 21) ^ std::rotl(nans, 42);
   if (!packed_.weights || packed_.fingerprint != fingerprint) {
-    auto packed = pack_trits(source);
-    if (!packed) return std::move(packed).error();
-    before = adopt(std::move(packed).value());
+    const auto weights = read_trits(source);
+    if (!weights) return weights.error();
+    before = adopt(weights.value(), executor);
     packed_.fingerprint = fingerprint;
   }
-  return take_snapshot();
+  return take_snapshot(executor);
 }
 
 Status Layer::run(const Snapshot& snapshot, const LinearArgs& args, const Executor& executor) {
@@ -310,11 +361,15 @@ Status Layer::run(const Snapshot& snapshot, const LinearArgs& args, const Execut
     }
     return {};
   }
-  const QuantizedInput input = quantize_input(args, spec_.depth, spec_.activation, executor);
+  const bool stepped = fabric_->stepped();
+  const QuantizedInput input =
+      spec_.activation == Activation::kInt8
+          ? quantize_input(args, spec_.depth, stepped || fabric_->counting(), executor)
+          : ternarize_input(args, spec_.depth, executor);
   Fabric::Forward work{.weights = snapshot.weights,
                        .statistics = snapshot.statistics.get(),
-                       .activations = input.planes};
-  if (fabric_->stepped()) {
+                       .activations = input.activations};
+  if (stepped) {
     std::vector<std::int32_t> sums(args.samples * spec_.outputs);
     if (auto s = fabric_->forward(*id_, work, executor, sums); !s) return s;
     finish(sums.data(), spec_.outputs, 0, args.samples, 0, spec_.outputs, *snapshot.weights, input,
@@ -334,7 +389,7 @@ Status Layer::forward(const WeightSource& weights, const LinearArgs& args,
 }
 
 Status Layer::forward(const TritSource& weights, const LinearArgs& args, const Executor& executor) {
-  auto taken = snapshot(weights);
+  auto taken = snapshot(weights, executor);
   if (!taken) return std::move(taken).error();
   return run(taken.value(), args, executor);
 }
@@ -355,8 +410,8 @@ Result<bool> Layer::prefetch(const WeightSource& weights, const Executor& execut
   return fabric_->prefetch(*id_, taken.value().weights);
 }
 
-Result<bool> Layer::prefetch(const TritSource& weights) {
-  auto taken = snapshot(weights);
+Result<bool> Layer::prefetch(const TritSource& weights, const Executor& executor) {
+  auto taken = snapshot(weights, executor);
   if (!taken) return std::move(taken).error();
   if (spec_.outputs == 0 || spec_.depth == 0) return true;  // nothing to load
   return fabric_->prefetch(*id_, taken.value().weights);
@@ -366,12 +421,23 @@ void Layer::refresh() {
   Packed before;  // ends after the lock has
   const std::scoped_lock lock(mutex_);
   before = std::exchange(packed_, {});
+  share_ = {};
+}
+
+std::shared_ptr<const PackedWeights> Layer::packed_weights() const {
+  if (constant_.weights) return constant_.weights;
+  const std::scoped_lock lock(mutex_);
+  return packed_.weights;
 }
 
 std::size_t Layer::packed_bytes() const {
-  if (constant_.weights) return constant_.weights->bytes();
-  const std::scoped_lock lock(mutex_);
-  return packed_.weights ? packed_.weights->bytes() : 0;
+  const auto weights = packed_weights();
+  return weights ? weights->bytes() : 0;
+}
+
+std::optional<WeightLayout> Layer::packed_layout() const {
+  const auto weights = packed_weights();
+  return weights ? std::optional(weights->panels().layout) : std::nullopt;
 }
 
 }  // namespace tfmbs::runtime

@@ -1,4 +1,4 @@
-#include "tfmbs/runtime/packed_weights.hpp"
+#include "tfmbs/runtime/quantized_weights.hpp"
 
 #include <algorithm>
 #include <bit>
@@ -116,24 +116,20 @@ std::uint64_t count_zeros(BitPlaneView planes) {
 
 }  // namespace
 
-double PackedWeights::sparsity() const noexcept {
+double QuantizedWeights::sparsity() const noexcept {
   const auto size = static_cast<double>(planes.rows()) * static_cast<double>(planes.trits());
   return size == 0.0 ? 0.0 : static_cast<double>(zeros) / size;
 }
 
-std::size_t PackedWeights::bytes() const noexcept {
-  return planes.bytes() + scales.size() * sizeof(double) + nan_outputs.size();
-}
-
-PackedWeights pack_weights(const WeightSource& source, WeightQuantizer quantizer,
-                           const Executor& executor) {
+QuantizedWeights quantize_weights(const WeightSource& source, WeightQuantizer quantizer,
+                                  const Executor& executor) {
   Rule rule;
   if (quantizer == WeightQuantizer::kAbsmean) rule = absmean_rule(source, executor);
   if (quantizer == WeightQuantizer::kTwn) rule = twn_rule(source, executor);
 
-  PackedWeights packed;
-  packed.planes = BitPlaneMatrix(source.outputs, source.depth);
-  packed.scales = std::move(rule.scales);
+  QuantizedWeights quantized;
+  quantized.planes = BitPlaneMatrix(source.outputs, source.depth);
+  quantized.scales = std::move(rule.scales);
   std::vector<std::uint8_t> nan_outputs(source.outputs);
   const auto& kernel = kernels::active();
   executor.parallel_for(source.outputs, row_grain(source), [&](std::size_t begin, std::size_t end) {
@@ -143,33 +139,33 @@ PackedWeights pack_weights(const WeightSource& source, WeightQuantizer quantizer
                       .columns = source.depth,
                       .row_stride = source.depth,
                       .thresholds = rule.thresholds.empty() ? nullptr : &rule.thresholds[begin],
-                      .planes = packed.planes.row(begin),
+                      .planes = quantized.planes.row(begin),
                       .nan_rows = &nan_outputs[begin]});
   });
   if (std::find(nan_outputs.begin(), nan_outputs.end(), 1) != nan_outputs.end()) {
-    packed.nan_outputs = std::move(nan_outputs);
+    quantized.nan_outputs = std::move(nan_outputs);
   }
-  packed.zeros = count_zeros(packed.planes.view());
-  return packed;
+  quantized.zeros = count_zeros(quantized.planes.view());
+  return quantized;
 }
 
-Result<PackedWeights> pack_trits(const TritSource& source) {
+Result<QuantizedWeights> read_trits(const TritSource& source) {
   auto planes =
       pack_bit_planes({source.trits, source.outputs * source.depth}, source.outputs, source.depth);
   if (!planes) return std::move(planes).error();
-  PackedWeights packed;
-  packed.planes = std::move(planes).value();
-  packed.scales.assign(source.scales, source.scales + source.scale_count);
+  QuantizedWeights quantized;
+  quantized.planes = std::move(planes).value();
+  quantized.scales.assign(source.scales, source.scales + source.scale_count);
   if (source.nan_outputs != nullptr &&
       std::find(source.nan_outputs, source.nan_outputs + source.outputs, 1) !=
           source.nan_outputs + source.outputs) {
-    packed.nan_outputs.assign(source.nan_outputs, source.nan_outputs + source.outputs);
+    quantized.nan_outputs.assign(source.nan_outputs, source.nan_outputs + source.outputs);
   }
-  packed.zeros = count_zeros(packed.planes.view());
-  return packed;
+  quantized.zeros = count_zeros(quantized.planes.view());
+  return quantized;
 }
 
-Result<PackedWeights> pack_stream(const StreamSource& source) {
+Result<QuantizedWeights> read_stream(const StreamSource& source) {
   const auto& [bytes, outputs, depth, scales] = source;
   if (bytes.size() != pt5_bytes(outputs * depth)) {
     return Error{ErrorCode::kInvalidArgument,
@@ -184,18 +180,18 @@ Result<PackedWeights> pack_stream(const StreamSource& source) {
   }
   auto planes = unpack_stream(source);
   if (!planes) return std::move(planes).error();
-  PackedWeights packed;
-  packed.planes = std::move(planes).value();
-  packed.scales = scales;
+  QuantizedWeights quantized;
+  quantized.planes = std::move(planes).value();
+  quantized.scales = scales;
   const auto is_nan = [](double scale) { return std::isnan(scale); };
   if (std::any_of(scales.begin(), scales.end(), is_nan)) {
-    packed.nan_outputs.resize(outputs);
+    quantized.nan_outputs.resize(outputs);
     for (std::size_t n = 0; n < outputs; ++n) {
-      packed.nan_outputs[n] = is_nan(scales[scales.size() == 1 ? 0 : n]) ? 1 : 0;
+      quantized.nan_outputs[n] = is_nan(scales[scales.size() == 1 ? 0 : n]) ? 1 : 0;
     }
   }
-  packed.zeros = count_zeros(packed.planes.view());
-  return packed;
+  quantized.zeros = count_zeros(quantized.planes.view());
+  return quantized;
 }
 
 }  // namespace tfmbs::runtime

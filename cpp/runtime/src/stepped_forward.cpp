@@ -84,7 +84,7 @@ class SteppedForward {
     for (std::uint32_t slot = 0; slot < schedule_.pass_tiles(job.p); ++slot) {
       const placement::Group group = schedule_.group(job.p, slot);
       auto& words = buffers_.emplace_back();
-      pack_group_words(schedule_, weights_, group, job.c, words);
+      pack_group_words(schedule_, weights_.slice(group.first_output, group.lanes), job.c, words);
       transfers_.push_back({.kind = Transfer::Kind::kWeights,
                             .tile_mask = std::uint64_t{1} << group.tile,
                             .word = schedule_.weight_word(job.p, job.c),
@@ -157,13 +157,12 @@ class SteppedForward {
 
 }  // namespace
 
-void pack_group_words(const placement::Schedule& schedule, BitPlaneView weights,
-                      const placement::Group& group, std::uint64_t c,
+void pack_group_words(const placement::Schedule& schedule, BitPlaneView group, std::uint64_t c,
                       std::vector<std::uint32_t>& words) {
   words.assign(schedule.weight_words(c), 0);
-  // All lanes of the tile: those beyond the group are beyond the matrix, and zero.
-  pack_lane_major(weights,
-                  {.output = group.first_output,
+  // All lanes of the tile: those beyond the group are zero.
+  pack_lane_major(group,
+                  {.output = 0,
                    .lanes = schedule.geometry().lanes(),
                    .depth = schedule.chunk_begin(c),
                    .depths = schedule.chunk_depths(c)},
@@ -189,7 +188,7 @@ Status load_stepped(fabric::Device& device, const placement::Schedule& schedule,
       const placement::Group group = schedule.group(p, slot);
       for (std::uint64_t c = 0; c < schedule.chunks(); ++c) {
         auto& words = buffers.emplace_back();
-        pack_group_words(schedule, weights, group, c, words);
+        pack_group_words(schedule, weights.slice(group.first_output, group.lanes), c, words);
         transfers.push_back({.kind = Transfer::Kind::kWeights,
                              .tile_mask = std::uint64_t{1} << group.tile,
                              .word = schedule.weight_word(p, c),

@@ -18,7 +18,7 @@
 #include "tfmbs/kernels/kernels.hpp"
 #include "tfmbs/runtime/executor.hpp"
 #include "tfmbs/runtime/layer_registry.hpp"
-#include "tfmbs/runtime/packed_weights.hpp"
+#include "tfmbs/runtime/quantized_weights.hpp"
 
 namespace {
 
@@ -340,7 +340,7 @@ bool prefetch_trits(const Tensor& weight, const Tensor& trits, const Tensor& sca
                     const Text& layer) {
   const TritWeights weights = trit_weights(weight, trits, scale);
   return on_layer(layer, trits,
-                  [&](tfmbs::runtime::Layer& found) { return found.prefetch(weights.source); });
+                  [&](tfmbs::runtime::Layer& found) { return found.prefetch(weights.source, TorchExecutor{}); });
 }
 
 // A vector of scales in fp32, or fp64 for fp64 weights or inputs.
@@ -365,7 +365,7 @@ std::tuple<Tensor, Tensor> quantize_weight(const Tensor& weight, const Text& qua
   const Tensor dense = as_contiguous(weight);
   const FloatType type = require_float(weight, "weight");
   const auto packed =
-      tfmbs::runtime::pack_weights({.data = dense.const_data_ptr(),
+      tfmbs::runtime::quantize_weights({.data = dense.const_data_ptr(),
                                     .type = type,
                                     .outputs = static_cast<std::uint64_t>(weight.size(0)),
                                     .depth = static_cast<std::uint64_t>(weight.size(1))},

@@ -38,6 +38,21 @@ inline constexpr WeightLayout kWeightLayouts[] = {
 inline constexpr std::size_t kPanelOutputs = 64;
 inline constexpr std::size_t kPanelBytes = 64;  // of one group: a cache line, an AVX-512 register
 
+[[nodiscard]] constexpr const char* name_of(WeightLayout layout) noexcept {
+  switch (layout) {
+    case WeightLayout::kTritQuads:
+      return "trit_quads";
+    case WeightLayout::kTritPairs:
+      return "trit_pairs";
+    case WeightLayout::kTritFives:
+      return "trit_fives";
+    case WeightLayout::kInt8Quads:
+      return "int8_quads";
+    case WeightLayout::kInt8Fives:
+      break;
+  }
+  return "int8_fives";
+}
 // Whether a layout is one of int8 x trit.
 [[nodiscard]] constexpr bool is_int8(WeightLayout layout) noexcept {
   return layout == WeightLayout::kInt8Quads || layout == WeightLayout::kInt8Fives;

@@ -11,8 +11,8 @@
 
 #include "tfmbs/fabric/device.hpp"
 #include "tfmbs/placement/schedule.hpp"
-#include "tfmbs/runtime/closed_form.hpp"
 #include "tfmbs/runtime/packed_weights.hpp"
+#include "tfmbs/runtime/quantized_activations.hpp"
 
 namespace tfmbs::runtime {
 
@@ -23,7 +23,7 @@ class BankImages {
                 std::shared_ptr<const PackedWeights> weights, fabric::Device& device);
   void add_forward(std::uint64_t layer, const placement::Schedule& schedule,
                    std::shared_ptr<const PackedWeights> weights,
-                   const ActivationPlanes& activations, fabric::Device& device);
+                   const QuantizedActivations& activations, fabric::Device& device);
 
   // Writes everything recorded into the device's banks and results, in order, and forgets it.
   void materialize(fabric::Device& device);
@@ -43,14 +43,16 @@ class BankImages {
     std::uint64_t layer;
     placement::Schedule schedule;
     std::shared_ptr<const PackedWeights> weights;
-    std::uint64_t samples{0};         // 0: a load
-    std::vector<std::uint64_t> tail;  // the last samples' planes, plane-major
+    std::uint64_t samples{0};               // 0: a load
+    std::vector<std::uint64_t> tail_trits;  // the last samples, one trit each
+    std::vector<std::int8_t> tail_values;   // or of int8 activations
   };
 
   // The record is the newest, and holds the weights; a forward's tail is the caller's to write.
   Record& renew(std::uint64_t layer, const placement::Schedule& schedule,
                 std::shared_ptr<const PackedWeights> weights, std::uint64_t samples,
                 fabric::Device& device);
+  static void add_tail(const QuantizedActivations& activations, Record& record);
   static void write_load(const Record& record, fabric::Device& device);
   static void write_forward(const Record& record, fabric::Device& device);
 

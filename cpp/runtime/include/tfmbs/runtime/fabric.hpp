@@ -24,6 +24,7 @@
 #include "tfmbs/runtime/lane_statistics.hpp"
 #include "tfmbs/runtime/layer_spec.hpp"
 #include "tfmbs/runtime/packed_weights.hpp"
+#include "tfmbs/runtime/quantized_activations.hpp"
 
 namespace tfmbs::runtime {
 
@@ -94,9 +95,13 @@ class Fabric {
 
   struct Forward {
     std::shared_ptr<const PackedWeights> weights;
-    const LaneStatistics* statistics{nullptr};  // null with the stepped engine
-    ActivationPlanes activations{};
+    // Null, as the planes of int8 activations may be, where counting() was false or the engine is
+    // stepped; the forward is then not counted in closed form.
+    const LaneStatistics* statistics{nullptr};
+    QuantizedActivations activations{};
   };
+  // Whether telemetry is on; waits for nobody.
+  [[nodiscard]] bool counting() const noexcept { return counting_; }
   [[nodiscard]] bool stepped() const noexcept { return spec_.engine == Engine::kStepped; }
   // Brings the layer in and counts its forward. With the stepped engine `sums` receives the
   // products; otherwise it is not touched. Nothing has changed after an error; where memory runs
@@ -137,6 +142,7 @@ class Fabric {
   FabricSpec spec_;
   mutable std::mutex mutex_;
   std::atomic<bool> closed_{false};
+  std::atomic<bool> counting_{true};
   std::unique_ptr<fabric::Device> device_;  // null once closed
   placement::BankMap bank_map_;
   BankImages images_;

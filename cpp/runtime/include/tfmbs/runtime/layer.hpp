@@ -16,6 +16,7 @@
 #include "tfmbs/runtime/layer_spec.hpp"
 #include "tfmbs/runtime/packed_weights.hpp"
 #include "tfmbs/runtime/weight_source.hpp"
+#include "tfmbs/runtime/weight_storage.hpp"
 
 namespace tfmbs::runtime {
 
@@ -43,12 +44,13 @@ class Layer {
   // must not be used afterwards but to destroy it.
   static Result<std::shared_ptr<Layer>> make(LayerSpec spec, std::shared_ptr<Fabric> fabric,
                                              const Layer* replacing = nullptr);
-  // The same for weights that never change: they are packed once and compared with nothing, and
-  // the device knows their sparsity from the start. spec.quantizer is taken as kCustom. Errors:
-  // also kInvalidArgument for weights of another shape than the specification's.
+  // The same for weights that never change: they are packed once, in the layout that is preferred
+  // then, and compared with nothing, and the device knows their sparsity from the start.
+  // spec.quantizer is taken as kCustom. Errors: also kInvalidArgument for weights of another shape
+  // than the specification's.
   static Result<std::shared_ptr<Layer>> make_constant(LayerSpec spec,
                                                       std::shared_ptr<Fabric> fabric,
-                                                      PackedWeights weights);
+                                                      const QuantizedWeights& weights);
   ~Layer();
   Layer(const Layer&) = delete;
   Layer& operator=(const Layer&) = delete;
@@ -65,7 +67,7 @@ class Layer {
   Status forward(const LinearArgs& args, const Executor& executor);
 
   Result<bool> prefetch(const WeightSource& weights, const Executor& executor);
-  Result<bool> prefetch(const TritSource& weights);
+  Result<bool> prefetch(const TritSource& weights, const Executor& executor);
   Status set_pinned(bool pinned) { return fabric_->set_pinned(*id_, pinned); }
   // Forgets what was packed: the next forward quantizes anew.
   void refresh();
@@ -73,6 +75,8 @@ class Layer {
   [[nodiscard]] LayerProfile profile() const { return fabric_->layer_profile(*id_); }
   // Bytes that the packed weights take in host memory; 0 before the first forward.
   [[nodiscard]] std::size_t packed_bytes() const;
+  // Their layout; none before the first forward.
+  [[nodiscard]] std::optional<WeightLayout> packed_layout() const;
 
  private:
   // What was packed, from which weights.
@@ -100,12 +104,13 @@ class Layer {
 
   Layer(LayerSpec spec, std::shared_ptr<Fabric> fabric);
   Result<Snapshot> snapshot(const WeightSource& source, const Executor& executor);
-  Result<Snapshot> snapshot(const TritSource& source);
-  Snapshot take_snapshot();
-  [[nodiscard]] std::shared_ptr<const LaneStatistics> statistics_of(
-      const PackedWeights& weights) const;
+  Result<Snapshot> snapshot(const TritSource& source, const Executor& executor);
+  // Of what is packed, in the layout that is preferred now.
+  Snapshot take_snapshot(const Executor& executor);
+  [[nodiscard]] std::shared_ptr<const PackedWeights> packed_weights() const;
+  [[nodiscard]] std::shared_ptr<const LaneStatistics> statistics_of(BitPlaneView weights) const;
   // Gives what was packed before; whoever destroys it must not hold the lock (see Packed::owner).
-  [[nodiscard]] Packed adopt(PackedWeights weights);
+  [[nodiscard]] Packed adopt(const QuantizedWeights& weights, const Executor& executor);
   Status run(const Snapshot& snapshot, const LinearArgs& args, const Executor& executor);
 
   LayerSpec spec_;
@@ -114,6 +119,7 @@ class Layer {
   std::uint32_t tile_slots_{1};
   mutable std::mutex mutex_;
   Packed packed_;
+  WeightShare share_;  // of what is packed
   Snapshot constant_;  // of a layer with constant weights; set before anybody sees the layer
 };
 

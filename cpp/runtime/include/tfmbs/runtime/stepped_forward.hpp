@@ -22,10 +22,9 @@ Status forward_stepped(fabric::Device& device, const placement::Schedule& schedu
                        BitPlaneView weights, const ActivationPlanes& activations,
                        std::span<std::int32_t> sums);
 
-// The words of chunk c of a group, and of one sample's activations, as the DMA moves them. `words`
-// is resized.
-void pack_group_words(const placement::Schedule& schedule, BitPlaneView weights,
-                      const placement::Group& group, std::uint64_t c,
+// The words of chunk c of a group, whose weights are the rows of `group`, and of one sample's
+// activations, as the DMA moves them. `words` is resized.
+void pack_group_words(const placement::Schedule& schedule, BitPlaneView group, std::uint64_t c,
                       std::vector<std::uint32_t>& words);
 void pack_sample_words(const placement::Schedule& schedule, const ActivationPlanes& activations,
                        std::uint64_t c, std::size_t sample, std::vector<std::uint32_t>& words);

@@ -1,0 +1,122 @@
+// smlal multiplies bytes and adds the products to 16-bit sums, one a depth of four; they are
+// widened before they can overflow.
+#include "int8_matmul/neon_quads.hpp"
+
+namespace tfmbs::kernels::neon {
+namespace {
+
+constexpr std::size_t kMaxRows = 4;
+// Groups whose sums fit 16 bits: a group adds four products of at most 2 * 127.
+constexpr std::size_t kRun = 32;
+static_assert(kRun * 4 * 2 * 127 <= 0x7FFF);
+
+inline int8x16_t broadcast(const std::int8_t* four) {
+  std::int32_t value = 0;
+  __builtin_memcpy(&value, four, sizeof value);
+  return vreinterpretq_s8_s32(vdupq_n_s32(value));
+}
+
+// 16-bit sums of kRows rows and kRegisters times four outputs, four a (row, output).
+template <std::size_t kRows, std::size_t kRegisters>
+struct Words {
+  int16x8_t low[kRows][kRegisters];
+  int16x8_t high[kRows][kRegisters];
+};
+
+template <int kPair, std::size_t kRows, std::size_t kRegisters>
+inline __attribute__((always_inline)) void add_pair(const uint8x16_t (&bytes)[kRegisters],
+                                                    const std::int8_t* inputs, std::size_t stride,
+                                                    Words<kRows, kRegisters>& words) {
+  int8x16_t codes[kRegisters];
+#pragma GCC unroll 4
+  for (std::size_t r = 0; r < kRegisters; ++r) codes[r] = codes_of<kPair>(bytes[r]);
+#pragma GCC unroll 4
+  for (std::size_t m = 0; m < kRows; ++m) {
+    const int8x16_t input = broadcast(inputs + m * stride + 4 * kPair);
+#pragma GCC unroll 4
+    for (std::size_t r = 0; r < kRegisters; ++r) {
+      words.low[m][r] = vmlal_s8(words.low[m][r], vget_low_s8(codes[r]), vget_low_s8(input));
+      words.high[m][r] = vmlal_high_s8(words.high[m][r], codes[r], input);
+    }
+  }
+}
+
+// kRows rows times kRegisters registers of a line.
+template <std::size_t kRows, std::size_t kRegisters>
+__attribute__((noinline)) void some_rows(const Task& task, std::size_t at) {
+  // Bytes further on, so that weights from memory arrive in time; beyond the end it is harmless.
+  constexpr std::size_t kAhead = 4096;
+  const std::size_t step = task.lines * kPanelBytes;
+  const std::size_t stride = task.from->stride;
+  const std::uint8_t* line = task.panel + at * 4;  // four bytes an output, line after line
+  const std::int8_t* inputs = task.from->values + task.row * stride;
+  int32x4_t sums[kRows][kRegisters][2];
+  for (std::size_t m = 0; m < kRows; ++m) {
+    for (std::size_t r = 0; r < kRegisters; ++r) {
+      sums[m][r][0] = sums[m][r][1] = vdupq_n_s32(0);
+    }
+  }
+  for (std::size_t first = 0; first < task.groups; first += kRun) {
+    const std::size_t count = task.groups - first < kRun ? task.groups - first : kRun;
+    Words<kRows, kRegisters> words;
+#pragma GCC unroll 4
+    for (std::size_t m = 0; m < kRows; ++m) {
+#pragma GCC unroll 4
+      for (std::size_t r = 0; r < kRegisters; ++r) {
+        words.low[m][r] = words.high[m][r] = vdupq_n_s16(0);
+      }
+    }
+    for (std::size_t g = 0; g < count; ++g, line += step, inputs += kGroup) {
+      if constexpr (kRows == 1) __builtin_prefetch(line + kAhead);
+      uint8x16_t bytes[kRegisters];
+#pragma GCC unroll 4
+      for (std::size_t r = 0; r < kRegisters; ++r) bytes[r] = vld1q_u8(line + 16 * r);
+      add_pair<0>(bytes, inputs, stride, words);
+      add_pair<1>(bytes, inputs, stride, words);
+      add_pair<2>(bytes, inputs, stride, words);
+      add_pair<3>(bytes, inputs, stride, words);
+    }
+    for (std::size_t m = 0; m < kRows; ++m) {
+      for (std::size_t r = 0; r < kRegisters; ++r) {
+        sums[m][r][0] = vpadalq_s16(sums[m][r][0], words.low[m][r]);
+        sums[m][r][1] = vpadalq_s16(sums[m][r][1], words.high[m][r]);
+      }
+    }
+  }
+  for (std::size_t m = 0; m < kRows; ++m) {
+    for (std::size_t r = 0; r < kRegisters; ++r) {
+      store(task.to, m, at + kRegisterOutputs * r, vpaddq_s32(sums[m][r][0], sums[m][r][1]),
+            task.from->sums[task.row + m]);
+    }
+  }
+}
+
+// As many outputs at a time as leave the sums in registers.
+template <std::size_t kRows>
+void panel_product(const Task& task) {
+  constexpr std::size_t kRegisters = kRows <= 2 ? 4 : 2;
+  constexpr std::size_t kOutputs = kRegisters * kRegisterOutputs;
+  const std::size_t held = task.lines * kLineOutputs;
+  const std::size_t outputs = task.to.left < held ? task.to.left : held;
+  for (std::size_t at = 0; at < outputs; at += kOutputs) some_rows<kRows, kRegisters>(task, at);
+}
+
+}  // namespace
+
+void int8_matmul(const Int8MatmulArgs& args) noexcept {
+  if (args.weights.layout != WeightLayout::kInt8Quads) return portable::int8_matmul(args);
+  quads(args, kMaxRows, [](const Task& task) {
+    switch (task.rows) {
+      case 1:
+        return panel_product<1>(task);
+      case 2:
+        return panel_product<2>(task);
+      case 3:
+        return panel_product<3>(task);
+      default:
+        return panel_product<4>(task);
+    }
+  });
+}
+
+}  // namespace tfmbs::kernels::neon
