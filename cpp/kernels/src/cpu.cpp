@@ -1,5 +1,16 @@
 #include "cpu.hpp"
 
+#ifdef TFMBS_KERNELS_ARM64
+#if defined(__APPLE__)
+#include <sys/sysctl.h>
+
+#include <cstddef>
+#elif defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+#endif
+
 namespace tfmbs::kernels {
 
 bool cpu_always() noexcept { return true; }
@@ -22,6 +33,23 @@ bool cpu_has_avx512() noexcept {
          __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512bitalg") &&
          __builtin_cpu_supports("avx512vnni");
 }
+
+#endif
+
+#ifdef TFMBS_KERNELS_ARM64
+
+#if defined(__APPLE__)
+bool cpu_has_dot_product() noexcept {
+  int has = 0;
+  std::size_t size = sizeof has;
+  return sysctlbyname("hw.optional.arm.FEAT_DotProd", &has, &size, nullptr, 0) == 0 && has != 0;
+}
+#elif defined(__linux__)
+bool cpu_has_dot_product() noexcept { return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0; }
+#else
+// No way to ask is known here.
+bool cpu_has_dot_product() noexcept { return false; }
+#endif
 
 #endif
 

@@ -8,5 +8,8 @@ namespace tfmbs::kernels {
 [[nodiscard]] bool cpu_has_avx2() noexcept;
 // The above and AVX-512 F, BW, VL, DQ, VPOPCNTDQ, VBMI, BITALG, VNNI: Ice Lake, Zen 4 and later.
 [[nodiscard]] bool cpu_has_avx512() noexcept;
+// ARM's dot-product instructions (FEAT_DotProd): Cortex-A76, Apple M1 and later. 64-bit ARM always
+// has the other vector instructions.
+[[nodiscard]] bool cpu_has_dot_product() noexcept;
 
 }  // namespace tfmbs::kernels

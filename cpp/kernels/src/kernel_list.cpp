@@ -52,6 +52,36 @@ constexpr KernelSet kKernels[] = {
      .epilogue = avx512::epilogue,
      .fingerprint = avx512::fingerprint},
 #endif
+#ifdef TFMBS_KERNELS_ARM64
+    {.name = "neon",
+     .supported = cpu_always,
+     .trit_layouts = {WeightLayout::kTritPairs, WeightLayout::kTritPairs},
+     .int8_layouts = {WeightLayout::kInt8Quads, WeightLayout::kInt8Quads},
+     .trit_gemm = neon::trit_gemm,
+     .trit_matmul = neon::trit_matmul,
+     .int8_matmul = neon::int8_matmul,
+     .ternarize = neon::ternarize,
+     .quantize_int8 = neon::quantize_int8,
+     .field_count = portable::field_count,
+     .column_count = portable::column_count,
+     .weighted_sum = portable::weighted_sum,
+     .epilogue = neon::epilogue,
+     .fingerprint = portable::fingerprint},
+    {.name = "neon_dot",
+     .supported = cpu_has_dot_product,
+     .trit_layouts = {WeightLayout::kTritPairs, WeightLayout::kTritPairs},
+     .int8_layouts = {WeightLayout::kInt8Quads, WeightLayout::kInt8Quads},
+     .trit_gemm = neon::trit_gemm,
+     .trit_matmul = neon::trit_matmul,
+     .int8_matmul = neon_dot::int8_matmul,
+     .ternarize = neon::ternarize,
+     .quantize_int8 = neon::quantize_int8,
+     .field_count = portable::field_count,
+     .column_count = portable::column_count,
+     .weighted_sum = portable::weighted_sum,
+     .epilogue = neon::epilogue,
+     .fingerprint = portable::fingerprint},
+#endif
 };
 
 }  // namespace

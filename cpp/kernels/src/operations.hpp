@@ -43,4 +43,17 @@ void epilogue(const EpilogueArgs& args) noexcept;
 std::uint64_t fingerprint(const void* data, std::size_t bytes) noexcept;
 }  // namespace avx512
 
+namespace neon {
+void trit_gemm(const TritGemmArgs& args) noexcept;
+void trit_matmul(const TritMatmulArgs& args) noexcept;
+void int8_matmul(const Int8MatmulArgs& args) noexcept;
+void ternarize(const TernarizeArgs& args) noexcept;
+void quantize_int8(const QuantizeInt8Args& args) noexcept;
+void epilogue(const EpilogueArgs& args) noexcept;
+}  // namespace neon
+
+namespace neon_dot {
+void int8_matmul(const Int8MatmulArgs& args) noexcept;
+}  // namespace neon_dot
+
 }  // namespace tfmbs::kernels

@@ -1,5 +1,5 @@
 # cmake -DNM=... -DARCHIVE=... -P check_weak_symbols.cmake: fails if an object file of an instruction
-# set defines a weak symbol. In an archive CMake names them avx2.cpp.o and avx512.cpp.o.
+# set defines a weak symbol. In an archive CMake names them avx2.cpp.o and so on.
 execute_process(COMMAND ${NM} -A --defined-only ${ARCHIVE} OUTPUT_VARIABLE symbols RESULT_VARIABLE failed)
 if(failed)
   message(FATAL_ERROR "${NM} could not read ${ARCHIVE}")
@@ -7,7 +7,7 @@ endif()
 string(REPLACE "\n" ";" symbols "${symbols}")
 set(seen 0)
 foreach(symbol IN LISTS symbols)
-  if(symbol MATCHES "avx(2|512)\\.cpp\\.o")
+  if(symbol MATCHES "(avx2|avx512|neon|neon_dot)\\.cpp\\.o")
     math(EXPR seen "${seen} + 1")
     if(symbol MATCHES " [VWu] " AND NOT symbol MATCHES "DW\\.ref|asan|ubsan")
       message(SEND_ERROR "weak symbol in a file with special instruction-set flags: ${symbol}")

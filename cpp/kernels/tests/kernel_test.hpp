@@ -49,6 +49,14 @@ inline std::uint64_t case_seed(std::uint64_t index) {
   return base * 1000003 + index;
 }
 
+// How many cases a long random test has: where TFMBS_TEST_PERCENT is set, as for emulated CPUs,
+// that share of them.
+inline std::size_t case_count(std::size_t all) {
+  const char* text = std::getenv("TFMBS_TEST_PERCENT");
+  const std::size_t percent = text != nullptr ? std::strtoull(text, nullptr, 10) : 100;
+  return (all * percent + 99) / 100;
+}
+
 class Random {
  public:
   explicit Random(std::uint64_t seed) : engine_(seed) {}

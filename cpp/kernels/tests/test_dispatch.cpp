@@ -7,14 +7,18 @@ namespace tfmbs::kernels::test {
 namespace {
 
 // The environment is read once, so each of these statements runs in a process of its own: a death
-// test of the "threadsafe" style starts this program anew, and there nothing has asked before.
+// test of the "threadsafe" style starts this program anew, and there nothing has asked before. An
+// emulator of another machine cannot start it: there GTEST_DEATH_TEST_STYLE=fast forks, which
+// serves as long as nothing has asked in this process; GoogleTest runs death tests first.
 class Override : public ::testing::Test {
  protected:
   void SetUp() override {
     const char* before = std::getenv("TFMBS_KERNEL");
     had_ = before != nullptr;
     if (had_) before_ = before;
-    GTEST_FLAG_SET(death_test_style, "threadsafe");
+    if (std::getenv("GTEST_DEATH_TEST_STYLE") == nullptr) {
+      GTEST_FLAG_SET(death_test_style, "threadsafe");
+    }
   }
   void TearDown() override {
     if (had_) {
@@ -49,6 +53,10 @@ TEST_F(OverrideDeathTest, WithoutTheVariableTheLastSupportedSetIsUsed) {
   std::string_view last;
   for (const KernelSet& set : all_kernels()) {
     if (set.supported()) last = set.name;
+  }
+  // Where the CPU is known, so is the set: detection that finds less than there is shows here.
+  if (const char* known = std::getenv("TFMBS_TEST_DEFAULT_SET"); known != nullptr) {
+    EXPECT_EQ(last, known);
   }
   EXPECT_EXIT(exit_with(select_status().ok() && active().name == last),
               ::testing::ExitedWithCode(0), "");
@@ -102,10 +110,10 @@ TEST(Select, TakesEffectAndRefusesWhatCannotRun) {
     }
   }
   const std::string_view kept = active().name;
-  const Status unknown = select("neon");
+  const Status unknown = select("avx1024");
   ASSERT_FALSE(unknown.ok());
   EXPECT_EQ(unknown.error().code, ErrorCode::kInvalidArgument);
-  EXPECT_NE(unknown.error().message.find("neon"), std::string::npos);
+  EXPECT_NE(unknown.error().message.find("avx1024"), std::string::npos);
   EXPECT_NE(unknown.error().message.find("portable"), std::string::npos);
   EXPECT_EQ(active().name, kept);
   ASSERT_TRUE(select(before).ok());

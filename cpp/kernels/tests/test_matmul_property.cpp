@@ -171,7 +171,7 @@ class MatmulProperty : public ::testing::TestWithParam<WeightLayout> {
   }
 
   void check_many(std::uint64_t first_seed, std::size_t count, Shape (*shape_of)(Random&)) {
-    for (std::size_t i = 0; i < count; ++i) {
+    for (std::size_t i = 0; i < case_count(count); ++i) {
       ASSERT_NO_FATAL_FAILURE(check(case_seed(first_seed + i), shape_of));
     }
   }
