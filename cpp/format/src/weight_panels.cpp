@@ -1,134 +1,18 @@
 #include "tfmbs/format/weight_panels.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <limits>
 #include <new>
 #include <string>
+#include <type_traits>
+
+#include "panel_codes.hpp"
 
 namespace tfmbs {
 namespace {
 
 constexpr std::align_val_t kAlignment{64};
-constexpr int kPowers[] = {1, 3, 9, 27, 81};
-constexpr std::uint8_t kSign = 0x80;
-
-// Sum of the weights of the bits that are set.
-template <std::size_t kBits>
-constexpr auto weighted_bits(const std::uint32_t (&weights)[kBits]) {
-  std::array<std::uint32_t, std::size_t{1} << kBits> sums{};
-  for (std::size_t bits = 0; bits < sums.size(); ++bits) {
-    for (std::size_t i = 0; i < kBits; ++i) {
-      if ((bits >> i & 1) != 0) sums[bits] += weights[i];
-    }
-  }
-  return sums;
-}
-
-constexpr auto kQuadSums = weighted_bits({1, 3, 9, 27});
-constexpr auto kPairSums = weighted_bits({1, 3, 1 << 4, 3 << 4});
-constexpr auto kFiveSums = weighted_bits({1, 3, 9, 27, 81});
-// One bit a byte, and bits i = 0, 1 of byte j two bits apart.
-constexpr auto kByteSums = weighted_bits({1, 1 << 8, 1 << 16, 1 << 24});
-constexpr auto kInt8Sums =
-    weighted_bits({1, 1 << 8, 1 << 16, 1 << 24, 1 << 2, 1 << 10, 1 << 18, std::uint32_t{1} << 26});
-
-// v + 121 to sign and magnitude.
-constexpr auto kSignMagnitude = [] {
-  std::array<std::uint8_t, 243> codes{};
-  for (std::uint8_t magnitude = 0; magnitude <= 121; ++magnitude) {
-    codes[std::size_t{121} - magnitude] = static_cast<std::uint8_t>(kSign | magnitude);
-    codes[std::size_t{121} + magnitude] = magnitude;
-  }
-  return codes;
-}();
-
-// trits[i][byte]; a byte that is no code gives some trits.
-struct Decoder {
-  std::int8_t trits[5][256];
-};
-
-constexpr int digit(int value, int i) { return value / kPowers[i] % 3; }
-
-template <typename Trit>
-constexpr Decoder make_decoder(std::size_t count, Trit trit) {
-  Decoder decoder{};
-  for (std::size_t i = 0; i < count; ++i) {
-    for (int byte = 0; byte < 256; ++byte) {
-      decoder.trits[i][byte] = static_cast<std::int8_t>(trit(byte, static_cast<int>(i)));
-    }
-  }
-  return decoder;
-}
-
-constexpr Decoder kDecodeQuads =
-    make_decoder(4, [](int byte, int i) { return digit(byte, i) - 1; });
-constexpr Decoder kDecodePairs = make_decoder(
-    4, [](int byte, int i) { return digit(i < 2 ? byte & 15 : byte >> 4, i % 2) - 1; });
-constexpr Decoder kDecodeTwoBits =
-    make_decoder(4, [](int byte, int i) { return (byte >> 2 * i & 3) - 1; });
-constexpr Decoder kDecodeFives = make_decoder(5, [](int byte, int i) {
-  const int v = (byte & kSign) != 0 ? -(byte & 0x7F) : byte;
-  return digit(v + 121, i) - 1;
-});
-
-constexpr const Decoder& decoder_of(WeightLayout layout) noexcept {
-  switch (layout) {
-    case WeightLayout::kTritQuads:
-      return kDecodeQuads;
-    case WeightLayout::kTritPairs:
-      return kDecodePairs;
-    case WeightLayout::kInt8Quads:
-      return kDecodeTwoBits;
-    case WeightLayout::kTritFives:
-    case WeightLayout::kInt8Fives:
-      break;
-  }
-  return kDecodeFives;
-}
-
-// The bits of one plane from trit k on, at least 20 of them; zeros beyond the row.
-std::uint32_t window(const std::uint64_t* plane, std::size_t row_words, std::size_t k) noexcept {
-  const std::size_t word = bit_plane_word(k);
-  std::uint64_t bits = plane[word] >> (k % 64);
-  if (k % 64 > 64 - 20) {
-    const std::size_t next = bit_plane_word(k + 20);
-    if (next < row_words) bits |= plane[next] << (64 - k % 64);
-  }
-  return static_cast<std::uint32_t>(bits);
-}
-
-// A group's bytes: one in the trit layouts, four in the int8 layouts. A trit is its bit of nonzero
-// minus twice its bit of negative, and so are the sums.
-std::uint32_t encode(WeightLayout layout, std::uint32_t nonzero, std::uint32_t negative) noexcept {
-  switch (layout) {
-    case WeightLayout::kTritQuads:
-      return 40 + kQuadSums[nonzero & 15] - 2 * kQuadSums[negative & 15];
-    case WeightLayout::kTritPairs:
-      return 0x44 + kPairSums[nonzero & 15] - 2 * kPairSums[negative & 15];
-    case WeightLayout::kTritFives:
-      return kSignMagnitude[121 + kFiveSums[nonzero & 31] - 2 * kFiveSums[negative & 31]];
-    case WeightLayout::kInt8Quads: {
-      const auto spread = [](std::uint32_t bits) {
-        return kInt8Sums[bits & 0xFF] + (kInt8Sums[bits >> 8 & 0xFF] << 4);
-      };
-      return 0x55555555 + spread(nonzero) - 2 * spread(negative);
-    }
-    case WeightLayout::kInt8Fives:
-      break;
-  }
-  std::uint32_t biased = 0x79797979;  // 121 in each byte
-  for (std::size_t i = 0; i < 5; ++i) {
-    biased += static_cast<std::uint32_t>(kPowers[i]) *
-              (kByteSums[nonzero >> 4 * i & 15] - 2 * kByteSums[negative >> 4 * i & 15]);
-  }
-  std::uint32_t codes = 0;
-  for (std::size_t j = 0; j < 4; ++j) {
-    codes |= static_cast<std::uint32_t>(kSignMagnitude[biased >> 8 * j & 0xFF]) << 8 * j;
-  }
-  return codes;
-}
 
 // Offset, inside a panel of `lines` lines, of the first byte of an output's group.
 constexpr std::size_t offset_of(WeightLayout layout, std::size_t lines, std::size_t group,
@@ -137,11 +21,105 @@ constexpr std::size_t offset_of(WeightLayout layout, std::size_t lines, std::siz
   return (group * lines + output / held) * kPanelBytes + output % held * (kPanelBytes / held);
 }
 
+// Depths that units of 16 and of 20, and words of bit planes, divide.
+constexpr std::size_t kChunkDepth = 320;
+constexpr std::size_t kChunkWords = kChunkDepth / 64;
+
+// One plane's words of a chunk of depths, word by word for all rows of a panel.
+class ChunkOfPlane {
+ public:
+  void load(const std::uint64_t* plane, std::size_t row_words, std::size_t rows, std::size_t k) {
+    std::size_t at[kChunkWords];
+    for (std::size_t w = 0; w < kChunkWords; ++w) at[w] = bit_plane_word(k + 64 * w);
+    const std::size_t held = static_cast<std::size_t>(
+        std::find_if(at, at + kChunkWords, [&](std::size_t word) { return word >= row_words; }) -
+        at);
+    for (std::size_t r = 0; r < rows; ++r, plane += row_words) {
+      for (std::size_t w = 0; w < held; ++w) words_[w][r] = plane[at[w]];
+    }
+    for (std::size_t w = held; w < kChunkWords; ++w) std::fill_n(words_[w], rows, 0);
+  }
+  // The bits from depth k of the chunk on, at least a unit's.
+  void window(std::size_t k, std::size_t unit, std::size_t rows, std::uint32_t* to) const {
+    const std::uint64_t* low = words_[k / 64];
+    const std::size_t shift = k % 64;
+    if (shift + unit <= 64) {
+      for (std::size_t r = 0; r < rows; ++r) to[r] = static_cast<std::uint32_t>(low[r] >> shift);
+      return;
+    }
+    const std::uint64_t* high = words_[k / 64 + 1];
+    for (std::size_t r = 0; r < rows; ++r) {
+      to[r] = static_cast<std::uint32_t>(low[r] >> shift | high[r] << (64 - shift));
+    }
+  }
+
+ private:
+  std::uint64_t words_[kChunkWords][kPanelOutputs];
+};
+
+// Calls function(constant) with the layout as a constant.
+template <typename Function>
+auto with_layout(WeightLayout layout, Function function) {
+  switch (layout) {
+    case WeightLayout::kTritQuads:
+      return function(std::integral_constant<WeightLayout, WeightLayout::kTritQuads>{});
+    case WeightLayout::kTritPairs:
+      return function(std::integral_constant<WeightLayout, WeightLayout::kTritPairs>{});
+    case WeightLayout::kTritFives:
+      return function(std::integral_constant<WeightLayout, WeightLayout::kTritFives>{});
+    case WeightLayout::kInt8Quads:
+      return function(std::integral_constant<WeightLayout, WeightLayout::kInt8Quads>{});
+    case WeightLayout::kInt8Fives:
+      break;
+  }
+  return function(std::integral_constant<WeightLayout, WeightLayout::kInt8Fives>{});
+}
+
+// Rows of one panel, the first at `output`. Depth by depth, so that a line is filled while it is in
+// the nearest cache.
+template <WeightLayout kLayout>
+void encode_rows(BitPlaneView rows, std::size_t output, std::size_t lines,
+                 std::uint8_t* panel) noexcept {
+  constexpr std::size_t kUnit = panel_codes::unit_depth(kLayout);
+  const std::size_t step = lines * kPanelBytes;  // of a group
+  ChunkOfPlane nonzero;
+  ChunkOfPlane negative;
+  for (std::size_t k = 0; k < rows.trits; k += kUnit) {
+    const std::size_t within = k % kChunkDepth;
+    if (within == 0) {
+      nonzero.load(rows.words, rows.row_words(), rows.rows, k);
+      negative.load(rows.words + kPlaneWords, rows.row_words(), rows.rows, k);
+    }
+    std::uint32_t codes[kPanelOutputs];
+    std::uint32_t minus[kPanelOutputs];
+    nonzero.window(within, kUnit, rows.rows, codes);
+    negative.window(within, kUnit, rows.rows, minus);
+    for (std::size_t r = 0; r < rows.rows; ++r) {
+      codes[r] = panel_codes::encode<kLayout>(codes[r], minus[r]);
+    }
+    if constexpr (is_int8(kLayout)) {
+      for (std::size_t r = 0; r < rows.rows; ++r) {
+        std::uint8_t* to = panel + offset_of(kLayout, lines, k / kUnit, output + r);
+        for (std::size_t j = 0; j < 4; ++j) to[j] = static_cast<std::uint8_t>(codes[r] >> 8 * j);
+      }
+    } else {
+      std::uint8_t* to = panel + offset_of(kLayout, lines, k / trits_a_byte(kLayout), output);
+      // The last unit of quads and pairs may have fewer groups.
+      for (std::size_t j = 0; j < 4; ++j, to += step) {
+        if (kUnit == 16 && k + 4 * j >= rows.trits) break;
+        for (std::size_t r = 0; r < rows.rows; ++r) {
+          to[r] = static_cast<std::uint8_t>(codes[r] >> 8 * j);
+        }
+      }
+    }
+  }
+}
+
 }  // namespace
 
 void WeightPanelsView::decode(std::size_t p, std::size_t first, std::size_t count,
                               std::int8_t* out) const noexcept {
-  const Decoder& decoder = decoder_of(layout);
+  const panel_codes::Decoder& decoder = panel_codes::decoder_of(layout);
   const std::size_t columns = is_int8(layout) ? 4 : 1;
   const std::size_t held = std::min(kPanelOutputs, outputs - p * kPanelOutputs);
   const std::size_t height = lines(p);
@@ -173,8 +151,11 @@ WeightPanels::WeightPanels(WeightLayout layout, std::size_t outputs, std::size_t
   const std::size_t size = view().size();
   auto* bytes = static_cast<std::uint8_t*>(::operator new(size, kAlignment));
   bytes_.reset(bytes);
-  // A group of zeros has the same byte everywhere.
-  std::memset(bytes, static_cast<int>(encode(layout, 0, 0) & 0xFF), size);
+  // The same byte everywhere.
+  const std::uint8_t zero = with_layout(layout, [](auto constant) {
+    return static_cast<std::uint8_t>(panel_codes::encode<constant.value>(0, 0));
+  });
+  std::memset(bytes, zero, size);
 }
 
 Status WeightPanels::set_rows(std::size_t first_output, BitPlaneView rows) {
@@ -185,46 +166,53 @@ Status WeightPanels::set_rows(std::size_t first_output, BitPlaneView rows) {
                      std::to_string(first_output) + " on of " + std::to_string(outputs_) + " x " +
                      std::to_string(depth_) + " weights"};
   }
-  const std::size_t step = group_depth(layout_);
-  for (std::size_t r = 0; r < rows.rows; ++r) {
+  for (std::size_t r = 0; r < rows.rows;) {
     const std::size_t p = (first_output + r) / kPanelOutputs;
     const std::size_t output = (first_output + r) % kPanelOutputs;
-    const std::size_t lines = view().lines(p);
-    std::uint8_t* to = bytes_.get() + view().panel_offset(p) + offset_of(layout_, lines, 0, output);
-    const std::uint64_t* nonzero = rows.row(r);
-    const std::size_t words = rows.row_words();
-    for (std::size_t k = 0; k < depth_; k += step, to += lines * kPanelBytes) {
-      const std::uint32_t code = encode(layout_, window(nonzero, words, k),
-                                        window(nonzero + kPlaneWords, words - kPlaneWords, k));
-      if (is_int8(layout_)) {
-        for (std::size_t j = 0; j < 4; ++j) to[j] = static_cast<std::uint8_t>(code >> 8 * j);
-      } else {
-        *to = static_cast<std::uint8_t>(code);
-      }
-    }
+    const std::size_t count = std::min(kPanelOutputs - output, rows.rows - r);
+    with_layout(layout_, [&](auto constant) {
+      encode_rows<constant.value>(rows.slice(r, count), output, view().lines(p),
+                                  bytes_.get() + view().panel_offset(p));
+    });
+    r += count;
   }
   return {};
 }
 
 BitPlaneMatrix WeightPanels::rows(std::size_t first_output, std::size_t count) const {
   BitPlaneMatrix planes(count, depth_);
-  const Decoder& decoder = decoder_of(layout_);
-  const std::size_t columns = is_int8(layout_) ? 4 : 1;
-  for (std::size_t r = 0; r < count; ++r) {
+  const panel_codes::PlaneDecoder decode(layout_);
+  const std::size_t unit = panel_codes::unit_depth(layout_);
+  const std::size_t words = planes.row_words();
+  for (std::size_t r = 0; r < count;) {
     const std::size_t p = (first_output + r) / kPanelOutputs;
-    const std::size_t output = (first_output + r) % kPanelOutputs;
-    const std::uint8_t* from = bytes_.get() + view().panel_offset(p);
+    const std::size_t end = std::min(count, (p + 1) * kPanelOutputs - first_output);
     const std::size_t lines = view().lines(p);
-    for (std::size_t k = 0; k < depth_; ++k) {
-      const std::size_t within = k % group_depth(layout_);
+    const std::size_t step = is_int8(layout_) ? 1 : lines * kPanelBytes;
+    const std::uint8_t* panel = bytes_.get() + view().panel_offset(p);
+    // Unit by unit, so that a line is read while it is in the nearest cache.
+    for (std::size_t k = 0; k < depth_; k += unit) {
       const std::size_t group = k / group_depth(layout_);
-      const std::int8_t trit =
-          decoder.trits[within / columns]
-                       [from[offset_of(layout_, lines, group, output) + within % columns]];
-      std::uint64_t* word = planes.row(r) + bit_plane_word(k);
-      word[0] |= static_cast<std::uint64_t>(trit != 0) << k % 64;
-      word[kPlaneWords] |= static_cast<std::uint64_t>(trit < 0) << k % 64;
+      const std::size_t bytes = is_int8(layout_)
+                                    ? panel_codes::kUnitBytes
+                                    : std::min(panel_codes::kUnitBytes, view().groups() - group);
+      const std::size_t word = bit_plane_word(k);
+      const std::size_t next = bit_plane_word(k + unit - 1);
+      const std::size_t shift = k % 64;
+      for (std::size_t n = r; n < end; ++n) {
+        const std::size_t output = (first_output + n) % kPanelOutputs;
+        const panel_codes::PlaneBits bits =
+            decode(panel + offset_of(layout_, lines, group, output), step, bytes);
+        std::uint64_t* to = planes.row(n) + word;
+        to[0] |= std::uint64_t{bits.nonzero} << shift;
+        to[kPlaneWords] |= std::uint64_t{bits.negative} << shift;
+        if (next == word || next >= words) continue;
+        to += next - word;
+        to[0] |= std::uint64_t{bits.nonzero} >> (64 - shift);
+        to[kPlaneWords] |= std::uint64_t{bits.negative} >> (64 - shift);
+      }
     }
+    r = end;
   }
   return planes;
 }

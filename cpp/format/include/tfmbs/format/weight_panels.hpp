@@ -116,6 +116,7 @@ class WeightPanels {
   }
   [[nodiscard]] std::size_t bytes() const noexcept { return view().size(); }
   // Writes the weights of the outputs first_output, first_output + 1, ..., one a row of bit planes.
+  // Touches the bytes of these outputs alone, so threads may write disjoint outputs at once.
   // Errors: kInvalidArgument where the rows do not fit or have another depth.
   Status set_rows(std::size_t first_output, BitPlaneView rows);
   // And back.
