@@ -9,6 +9,7 @@ PY := .venv/bin/python
 JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 BUILD := build
 SANITIZE := build/sanitize
+ARM64 := build/arm64
 # The tools of .venv come first; a machine needs no CMake of its own.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
@@ -18,12 +19,14 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:
 	@echo "make demo      train, run and profile a ternary network on real data, offline"
 	@echo "make test      every test: C++, C++ under sanitizers, MLIR, Python, packaging"
+	@echo "make test-arm64  the kernels' ARM64 sets, cross-compiled, on an emulated CPU"
 	@echo "make lint      clang-format, clang-tidy, ruff and mypy (LINT_ALL=1: every C++ file anew)"
 	@echo "make format    formats C++ and Python in place"
-	@echo "make bench     benchmarks: bench-kernels (ARGS=--benchmark_filter=trit_gemm), bench-layers"
+	@echo "make bench     layers against their peers, in 15 minutes (ARGS=--quick: in two)"
+	@echo "make bench-growth, bench-kernels   time over sizes; the kernels by themselves"
 	@echo "make build     the libraries, into python/pytfmbs"
 	@echo "make build-mlir  the MLIR plugin, build/libtfmbs_plugin.so (.dylib on macOS)"
-	@echo "make clean     removes what was built, and keeps .venv"
+	@echo "make clean     removes what was built, and keeps .venv and .venv-bench"
 
 # --- .venv: torch first, then one stamp a list of requirements ------------------------------------
 .venv/.created: scripts/make-venv.sh scripts/find-python.sh requirements/runtime.txt
@@ -85,6 +88,30 @@ test-sanitize: .venv/.installed-build
 	UBSAN_OPTIONS=print_stacktrace=1 \
 	ctest --test-dir $(SANITIZE) -V
 
+# Cross-compiles the format and the kernels, and runs their tests on two emulated CPUs: one that has
+# every instruction, then one without dot products, where the set before must serve. What the sets
+# leave to portable code runs at the greatest depth elsewhere. An emulated program cannot be started
+# by another, so death tests fork.
+.PHONY: test-arm64
+HAVE_ARM64 = scripts/system-packages.sh arm64 || \
+  { echo "SKIPPED $@: a compiler for ARM64, qemu-user or GoogleTest's sources are missing"; exit 0; }
+ARM64_MAX := -*TheGreatestDepth/portable*:*TheGreatestDepth/*Fives:*TheGreatestDepth/*TritQuads
+ARM64_A53 := *DeathTest*:KernelList.*:Select.*:*/neon:*/neonTritPairs:*/neonInt8Quads
+
+test-arm64: .venv/.installed-build
+	@case "$$(uname -m)" in aarch64|arm64) \
+	  echo "SKIPPED $@: on this machine test-cpp tests the sets of ARM64"; exit 0;; esac; \
+	$(HAVE_ARM64); \
+	[ -f $(ARM64)/build.ninja ] || cmake -S . -B $(ARM64) -G Ninja -DCMAKE_WARN_DEPRECATED=OFF \
+	  -DCMAKE_TOOLCHAIN_FILE=cmake/toolchains/aarch64-linux-gnu.cmake -DTFMBS_BUILD_TESTS=ON \
+	  -DTFMBS_GTEST_SOURCE=/usr/src/googletest; \
+	cmake --build $(ARM64) --target test_format test_kernels; \
+	export GTEST_DEATH_TEST_STYLE=fast TFMBS_TEST_PERCENT=$${TFMBS_TEST_PERCENT:-10}; \
+	QEMU_CPU=max TFMBS_TEST_DEFAULT_SET=neon_dot GTEST_FILTER='$(ARM64_MAX)' \
+	  ctest --test-dir $(ARM64) --output-on-failure -j $(JOBS) -R '^(format|kernels)'; \
+	QEMU_CPU=cortex-a53 TFMBS_TEST_DEFAULT_SET=neon GTEST_FILTER='$(ARM64_A53)' \
+	  ctest --test-dir $(ARM64) --output-on-failure -R '^kernels$$'
+
 # Leaves the recipe, and says so, where there is no MLIR.
 HAVE_MLIR = scripts/system-packages.sh mlir || { echo "SKIPPED $@: MLIR 22 is missing"; exit 0; }
 
@@ -99,18 +126,29 @@ test-python: build .venv/.installed-demo .venv/.installed-compile .venv/.install
 	@$(PY) -m pytest $(ARGS)
 
 # --- bench ----------------------------------------------------------------------------------------
-.PHONY: bench bench-kernels bench-layers
-bench: bench-kernels bench-layers
+# make bench ARGS="--quick"; the suite's other commands: .venv-bench/bin/python -m benchmarks.suite.
+.PHONY: bench bench-growth bench-kernels
+BENCH = .venv-bench/bin/python -m benchmarks.suite
+
+.venv-bench/.created: scripts/make-bench-venv.sh scripts/find-python.sh benchmarks/ggml/CMakeLists.txt \
+  requirements/runtime.txt requirements/build.txt requirements/bench.txt requirements/bench-peers.txt
+	@scripts/system-packages.sh python compiler
+	@JOBS=$(JOBS) scripts/make-bench-venv.sh
+	@touch $@
+
+bench: build .venv-bench/.created
+	@cmake --build $(BUILD) --target tfmbs_ceilings
+	@$(BENCH) run $(ARGS)
+
+bench-growth: build .venv-bench/.created
+	@$(BENCH) growth $(ARGS)
 
 bench-kernels: $(BUILD)/build.ninja
 	@scripts/system-packages.sh benchmark
 	@grep -q '^TFMBS_BUILD_BENCHMARKS:BOOL=ON' $(BUILD)/CMakeCache.txt || \
 	  cmake -S . -B $(BUILD) -DTFMBS_BUILD_BENCHMARKS=ON
 	@cmake --build $(BUILD) --target bench_kernels
-	@$(BUILD)/cpp/kernels/bench_kernels $(ARGS)
-
-bench-layers: build .venv/.installed-demo
-	@$(PY) benchmarks/linear_forward.py $(ARGS)
+	@$(BUILD)/cpp/kernels/bench/bench_kernels $(ARGS)
 
 # --- lint -----------------------------------------------------------------------------------------
 .PHONY: lint format

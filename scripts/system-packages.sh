@@ -4,6 +4,7 @@
 #   compiler  a C++20 compiler
 #   gtest     GoogleTest
 #   benchmark Google Benchmark
+#   arm64     a compiler for 64-bit ARM Linux, qemu-user, and GoogleTest's sources
 #   mlir      MLIR 22: its C++ library, mlir-opt and its kin, LLVM's llc, opt and FileCheck
 # What is missing is installed by apt where apt and the right to use it are there. Otherwise the
 # message says which package to install, and the exit status is 1.
@@ -30,6 +31,11 @@ has_mlir() {
   done
   return 1
 }
+has_arm64() {
+  command -v aarch64-linux-gnu-g++ >/dev/null && command -v qemu-aarch64 >/dev/null &&
+    [ -f /usr/aarch64-linux-gnu/lib/ld-linux-aarch64.so.1 ] &&
+    [ -f /usr/src/googletest/CMakeLists.txt ]
+}
 has_python() { find_python >/dev/null; }
 
 packages_of() {
@@ -37,6 +43,7 @@ packages_of() {
     compiler) echo g++ ;;
     gtest) echo libgtest-dev ;;
     benchmark) echo libbenchmark-dev ;;
+    arm64) echo g++-aarch64-linux-gnu qemu-user googletest ;;
     mlir) echo libmlir-22-dev mlir-22-tools llvm-22-dev ;;
     python) echo python3 python3-venv python3-dev ;;
   esac
