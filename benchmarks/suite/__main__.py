@@ -1,0 +1,242 @@
+"""The command line: see `--help` of each command."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import results as results_module
+from .machine import HELD_TO, describe
+from .results import Results
+from .shapes import Shape, select_shapes
+
+ROOT = Path(__file__).resolve().parents[2]
+DEFAULT_JSON = ROOT / "build" / "bench.json"
+PICTURES = ROOT / "docs" / "images"
+BATCHES, COLD_BATCHES = (1, 8, 64, 512), (1,)
+QUICK_SHAPES = ("784x60", "60x10", "4096x4096")
+QUICK_BATCHES = (1, 64)
+# Of a kernel set that the machine would not choose: enough for what is asked of it.
+FORCED_BATCHES = (1, 512)
+
+
+def parser() -> argparse.ArgumentParser:
+    main = argparse.ArgumentParser(prog="python -m benchmarks.suite")
+    commands = main.add_subparsers(dest="command", required=True)
+
+    run = commands.add_parser("run", help="measure, show tables, write JSON")
+    run.add_argument(
+        "--shapes",
+        nargs="+",
+        metavar="SHAPE",
+        help="files of shapes, shapes as 4096x4096 (in x out), or parts of names and "
+        "labels in benchmarks/shapes.txt (all of it)",
+    )
+    run.add_argument("--batches", nargs="+", type=int, help=" ".join(map(str, BATCHES)))
+    run.add_argument("--threads", nargs="+", type=int, help="1 2, or 1 with --quick")
+    run.add_argument(
+        "--kernel",
+        nargs="+",
+        metavar="SET",
+        help="kernel sets, each in a process of its own: the best one, and avx2",
+    )
+    run.add_argument(
+        "--products", nargs="+", choices=("int8", "ternary"), default=["int8", "ternary"]
+    )
+    run.add_argument("--state", nargs="+", choices=("hot", "cold"), default=["hot", "cold"])
+    run.add_argument("--peers", nargs="*", metavar="NAME", help="parts of names (all)")
+    run.add_argument(
+        "--slow-peers",
+        action="store_true",
+        help="peers of hundreds of ms a call too, at every shape",
+    )
+    run.add_argument(
+        "--quick",
+        action="store_true",
+        help="few rounds, three shapes, batches 1 and 64, one thread: to see it work",
+    )
+    run.add_argument("--json", type=Path, default=DEFAULT_JSON)
+
+    growth = commands.add_parser("growth", help="time a weight and a row, over sizes")
+    growth.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    growth.add_argument("--quick", action="store_true")
+    growth.add_argument(
+        "--json",
+        type=Path,
+        default=DEFAULT_JSON,
+        help="results that the growth goes into, made where there are none",
+    )
+
+    judge = commands.add_parser("judge", help="the ratios that the project is held to")
+    judge.add_argument("json", type=Path, nargs="*", default=[DEFAULT_JSON])
+    judge.add_argument("--every", action="store_true", help="every shape, not the worst one")
+
+    show = commands.add_parser("show", help="the tables of a JSON file")
+    show.add_argument("json", type=Path, nargs="*", default=[DEFAULT_JSON])
+
+    draw = commands.add_parser("draw", help="the pictures of a JSON file")
+    draw.add_argument("json", type=Path, nargs="*", default=[DEFAULT_JSON])
+    draw.add_argument("--folder", type=Path, default=PICTURES)
+
+    for command in (run, growth):
+        command.add_argument("--plots", action="store_true", help="draw beside the JSON")
+        command.add_argument(
+            "--write-docs", action="store_true", help="pictures and figures into docs/"
+        )
+    worker = commands.add_parser("worker", help="one process of a run; not for people")
+    worker.add_argument("job", type=Path)
+    worker.add_argument("output", type=Path)
+    return main  # fmt: skip
+
+
+def plan(arguments: argparse.Namespace, best: str, sets: Sequence[str]) -> list[dict[str, object]]:
+    """The jobs, as JSON has them. best: the set that this CPU gets by itself; sets: all it has."""
+    kernels = arguments.kernel or [best, *(["avx2"] if best != "avx2" and "avx2" in sets else [])]
+    for name in kernels:
+        if name not in sets:
+            raise ValueError(f"kernel set {name!r}: this CPU has {', '.join(sets)}")
+    quick = arguments.quick
+    cores = os.cpu_count() or 1
+    threads = arguments.threads or ([1] if quick or cores == 1 else [1, 2])
+    if any(not 1 <= count <= cores for count in threads):
+        raise ValueError(f"--threads {threads}: this machine has 1 to {cores}")
+    if any(batch < 1 for batch in arguments.batches or ()):
+        raise ValueError(f"--batches {arguments.batches}: at least 1")
+    shapes = select_shapes(arguments.shapes or (QUICK_SHAPES if quick else None))
+    by_kernels = {
+        name: arguments.batches
+        or (FORCED_BATCHES if name != best else QUICK_BATCHES if quick else BATCHES)
+        for name in kernels
+    }
+    return [
+        {
+            "kernels": name,
+            "best": name == best,
+            "threads": count,
+            "shapes": [dataclasses.astuple(shape) for shape in shapes],
+            "batches": list(batches),
+            "cold_batches": list(COLD_BATCHES),
+            "states": arguments.state,
+            "products": arguments.products,
+            "peers": arguments.peers,
+            "slow_everywhere": arguments.slow_peers,
+            "quick": quick,
+        }
+        for name, batches in by_kernels.items()
+        for count in threads
+    ]
+
+
+def kernel_sets() -> tuple[str, list[str]]:
+    """The set that this CPU gets by itself, and all that it supports: asked in a process without
+    TFMBS_KERNEL."""
+    code = (
+        "import json, pytfmbs; print(json.dumps([pytfmbs.active_kernels(), pytfmbs.kernel_sets()]))"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "TFMBS_KERNEL"}
+    answer = subprocess.run(
+        [sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True
+    )
+    best, sets = json.loads(answer.stdout)
+    return best, list(sets)
+
+
+def run_job(job: dict[str, object]) -> results_module.Contest:
+    """In a process of its own, held to the kernel set's instructions."""
+    name = str(job["kernels"])
+    environment = {
+        **os.environ,
+        "TFMBS_KERNEL": name,
+        "OMP_NUM_THREADS": str(job["threads"]),
+        "MKL_NUM_THREADS": str(job["threads"]),
+        **({} if job["best"] else HELD_TO.get(name, {})),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        given, output = Path(folder) / "job.json", Path(folder) / "contest.json"
+        given.write_text(json.dumps(job), encoding="utf-8")
+        command = [sys.executable, "-m", "benchmarks.suite", "worker", str(given), str(output)]
+        subprocess.run(command, env=environment, cwd=ROOT, check=True)
+        return results_module.contest_from(json.loads(output.read_text(encoding="utf-8")))
+
+
+def work(given: Path, output: Path) -> None:
+    from . import worker
+
+    job = json.loads(given.read_text(encoding="utf-8"))
+    shapes = [Shape(*shape) for shape in job.pop("shapes")]
+    contest = worker.run(worker.Job(shapes=shapes, **job))
+    output.write_text(json.dumps(dataclasses.asdict(contest)), encoding="utf-8")
+
+
+def judge(results: Results, every: bool = False) -> None:
+    from . import judge as judge_module
+    from . import tables
+
+    out = tables.console()
+    out.print(tables.verdict_table(judge_module.judge(results), every))
+    if results.growth:
+        out.print(tables.growth_table(judge_module.judge_growth(results.growth)))
+
+
+def finish(results: Results, arguments: argparse.Namespace) -> None:
+    from . import docs, pictures
+
+    arguments.json.parent.mkdir(parents=True, exist_ok=True)
+    results.write(arguments.json)
+    print(f"written: {arguments.json}")
+    if arguments.plots:
+        pictures.draw(results, arguments.json.parent)
+    if arguments.write_docs:
+        pictures.draw(results, PICTURES)
+        docs.write(results)
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    from . import tables
+
+    arguments = parser().parse_args(given)
+    if arguments.command == "worker":
+        return work(arguments.job, arguments.output)
+    if arguments.command == "run":
+        start = time.monotonic()
+        jobs = plan(arguments, *kernel_sets())
+        options = {k: v for k, v in vars(arguments).items() if k not in ("command", "json")}
+        results = Results(describe(), options)
+        results.contests = [run_job(job) for job in jobs]
+        results.seconds = time.monotonic() - start
+        tables.show_cases(results, tables.console())
+        judge(results)
+        return finish(results, arguments)
+    if arguments.command == "growth":
+        from . import growth
+
+        there = arguments.json.exists()
+        results = results_module.read(arguments.json) if there else Results(describe(), {})
+        results.growth = growth.run(arguments.threads, arguments.quick)
+        judge(results)
+        return finish(results, arguments)
+    results = results_module.merge(results_module.read(path) for path in arguments.json)
+    if arguments.command == "judge":
+        judge(results, arguments.every)
+    elif arguments.command == "show":
+        tables.show_cases(results, tables.console())
+    else:
+        from . import pictures
+
+        pictures.draw(results, arguments.folder)
+    return None
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"benchmarks.suite: {error}")

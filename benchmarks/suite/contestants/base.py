@@ -1,0 +1,103 @@
+"""What a contestant is: something that computes x · Wᵀ for a ternary W, called from Python."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Call = Callable[[], Any]
+CHECKED_ROWS, CHECKED_OUTPUTS = 4, 1024
+
+
+class Unavailable(Exception):
+    """Why a contestant does not take part: as a whole, or at a shape."""
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """trits: int8 [outputs, depth] of −1, 0, +1. Layers of several contestants may be shared."""
+
+    trits: NDArray[np.int8]
+    shared: dict[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def random(outputs: int, depth: int, seed: int = 2026) -> Weights:
+        rng = np.random.default_rng(seed)
+        return Weights(rng.integers(-1, 2, (outputs, depth), dtype=np.int8))
+
+    @property
+    def outputs(self) -> int:
+        return int(self.trits.shape[0])
+
+    @property
+    def depth(self) -> int:
+        return int(self.trits.shape[1])
+
+    def floats(self) -> Tensor:
+        """fp32, made once."""
+        if "floats" not in self.shared:
+            self.shared["floats"] = torch.from_numpy(self.trits.astype(np.float32))
+        found: Tensor = self.shared["floats"]
+        return found
+
+
+class Layer(ABC):
+    """One copy of the weights, in the contestant's own form."""
+
+    weight_bytes: int  # what a product reads of the weights
+    layout: str = ""
+
+    @abstractmethod
+    def bind(self, x: Tensor) -> Call:
+        """The call that is timed: fp32 [rows, depth] to [rows, outputs], torch's or NumPy's. What
+        a user would do once for many calls is done here."""
+
+
+class Contestant(ABC):
+    name: ClassVar[str]
+    ours: ClassVar[bool] = False
+    activation: ClassVar[str] = "fp32"  # of the product: fp32, bf16, int8 or ternary
+    package: ClassVar[str] = "torch"
+    # ‖y − y′‖ / ‖y‖ that the product may err by against fp64; None: to the last bit.
+    tolerance: ClassVar[float | None] = 1e-5
+    kernels: ClassVar[tuple[str, ...]] = ("avx512", "avx2", "portable")
+    slow: ClassVar[bool] = False  # measured only at some shapes, unless asked for
+
+    def __init__(self, threads: int, kernels: str) -> None:
+        """Raises Unavailable, or ImportError."""
+        self.threads = threads
+        if kernels not in self.kernels:
+            raise Unavailable(f"cannot be held to {kernels}")
+
+    @abstractmethod
+    def build(self, weights: Weights) -> Layer:
+        """A copy of its own, or Unavailable."""
+
+    def enter(self) -> None:  # noqa: B027
+        """Called before a block of timed calls."""
+
+    def reference(self, x: NDArray[np.float64], trits: NDArray[np.int8]) -> NDArray[np.float64]:
+        """What the call must give."""
+        return x @ trits.T.astype(np.float64)
+
+    def check(self, call: Call, x: Tensor, weights: Weights) -> dict[str, Any]:
+        """The error of the first rows, at outputs spread over the layer, against the reference."""
+        rows = min(CHECKED_ROWS, x.shape[0])
+        places = np.unique(np.linspace(0, weights.outputs - 1, CHECKED_OUTPUTS, dtype=np.int64))
+        output = call()
+        if isinstance(output, Tensor):
+            output = output.to(torch.float32).numpy()
+        limit = self.tolerance or 0.0
+        if output.shape != (x.shape[0], weights.outputs):
+            return {"error": None, "limit": limit, "ok": False}
+        wanted = self.reference(x[:rows].numpy().astype(np.float64), weights.trits[places])
+        found = output[:rows, places].astype(np.float64)
+        error = float(np.linalg.norm(found - wanted)) / max(float(np.linalg.norm(wanted)), 1e-30)
+        return {"error": error, "limit": limit, "ok": bool(error <= limit)}

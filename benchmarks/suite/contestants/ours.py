@@ -1,0 +1,96 @@
+"""pytfmbs itself: both products, telemetry off (the product) and on."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import pytfmbs
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..machine import last_level_cache
+from .base import Call, Contestant, Layer, Weights
+
+
+class OurLayer(Layer):
+    """The weights as a parameter are one for all copies; each has packed weights of its own."""
+
+    def __init__(self, weights: Weights, activation: str) -> None:
+        if "parameter" not in weights.shared:
+            weights.shared["parameter"] = torch.nn.Parameter(weights.floats(), requires_grad=False)
+        self.layer = pytfmbs.TFMBSLinear(
+            weights.depth, weights.outputs, False, device="meta", activation=activation
+        )
+        self.layer.weight = weights.shared["parameter"]
+        self.layer.eval()
+        self.layer(torch.zeros(1, weights.depth))  # packs
+        self.weight_bytes = self.layer.packed_bytes
+        self.layout = str(getattr(self.layer, "weight_layout", ""))
+
+    def bind(self, x: Tensor) -> Call:
+        layer = self.layer
+        return lambda: layer(x)
+
+
+class Ours(Contestant):
+    ours = True
+    package = "pytfmbs"
+    tolerance: ClassVar[float | None] = None
+    telemetry = False
+
+    def __init__(self, threads: int, kernels: str) -> None:
+        super().__init__(threads, kernels)
+        if pytfmbs.active_kernels() != kernels:
+            raise RuntimeError(f"the kernels are {pytfmbs.active_kernels()}, not {kernels}")
+        self.fabric = pytfmbs.Fabric()
+
+    def build(self, weights: Weights) -> Layer:
+        return OurLayer(weights, self.activation)
+
+    def enter(self) -> None:
+        self.fabric.telemetry = self.telemetry
+
+
+class Int8(Ours):
+    name = "pytfmbs int8 × trit"
+    activation = "int8"
+    tolerance = 1e-6  # of fp32's rounding; the integers are equal
+
+    def reference(self, x: NDArray[np.float64], trits: NDArray[np.int8]) -> NDArray[np.float64]:
+        largest = np.maximum(np.abs(x).max(axis=1, keepdims=True), 1e-5).astype(np.float32)
+        scale = np.float32(127) / largest
+        quantized = np.rint(x.astype(np.float32) * scale).astype(np.int64)
+        scaled: NDArray[np.float64] = (quantized @ trits.T.astype(np.int64)) * (
+            largest.astype(np.float64) / 127
+        )
+        return scaled
+
+
+class Int8Telemetry(Int8):
+    name = "pytfmbs int8 × trit, telemetry"
+    telemetry = True
+
+
+class Trit(Ours):
+    name = "pytfmbs trit × trit"
+    activation = "ternary"
+
+    def reference(self, x: NDArray[np.float64], trits: NDArray[np.int8]) -> NDArray[np.float64]:
+        return np.sign(x) @ trits.T.astype(np.float64)
+
+
+class TritTelemetry(Trit):
+    name = "pytfmbs trit × trit, telemetry"
+    telemetry = True
+
+
+def choose_storage(weights: Weights, *, cold: bool) -> None:
+    """The layout that one such layer, or a cold set of them, gets by itself: the suite holds more
+    layers at once than a model of that size would."""
+    choose: Any = getattr(pytfmbs, "set_weight_storage", None)
+    if choose is None:
+        return
+    small = weights.outputs * weights.depth / 4 <= last_level_cache() / 2
+    choose("cached" if small and not cold else "auto")

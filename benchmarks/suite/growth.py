@@ -1,0 +1,126 @@
+"""Time a weight, from small layers to hundreds of millions of weights, and time a row, from a few to
+thousands: both products, one thread and two, in one process and in the same rounds."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytfmbs
+import torch
+
+from .ceilings import COLD_FACTOR
+from .contestants.base import Contestant, Weights
+from .contestants.ours import Int8, Trit, choose_storage
+from .machine import last_level_cache
+from .measure import Effort, Timed, quartiles, run_rounds
+from .worker import Copies
+
+# (outputs, depth). Small enough for the cache at 2 bits; then up to 400 M weights, of which as many
+# layers are gone round as make four times the cache.
+IN_CACHE = ((512, 2048), (1024, 2048), (2048, 2048), (2048, 4096), (4096, 4096), (4096, 8192))
+BEYOND = ((4096, 4096), (8192, 8192), (16384, 12288), (24576, 16384))
+ROWS = (64, 128, 256, 512, 1024, 2048, 4096)
+ROWS_SHAPE = (4096, 4096)
+FULL = Effort(rounds=15, least_rounds=4, budget=0.6, block=3e-3)
+QUICK = Effort(rounds=4, least_rounds=2, budget=0.05, block=1e-3)
+
+
+def contestants() -> list[Contestant]:
+    kernels = pytfmbs.active_kernels()
+    return [Int8(1, kernels), Trit(1, kernels)]
+
+
+def points(
+    entrants: Sequence[tuple[Timed, dict[str, Any]]], effort: Effort, advance: Callable[[], None]
+) -> list[dict[str, Any]]:
+    run_rounds([timed for timed, _ in entrants], effort, seed=1, advance=advance)
+    found = []
+    for timed, known in entrants:
+        low, middle, high = quartiles(timed.seconds)
+        found.append({**known, "threads": timed.threads, "seconds": middle, "low": low,
+                      "high": high})  # fmt: skip
+    return found
+
+
+def of_weights(
+    shape: tuple[int, int], threads: Sequence[int], cold: bool, effort: Effort,
+    advance: Callable[[], None],
+) -> list[dict[str, Any]]:  # fmt: skip
+    """One row times one layer, or layers that do not fit the cache."""
+    # A sixteenth of the rows is random and repeats, for the time's sake.
+    outputs, depth = shape
+    part = np.random.default_rng(1).integers(-1, 2, (max(1, outputs // 16), depth), dtype=np.int8)
+    weights = Weights(np.resize(part, shape))
+    x = torch.randn(1, depth)
+    choose_storage(weights, cold=cold)
+    entrants = []
+    for contestant in contestants():
+        copies = Copies(contestant, weights, cold)
+        for count in threads:
+            timed, row = copies.timed(x, count)
+            timed.name = f"{contestant.name} {count}"
+            known = {
+                "product": contestant.name, "level": "memory" if cold else "cache",
+                "bound": "memory" if cold else "compute", "count": weights.trits.size,
+                "weight_bytes": row.weight_bytes, "layout": row.layout, "copies": row.copies,
+            }  # fmt: skip
+            entrants.append((timed, known))
+    found = points(entrants, effort, advance)
+    entrants.clear()
+    gc.collect()
+    return found
+
+
+def of_rows(
+    rows: Sequence[int], threads: Sequence[int], effort: Effort, advance: Callable[[], None]
+) -> list[dict[str, Any]]:
+    weights = Weights.random(*ROWS_SHAPE)
+    choose_storage(weights, cold=False)
+    entrants = []
+    for contestant in contestants():
+        copies = Copies(contestant, weights, False)
+        for batch in rows:
+            x = torch.randn(batch, weights.depth)
+            for count in threads:
+                timed, _ = copies.timed(x, count)
+                timed.name = f"{contestant.name} {batch} {count}"
+                known = {"product": contestant.name, "level": "4096→4096", "bound": "compute",
+                         "count": batch}  # fmt: skip
+                entrants.append((timed, known))
+    return points(entrants, effort, advance)
+
+
+def steps(threads: Sequence[int], quick: bool) -> list[tuple[str, Callable[..., Any]]]:
+    """What is measured, in order: the kind of point, and a function of `advance`."""
+    effort = QUICK if quick else FULL
+    sizes = [(shape, False) for shape in IN_CACHE]
+    sizes += [(shape, True) for shape in (BEYOND[:1] if quick else BEYOND)]
+    rows = ROWS[:3] if quick else ROWS
+    return [
+        *(("weights", partial(of_weights, shape, threads, cold, effort)) for shape, cold in sizes),
+        ("rows", partial(of_rows, rows, threads, effort)),
+    ]
+
+
+def run(threads: Sequence[int], quick: bool) -> dict[str, Any]:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    growth: dict[str, Any] = {
+        "kernels": pytfmbs.active_kernels(),
+        "cache_bytes": last_level_cache(),
+        "beyond_factor": COLD_FACTOR,
+        "weights": [],
+        "rows": [],
+    }
+    todo = steps(threads, quick)
+    rounds = (QUICK if quick else FULL).rounds
+    with torch.inference_mode(), Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("growth", total=rounds * len(todo))
+        for kind, step in todo:
+            growth[kind] += step(lambda: progress.advance(task))
+    return growth

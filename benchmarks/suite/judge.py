@@ -1,0 +1,209 @@
+"""The ratios that the project holds itself to, from a run's figures.
+
+Each bar is one line of BARS. A bar is judged at every shape, batch and number of threads that it is
+about, and met where all of them are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from .ceilings import DOT_PRODUCT, READ_MEMORY
+from .contestants.ours import Int8, Int8Telemetry, Trit, TritTelemetry
+from .results import Case, Contest, Results
+from .worker import COLD_DEPTH
+
+FP32 = "torch fp32"
+
+
+@dataclass(frozen=True)
+class Found:
+    """value: the figure; against: whom or what it is a ratio to."""
+
+    value: float
+    against: str
+
+
+Figure = Callable[[Contest, Case, str], Found | None]
+
+
+def over_peers(activation: str | None = None) -> Figure:
+    """Times as fast as the fastest peer whose product was right."""
+
+    def figure(contest: Contest, case: Case, name: str) -> Found | None:
+        found = [
+            Found(ratio, peer)
+            for peer in contest.peers(activation)
+            if (ratio := case.speed_ratio(name, peer)) is not None
+        ]
+        return min(found, key=lambda ratio: ratio.value, default=None)
+
+    return figure
+
+
+def over(other: str) -> Figure:
+    def figure(_: Contest, case: Case, name: str) -> Found | None:
+        ratio = case.speed_ratio(name, other)
+        return None if ratio is None else Found(ratio, other)
+
+    return figure
+
+
+def of_dot_product_peak(_: Contest, case: Case, name: str) -> Found | None:
+    share = case.share_of(DOT_PRODUCT, name, case.products)
+    return None if share is None else Found(share, DOT_PRODUCT)
+
+
+def of_read_bandwidth(_: Contest, case: Case, name: str) -> Found | None:
+    row = case.rows.get(name)
+    share = case.share_of(READ_MEMORY, name, row.weight_bytes) if row else None
+    return None if share is None else Found(share, READ_MEMORY)
+
+
+def bits_a_weight(_: Contest, case: Case, name: str) -> Found | None:
+    row = case.rows.get(name)
+    if row is None or not row.weight_bytes:
+        return None
+    return Found(8 * row.weight_bytes / (case.outputs * case.depth), row.layout or "packed weights")
+
+
+@dataclass(frozen=True)
+class Bar:
+    """line: of the list of aims, docs/performance.md; batches: None is all; least or most: what the
+    figure is held to; every_shape: small layers too."""
+
+    line: int
+    text: str
+    name: str
+    batches: tuple[int, ...] | None
+    state: str
+    figure: Figure
+    least: float | None = None
+    most: float | None = None
+    kernels: str | None = None  # None: the set that the CPU gets by itself
+    every_shape: bool = False
+    unit: str = "×"
+
+    def met(self, value: float) -> bool:
+        above = self.least is None or value >= self.least
+        return above and (self.most is None or value <= self.most)
+
+    @property
+    def aim(self) -> str:
+        if self.most is not None:
+            return f"≤ {self.show(self.most)}"
+        return f"≥ {self.show(self.least or 0.0)}"
+
+    def show(self, value: float) -> str:
+        if self.unit == "%":
+            return f"{100 * value:.0f} %"
+        return f"{value:.2f}{self.unit}"
+
+
+INT8, TRIT = Int8.name, Trit.name
+BARS = (
+    Bar(1, "int8 × trit, fastest peer", INT8, (1,), "hot", over_peers(), 1.5),
+    Bar(1, "int8 × trit, torch fp32", INT8, (1,), "hot", over(FP32), 25),
+    Bar(1, "int8 × trit, vpdpbusd peak", INT8, (1,), "hot", of_dot_product_peak, 0.75, unit="%"),
+    Bar(2, "int8 × trit, read bandwidth", INT8, (1,), "cold", of_read_bandwidth, 0.85, unit="%"),
+    Bar(2, "int8 × trit, bits a weight", INT8, (1,), "cold", bits_a_weight, most=1.65, unit=" bits"),
+    Bar(2, "int8 × trit, fastest peer", INT8, (1,), "cold", over_peers(), 1.2),
+    Bar(3, "int8 × trit, fastest peer", INT8, (8, 64, 512), "hot", over_peers(), 0.97),
+    Bar(3, "int8 × trit, vpdpbusd peak", INT8, (512,), "hot", of_dot_product_peak, 0.88, unit="%"),
+    Bar(3, "int8 × trit, torch fp32", INT8, (512,), "hot", over(FP32), 4.5),
+    Bar(4, "trit × trit, vpdpbusd peak", TRIT, (512,), "hot", of_dot_product_peak, 2.0),
+    Bar(4, "trit × trit, fastest int8 peer", TRIT, (512,), "hot", over_peers("int8"), 2.3),
+    Bar(4, "trit × trit, torch fp32", TRIT, (512,), "hot", over(FP32), 10),
+    Bar(4, "trit × trit, vpdpbusd peak", TRIT, (64,), "hot", of_dot_product_peak, 1.8),
+    Bar(4, "trit × trit, fastest int8 peer", TRIT, (64,), "hot", over_peers("int8"), 2.0),
+    Bar(4, "trit × trit, torch fp32", TRIT, (64,), "hot", over(FP32), 8),
+    Bar(4, "trit × trit, int8 × trit", TRIT, (1,), "hot", over(INT8), 1.0),
+    Bar(5, "AVX2: int8 × trit, fastest AVX2 peer", INT8, (1,), "hot", over_peers(), 1.3,
+        kernels="avx2"),
+    Bar(5, "AVX2: int8 × trit, torch fp32", INT8, (512,), "hot", over(FP32), 2.5, kernels="avx2"),
+    Bar(6, "int8 × trit, nn.Linear fp32", INT8, None, "hot", over(FP32), 1.0, every_shape=True),
+    Bar(6, "trit × trit, nn.Linear fp32", TRIT, None, "hot", over(FP32), 1.0, every_shape=True),
+    Bar(6, "int8 × trit with telemetry, nn.Linear fp32", Int8Telemetry.name, None, "hot",
+        over(FP32), 1.0, every_shape=True),
+    Bar(6, "trit × trit with telemetry, nn.Linear fp32", TritTelemetry.name, None, "hot",
+        over(FP32), 1.0, every_shape=True),
+    Bar(0, "int8 × trit, telemetry on : off", INT8, (1,), "hot", over(Int8Telemetry.name),
+        most=1.15),
+    Bar(0, "int8 × trit, telemetry on : off", INT8, (8, 64, 512), "hot",
+        over(Int8Telemetry.name), most=1.10),
+    Bar(0, "trit × trit, telemetry on : off", TRIT, None, "hot", over(TritTelemetry.name),
+        most=1.10),
+)  # fmt: skip
+# Line 8: growth. Time a weight or a row, the largest over the smallest; two threads' speed.
+WITHIN_LEVEL, SPEED_UP = 1.15, 1.7
+# Below, the fixed cost of a call shows beside one row's product; the picture has these points too.
+LEAST_WEIGHTS = 8 << 20
+
+
+@dataclass(frozen=True)
+class Verdict:
+    bar: Bar
+    threads: int
+    shape: str
+    batch: int
+    found: Found
+
+    @property
+    def met(self) -> bool:
+        return self.bar.met(self.found.value)
+
+
+def judge(results: Results) -> Iterator[Verdict]:
+    """Every bar at every case that it is about and that was measured."""
+    for bar in BARS:
+        for contest in results.contests:
+            if not (contest.best if bar.kernels is None else contest.kernels == bar.kernels):
+                continue
+            for case in contest.cases:
+                if case.state != bar.state or not (bar.every_shape or case.depth >= COLD_DEPTH):
+                    continue
+                if bar.batches is not None and case.batch not in bar.batches:
+                    continue
+                found = bar.figure(contest, case, bar.name)
+                if found is not None:
+                    yield Verdict(bar, contest.threads, case.shape, case.batch, found)
+
+
+@dataclass(frozen=True)
+class GrowthVerdict:
+    text: str
+    value: float
+    aim: str
+    met: bool
+
+
+def judge_growth(growth: dict[str, list[dict[str, float | str]]]) -> Iterator[GrowthVerdict]:
+    """Spreads of time a weight and a row, by product and threads, and what two threads bring."""
+    for kind, what in (("weights", "time a weight"), ("rows", "time a row")):
+        groups: dict[tuple[object, ...], list[float]] = {}
+        for point in growth[kind]:
+            if kind == "weights" and int(point["count"]) < LEAST_WEIGHTS:
+                continue
+            key = (point["product"], point["level"], point["threads"])
+            groups.setdefault(key, []).append(float(point["seconds"]) / float(point["count"]))
+        for (product, level, threads), each in groups.items():
+            spread = max(each) / min(each)
+            yield GrowthVerdict(
+                f"{product}, {level}: {what}, {threads} thr.", spread,
+                f"≤ {WITHIN_LEVEL:.2f}×", spread <= WITHIN_LEVEL,
+            )  # fmt: skip
+    times: dict[tuple[str, str, int], dict[int, float]] = {}
+    for kind in ("weights", "rows"):
+        for point in growth[kind]:
+            small = kind == "weights" and int(point["count"]) < LEAST_WEIGHTS
+            if point["bound"] == "compute" and not small:
+                pair = (str(point["product"]), kind, int(point["count"]))
+                times.setdefault(pair, {})[int(point["threads"])] = float(point["seconds"])
+    for (product, what, count), by_threads in times.items():
+        if {1, 2} <= by_threads.keys():
+            ratio = by_threads[1] / by_threads[2]
+            yield GrowthVerdict(
+                f"{product}, {count:,} {what}: two threads", ratio,
+                f"≥ {SPEED_UP:.1f}×", ratio >= SPEED_UP,
+            )  # fmt: skip

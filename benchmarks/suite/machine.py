@@ -1,0 +1,78 @@
+"""What the figures were taken on."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+PACKAGES = (
+    "torch", "numpy", "onnxruntime", "transformers", "llama-cpp-python", "litespark-inference",
+)  # fmt: skip
+# What an instruction set's contestants are held to, in a process of its own; read at start-up.
+HELD_TO = {
+    "avx2": {
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "DNNL_MAX_CPU_ISA": "AVX2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+        "LITESPARK_KERNEL_TIER": "avx2",
+    },
+}
+
+
+def cache_sizes() -> dict[str, int]:
+    """Bytes of the data caches that one core sees, by level; empty where the system hides them."""
+    sizes = {}
+    for index in sorted(CACHES.glob("index*")):
+        if (index / "type").read_text().strip() == "Instruction":
+            continue
+        size = (index / "size").read_text().strip()
+        unit = {"K": 1 << 10, "M": 1 << 20}.get(size[-1])
+        level = f"L{(index / 'level').read_text().strip()}"
+        sizes[level] = int(size[:-1]) * unit if unit else int(size)
+    return sizes
+
+
+def last_level_cache() -> int:
+    """Bytes; 32 MiB where unknown."""
+    return max(cache_sizes().values(), default=32 << 20)
+
+
+def cpu_flags() -> set[str]:
+    try:
+        from cpuinfo import get_cpu_info
+    except ImportError:
+        return set()
+    return set(get_cpu_info().get("flags", []))
+
+
+def version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def describe() -> dict[str, Any]:
+    try:
+        from cpuinfo import get_cpu_info
+
+        cpu = get_cpu_info()
+    except ImportError:
+        cpu = {}
+    return {
+        "cpu": cpu.get("brand_raw", platform.processor()),
+        "family": [cpu.get("family"), cpu.get("model"), cpu.get("stepping")],
+        "flags": sorted(cpu.get("flags", [])),
+        "cores": os.cpu_count(),
+        "caches": cache_sizes(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "load": os.getloadavg(),
+        "versions": {package: version(package) for package in PACKAGES},
+    }

@@ -1,0 +1,102 @@
+"""Timing: contestants take turns in rounds, so that a drift of the machine meets all of them.
+
+A round times each contestant once, in a random order, as a block of calls with torch's Timer, and
+measures the ceilings. So round r of one contestant stands beside round r of another, and ratios are
+taken within rounds.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch.utils.benchmark import Timer
+
+SLOW = 20e-3  # seconds a call, from which a block is one warm-up and one call
+
+
+@dataclass(frozen=True)
+class Effort:
+    """rounds: at most; budget: seconds that a contestant may take for them at one case, beyond
+    which it sits rounds out, but for least_rounds; block: seconds of calls a round."""
+
+    rounds: int
+    least_rounds: int
+    budget: float
+    block: float
+
+
+FULL = Effort(rounds=20, least_rounds=3, budget=0.4, block=2e-3)
+QUICK = Effort(rounds=5, least_rounds=2, budget=0.05, block=1e-3)
+
+
+@dataclass
+class Timed:
+    """call: what is timed; enter: run before each block; threads: torch's, for this contestant."""
+
+    name: str
+    call: Callable[[], Any]
+    threads: int
+    enter: Callable[[], None] = lambda: None
+    rounds: list[int] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)  # a call's, of each of `rounds`
+
+    def __post_init__(self) -> None:
+        self._timer = Timer("call()", globals={"call": self.call}, num_threads=self.threads)
+
+    def prepare(self, effort: Effort) -> None:
+        """Warms up and settles how many calls a block has, and which rounds it takes part in."""
+        self.enter()
+        self.call()  # the first may compile or pack
+        once = self._timer.timeit(1).median
+        self._number = max(1, int(effort.block / max(once, 1e-9)))
+        self._slow = once >= SLOW
+        # Timer.timeit warms up with max(2, 1 %) calls, blocked_autorange with one.
+        warm_up = 1 if self._slow else max(2, self._number // 100)
+        cost = once * (self._number + warm_up)
+        rounds = min(effort.rounds, max(effort.least_rounds, int(effort.budget / cost)))
+        self._takes_part = {i * effort.rounds // rounds for i in range(rounds)}
+
+    def take_turn(self, number: int) -> None:
+        if number not in self._takes_part:
+            return
+        self.enter()
+        if self._slow:
+            value = self._timer.blocked_autorange(min_run_time=1e-6).median
+        else:
+            value = self._timer.timeit(self._number).median
+        self.rounds.append(number)
+        self.seconds.append(value)
+
+
+def run_rounds(
+    contestants: list[Timed],
+    effort: Effort,
+    ceilings: Callable[[], dict[str, float]] | None = None,
+    seed: int = 0,
+    advance: Callable[[], None] = lambda: None,
+) -> dict[str, list[float]]:
+    """Fills in the contestants' rounds; returns the ceilings of each. `advance` is called once a
+    round."""
+    order = random.Random(seed)
+    found: dict[str, list[float]] = {}
+    for timed in contestants:
+        timed.prepare(effort)
+    for number in range(effort.rounds):
+        if ceilings is not None:
+            for name, value in ceilings().items():
+                found.setdefault(name, []).append(value)
+        for timed in order.sample(contestants, len(contestants)):
+            timed.take_turn(number)
+        advance()
+    return found
+
+
+def quartiles(values: list[float]) -> tuple[float, float, float]:
+    if len(values) < 2:
+        return (values[0],) * 3
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return low, middle, high

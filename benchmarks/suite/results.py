@@ -1,0 +1,163 @@
+"""The JSON: what it holds, and reading it back. `SCHEMA` changes when a reader would have to."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+SCHEMA = 1
+
+
+@dataclass
+class Row:
+    """One contestant at one case. seconds: a call's, of each of its rounds."""
+
+    rounds: list[int] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    weight_bytes: int = 0
+    layout: str = ""
+    copies: int = 1  # of the weights, gone round
+    check: dict[str, Any] = field(default_factory=dict)
+    unavailable: str = ""
+
+    @property
+    def valid(self) -> bool:
+        return bool(self.seconds) and bool(self.check.get("ok", False))
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+
+@dataclass
+class Case:
+    """A shape at a batch and a state, `hot` or `cold`; `rows` by contestant, `ceilings` by round."""
+
+    outputs: int
+    depth: int
+    label: str
+    batch: int
+    state: str
+    ceilings: dict[str, list[float]] = field(default_factory=dict)
+    rows: dict[str, Row] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> str:
+        return f"{self.depth}→{self.outputs}"
+
+    @property
+    def products(self) -> int:
+        return self.batch * self.outputs * self.depth
+
+    def ceiling(self, name: str) -> float:
+        """The median; 0 where it was not measured."""
+        values = self.ceilings.get(name)
+        return statistics.median(values) if values else 0.0
+
+    def speed_ratio(self, name: str, other: str) -> float | None:
+        """How many times as fast as `other` `name` is: the median over the rounds of both."""
+        mine, theirs = self.rows.get(name), self.rows.get(other)
+        if mine is None or theirs is None or not mine.valid or not theirs.valid:
+            return None
+        return _over_rounds(
+            dict(zip(theirs.rounds, theirs.seconds, strict=True)),
+            dict(zip(mine.rounds, mine.seconds, strict=True)),
+        )
+
+    def share_of(self, ceiling: str, name: str, amount: float) -> float | None:
+        """`amount` (products or bytes of a call) a second over the ceiling of the same round."""
+        row, limit = self.rows.get(name), self.ceilings.get(ceiling)
+        if row is None or not row.valid or not limit or min(limit) <= 0:
+            return None
+        rates = {r: amount / s for r, s in zip(row.rounds, row.seconds, strict=True)}
+        return _over_rounds(rates, dict(enumerate(limit)))
+
+
+def _over_rounds(over: dict[int, float], under: dict[int, float]) -> float:
+    """The median of the ratios of common rounds; where there are few, the ratio of medians."""
+    common = over.keys() & under.keys()
+    if len(common) >= 3:
+        return statistics.median(over[r] / under[r] for r in common)
+    return statistics.median(over.values()) / statistics.median(under.values())
+
+
+@dataclass
+class Contest:
+    """What one process measured: one kernel set, one number of threads. contestants: what is known
+    of each, by name."""
+
+    kernels: str
+    best: bool  # the kernel set is the one that this CPU gets by itself
+    threads: int
+    held_to: dict[str, str]
+    contestants: dict[str, dict[str, Any]]
+    cases: list[Case] = field(default_factory=list)
+
+    def peers(self, activation: str | None = None) -> Iterator[str]:
+        for name, known in self.contestants.items():
+            if not known["ours"] and activation in (None, known["activation"]):
+                yield name
+
+
+@dataclass
+class Results:
+    machine: dict[str, Any]
+    options: dict[str, Any]
+    contests: list[Contest] = field(default_factory=list)
+    growth: dict[str, Any] | None = None
+    seconds: float = 0.0
+    schema: int = SCHEMA
+
+    def write(self, path: Path) -> None:
+        text = json.dumps(_short(asdict(self)), ensure_ascii=False, separators=(",", ":"))
+        path.write_text(text.replace('{"outputs"', '\n{"outputs"') + "\n", encoding="utf-8")
+
+
+def _short(value: Any) -> Any:
+    """Floats to five digits."""
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if isinstance(value, dict):
+        return {key: _short(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_short(item) for item in value]
+    return value
+
+
+def contest_from(data: dict[str, Any]) -> Contest:
+    cases = [
+        Case(**{**case, "rows": {name: Row(**row) for name, row in case["rows"].items()}})
+        for case in data["cases"]
+    ]
+    return Contest(**{**data, "cases": cases})
+
+
+def read(path: Path) -> Results:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is no JSON: {error}") from None
+    found = data.get("schema") if isinstance(data, dict) else None
+    if found != SCHEMA:
+        raise ValueError(f"{path} has schema {found!r}; this program reads {SCHEMA}")
+    try:
+        return Results(**{**data, "contests": [contest_from(c) for c in data["contests"]]})
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} does not hold the suite's results: {error!r}") from None
+
+
+def merge(results: Iterable[Results]) -> Results:
+    """Contests and growth of several files, of one machine."""
+    first, *others = results
+    for other in others:
+        if other.machine["cpu"] != first.machine["cpu"]:
+            raise ValueError(
+                f"results of two machines: {first.machine['cpu']}, {other.machine['cpu']}"
+            )
+        first.contests += other.contests
+        first.growth = other.growth or first.growth
+    return first
