@@ -10,12 +10,6 @@ constexpr std::size_t kMaxRows = 4;
 constexpr std::size_t kRun = 32;
 static_assert(kRun * 4 * 2 * 127 <= 0x7FFF);
 
-inline int8x16_t broadcast(const std::int8_t* four) {
-  std::int32_t value = 0;
-  __builtin_memcpy(&value, four, sizeof value);
-  return vreinterpretq_s8_s32(vdupq_n_s32(value));
-}
-
 // 16-bit sums of kRows rows and kRegisters times four outputs, four a (row, output).
 template <std::size_t kRows, std::size_t kRegisters>
 struct Words {
@@ -25,14 +19,14 @@ struct Words {
 
 template <int kPair, std::size_t kRows, std::size_t kRegisters>
 inline __attribute__((always_inline)) void add_pair(const uint8x16_t (&bytes)[kRegisters],
-                                                    const std::int8_t* inputs, std::size_t stride,
+                                                    const int32x4_t (&inputs)[kRows],
                                                     Words<kRows, kRegisters>& words) {
   int8x16_t codes[kRegisters];
 #pragma GCC unroll 4
   for (std::size_t r = 0; r < kRegisters; ++r) codes[r] = codes_of<kPair>(bytes[r]);
 #pragma GCC unroll 4
   for (std::size_t m = 0; m < kRows; ++m) {
-    const int8x16_t input = broadcast(inputs + m * stride + 4 * kPair);
+    const int8x16_t input = vreinterpretq_s8_s32(vdupq_laneq_s32(inputs[m], kPair));
 #pragma GCC unroll 4
     for (std::size_t r = 0; r < kRegisters; ++r) {
       words.low[m][r] = vmlal_s8(words.low[m][r], vget_low_s8(codes[r]), vget_low_s8(input));
@@ -71,10 +65,15 @@ __attribute__((noinline)) void some_rows(const Task& task, std::size_t at) {
       uint8x16_t bytes[kRegisters];
 #pragma GCC unroll 4
       for (std::size_t r = 0; r < kRegisters; ++r) bytes[r] = vld1q_u8(line + 16 * r);
-      add_pair<0>(bytes, inputs, stride, words);
-      add_pair<1>(bytes, inputs, stride, words);
-      add_pair<2>(bytes, inputs, stride, words);
-      add_pair<3>(bytes, inputs, stride, words);
+      int32x4_t values[kRows];
+#pragma GCC unroll 4
+      for (std::size_t m = 0; m < kRows; ++m) {
+        values[m] = vreinterpretq_s32_s8(vld1q_s8(inputs + m * stride));
+      }
+      add_pair<0>(bytes, values, words);
+      add_pair<1>(bytes, values, words);
+      add_pair<2>(bytes, values, words);
+      add_pair<3>(bytes, values, words);
     }
     for (std::size_t m = 0; m < kRows; ++m) {
       for (std::size_t r = 0; r < kRegisters; ++r) {

@@ -15,11 +15,6 @@ namespace {
 // Entries 14 and 15 are never looked up.
 constexpr TritTable<16> kTrits;
 
-template <FloatType kType>
-inline constexpr std::size_t kBytesOf = kType == FloatType::kFloat64   ? 8
-                                        : kType == FloatType::kFloat32 ? 4
-                                                                       : 2;
-
 // Four elements as fp32.
 template <FloatType kType>
 inline float32x4_t load_floats(const unsigned char* from) {
@@ -38,8 +33,9 @@ template <FloatType kType>
 class LargestMagnitude {
  public:
   void take_64(const unsigned char* from) {
+    constexpr std::size_t kBytes = float_bytes(kType);
     for (std::size_t i = 0; i < 64; i += 4) {
-      const uint32x4_t bits = vreinterpretq_u32_f32(load_floats<kType>(from + i * kBytesOf<kType>));
+      const uint32x4_t bits = vreinterpretq_u32_f32(load_floats<kType>(from + i * kBytes));
       largest_ = vmaxq_u32(largest_, vandq_u32(bits, vdupq_n_u32(INT32_MAX)));
     }
   }
@@ -116,7 +112,7 @@ inline std::uint64_t plane(const uint8x16_t (&bits)[4], std::size_t p) {
 
 template <FloatType kType>
 void quantize_as(const QuantizeInt8Args& args) {
-  constexpr std::size_t kBytes = kBytesOf<kType>;
+  constexpr std::size_t kBytes = float_bytes(kType);
   const std::size_t row_words = blocks_of(args.columns) * kBlockWords;
   for (std::size_t r = 0; r < args.rows; ++r) {
     const unsigned char* row = byte_offset(args.input, r * args.row_stride * kBytes);
