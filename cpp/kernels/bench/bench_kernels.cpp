@@ -195,19 +195,63 @@ void field_count(benchmark::State& state, const KernelSet& set, std::size_t dept
   const BitPlaneMatrix activations = random_planes(rows, depth, 0.3);
   const std::size_t chunks = (depth + chunk - 1) / chunk;
   std::vector<std::uint32_t> cycles(rows * chunks);
-  std::vector<std::uint32_t> steps(rows * chunks);
+  std::uint64_t steps = 0;
   const FieldCountArgs args{.activations = activations.view().words,
                             .rows = rows,
                             .trits = depth,
-                            .occupancy = nullptr,
+                            .planes = 1,
+                            .plane_stride = rows * activations.row_words(),
                             .chunk_depth = chunk,
                             .cycles = cycles.data(),
-                            .steps = steps.data()};
+                            .steps = &steps};
   for (auto _ : state) {
     set.field_count(args);
     benchmark::ClobberMemory();
   }
   count_items(state, rows * depth);
+}
+
+// Passes of four tiles with a fifth of their depths empty; items are fields of a tile.
+void tile_cycles(benchmark::State& state, const KernelSet& set, std::size_t depth, std::size_t rows,
+                 std::size_t lanes) {
+  constexpr std::size_t kSlots = 4;
+  const std::size_t fields = fields_of(depth);
+  const std::size_t stride = fields * field_copies(lanes);
+  const BitPlaneMatrix activations = random_planes(rows, depth, 0.3);
+  const BitPlaneMatrix occupied = random_planes(kSlots * lanes, depth, 0.2);
+  std::vector<std::uint16_t> packed(rows * stride);
+  std::vector<std::uint16_t> occupancy(kSlots * fields * lanes);
+  set.pack_fields({.activations = activations.view().words,
+                   .rows = rows,
+                   .trits = depth,
+                   .copies = field_copies(lanes),
+                   .fields = packed.data(),
+                   .row_stride = stride});
+  set.pack_fields({.activations = occupied.view().words,
+                   .rows = kSlots * lanes,
+                   .trits = depth,
+                   .copies = 1,
+                   .fields = occupancy.data(),
+                   .row_stride = fields});
+  std::vector<std::uint32_t> floors(fields * lanes);
+  std::vector<std::uint64_t> sums(kSlots + 2 * lanes);
+  const TileCyclesArgs args{.fields = packed.data(),
+                            .rows = rows,
+                            .planes = 1,
+                            .field_count = fields,
+                            .chunk_fields = 34,
+                            .occupancy = occupancy.data(),
+                            .slots = kSlots,
+                            .lanes = lanes,
+                            .floors = floors.data(),
+                            .slot_cycles = sums.data(),
+                            .slowest = sums.data() + kSlots,
+                            .stages = sums.data() + kSlots + lanes};
+  for (auto _ : state) {
+    set.tile_cycles(args);
+    benchmark::ClobberMemory();
+  }
+  count_items(state, rows * fields * kSlots * lanes);
 }
 
 void column_count(benchmark::State& state, const KernelSet& set, std::size_t depth,
@@ -310,6 +354,10 @@ void register_set(const KernelSet& set, Shape shape, std::size_t rows) {
   });
   add("field_count_chunks_of_510" + by_depth,
       [=](benchmark::State& state) { field_count(state, set, shape.depth, rows, 510); });
+  for (const std::size_t lanes : {1UL, 8UL, 32UL}) {
+    add("tile_cycles_of_" + std::to_string(lanes) + "_passes" + by_depth,
+        [=](benchmark::State& state) { tile_cycles(state, set, shape.depth, rows, lanes); });
+  }
   add("column_count" + by_depth,
       [=](benchmark::State& state) { column_count(state, set, shape.depth, rows); });
   add("epilogue_fp32" + by_output, [=](benchmark::State& state) {

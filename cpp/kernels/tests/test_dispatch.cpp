@@ -93,6 +93,8 @@ TEST(KernelList, StartsWithPortableAndIsComplete) {
     EXPECT_NE(set.ternarize, nullptr);
     EXPECT_NE(set.quantize_int8, nullptr);
     EXPECT_NE(set.field_count, nullptr);
+    EXPECT_NE(set.pack_fields, nullptr);
+    EXPECT_NE(set.tile_cycles, nullptr);
     EXPECT_NE(set.column_count, nullptr);
     EXPECT_NE(set.epilogue, nullptr);
     EXPECT_NE(set.fingerprint, nullptr);

@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
+#include <bit>
+#include <mutex>
 #include <numeric>
-#include <optional>
 #include <span>
+#include <utility>
 
 #include "tfmbs/kernels/kernels.hpp"
 #include "time_line.hpp"
@@ -12,21 +15,15 @@
 namespace tfmbs::runtime {
 namespace {
 
-// Cycles of every (sample, chunk) of one group, summed over the planes; and totals.
-struct FieldCounts {
-  std::vector<std::uint32_t> cycles;
-  std::uint64_t cycle_sum{0};
-  std::uint64_t step_sum{0};
-};
+using SlotSums = std::array<std::uint64_t, Geometry::kMaxTiles>;
 
 // Memory that one thread keeps between forwards, so that a small layer's forward allocates nothing.
 struct Scratch {
-  FieldCounts full;                 // of groups whose every depth is occupied
-  std::vector<FieldCounts> groups;  // of a pass's other groups
-  std::vector<std::uint32_t> plane_cycles;
-  std::vector<std::uint32_t> plane_steps;
-  std::vector<std::uint32_t> slowest;  // of a pass, by (sample, chunk)
+  std::vector<std::uint32_t> full_cycles;
   std::vector<std::uint32_t> column_counts;
+  std::vector<std::uint32_t> floors;
+  std::vector<std::uint64_t> slowest;
+  std::array<std::vector<std::uint16_t>, 6> fields;  // by the logarithm of a block's lanes
 };
 
 Scratch& scratch() {
@@ -34,12 +31,12 @@ Scratch& scratch() {
   return memory;
 }
 
-// Time of the stages that run one pass's jobs.
-struct PassTime {
-  std::uint64_t cycles{0};
-  std::uint64_t dense{0};
-  std::uint64_t dma{0};
-};
+constexpr std::size_t kRowBlock = 16;  // rows whose fields are counted at a time
+static_assert(kRowBlock * kernels::kInt8Planes * kernels::fields_of(kMaxDepth) <
+              kernels::kMaxTileFields);
+
+// Trits below which another thread costs more than it brings.
+constexpr std::size_t kGrainTrits = std::size_t{1} << 18;
 
 class ForwardCounter {
  public:
@@ -55,57 +52,255 @@ class ForwardCounter {
         time_line_(schedule, activations.samples),
         samples_(activations.samples),
         chunks_(schedule.chunks()),
-        passes_(schedule.passes()) {}
+        passes_(schedule.passes()),
+        slots_(schedule.pass_tiles(0)),
+        sparse_passes_(statistics.sparse_passes().size()),
+        full_passes_(passes_ - sparse_passes_) {}
 
   void run() {
+    if (full_passes_ != 0) count_full_group();
+    size_lanes();
+    count_time();
+    count_lanes();
     count_traffic();
-    for (std::uint64_t p = 0; p < passes_; ++p) count_pass(p);
+    count_cycles();
     count_operations();
-    count_serial_stages();
   }
 
  private:
-  // Lane multiplications of each tile slot: the samples that are not zero at a depth times the
-  // weights that are not zero there.
-  void count_operations() {
-    const std::uint32_t slots = schedule_.pass_tiles(0);
-    const std::uint64_t per_output =
-        std::uint64_t{activations_.planes} * activations_.depth * samples_;
-    std::array<std::uint64_t, Geometry::kMaxTiles> active;
-    if (full_counted_ && memory_.full.step_sum == per_output) {  // no activation is zero
-      for (std::uint32_t slot = 0; slot < slots; ++slot) {
-        active[slot] = statistics_.slot_nonzeros(slot) * activations_.planes * samples_;
+  // --- cycles of a group whose every depth is occupied, which depend on the activations alone
+  // -----
+  void count_full_group() {
+    auto& cycles = memory_.full_cycles;
+    cycles.resize(samples_ * chunks_);
+    const BitPlaneView rows = activations_.plane(0);
+    std::atomic<std::uint64_t> steps{0};
+    executor_.parallel_for(
+        samples_, 1 + kGrainTrits / (rows.trits * activations_.planes),
+        [&](std::size_t begin, std::size_t end) {
+          std::uint64_t sum = 0;
+          kernels::active().field_count({.activations = rows.row(begin),
+                                         .rows = end - begin,
+                                         .trits = rows.trits,
+                                         .planes = activations_.planes,
+                                         .plane_stride = samples_ * rows.row_words(),
+                                         .chunk_depth = schedule_.chunk_depth(),
+                                         .cycles = cycles.data() + begin * chunks_,
+                                         .steps = &sum});
+          steps.fetch_add(sum, std::memory_order_relaxed);
+        });
+    full_steps_ = steps.load(std::memory_order_relaxed);
+    full_cycles_ = std::accumulate(cycles.begin(), cycles.end(), std::uint64_t{0});
+  }
+
+  // --- cycles of the others, a lane at a time
+  // ----------------------------------------------------- The DMA has the same words beside the
+  // first row's jobs, the last one's, and all between.
+  static constexpr std::size_t kRuns = 3;
+  [[nodiscard]] std::size_t run_of(std::uint64_t first, std::uint64_t end) const noexcept {
+    return first == 0 ? 0 : end == samples_ ? 2 : 1;
+  }
+  [[nodiscard]] std::size_t run_begin(std::size_t run) const noexcept {
+    return run == 0 ? 0 : run == 1 ? 1 : std::max<std::size_t>(samples_ - 1, 1);
+  }
+
+  void size_lanes() {
+    const auto blocks = statistics_.blocks();
+    if (blocks.empty()) return;
+    places_ = blocks.back().first_place + blocks.back().lanes;
+    memory_.floors.assign(kRuns * places_ * chunks_, 0);
+    memory_.slowest.assign(sparse_passes_ + statistics_.lone_groups().size(), 0);
+  }
+  [[nodiscard]] std::uint32_t* floors(std::size_t run, const LaneBlock& block) const noexcept {
+    return memory_.floors.data() + (run * places_ + block.first_place) * chunks_;
+  }
+
+  // The least that the engine can take, beside the DMA, in a stage of sparse passes
+  // [first, end): what the stage lasts is then a maximum.
+  void set_floor(std::size_t first, std::size_t end, std::size_t run, std::uint64_t chunk,
+                 std::uint64_t dma) const noexcept {
+    if (dma <= kPassOverhead) return;
+    for (const LaneBlock& block : statistics_.blocks()) {
+      const std::size_t from = std::max(first, block.first);
+      const std::size_t to = std::min(end, block.first + block.used);
+      if (from >= to) continue;
+      std::uint32_t* row = floors(run, block) + chunk * block.lanes;
+      std::fill(row + (from - block.first), row + (to - block.first),
+                static_cast<std::uint32_t>(dma - kPassOverhead));
+    }
+  }
+
+  void count_lanes() {
+    if (statistics_.all_occupied()) return;
+    const std::size_t row_blocks = (samples_ + kRowBlock - 1) / kRowBlock;
+    const auto count_row_blocks = [this](std::size_t begin, std::size_t end,
+                                         const Executor& executor) {
+      for (std::size_t b = begin; b < end; ++b) {
+        count_rows(b * kRowBlock, std::min<std::size_t>((b + 1) * kRowBlock, samples_), executor);
       }
+    };
+    // Threads share the rows, or where there are few, the blocks of lanes.
+    if (row_blocks >= executor_.threads()) {
+      executor_.parallel_for(row_blocks, 1 + kGrainTrits / (kRowBlock * row_trits()),
+                             [&](std::size_t begin, std::size_t end) {
+                               count_row_blocks(begin, end, SerialExecutor{});
+                             });
     } else {
-      weigh_columns(slots, active);
-    }
-    for (std::uint32_t slot = 0; slot < slots; ++slot) {
-      const std::uint64_t skipped = schedule_.slot_outputs(slot) * per_output - active[slot];
-      auto& tile = counts_.tiles[schedule_.tile(slot)];
-      tile.active_ops += active[slot];
-      tile.zero_skips += skipped;
-      counts_.total.active_ops += active[slot];
-      counts_.total.zero_skips += skipped;
+      count_row_blocks(0, row_blocks, executor_);
     }
   }
 
-  void weigh_columns(std::uint32_t slots, std::span<std::uint64_t> active) {
-    auto& columns = memory_.column_counts;
-    columns.assign(activations_.depth, 0);
+  // Trits of a row against a wide block.
+  [[nodiscard]] std::size_t row_trits() const noexcept {
+    return activations_.depth * activations_.planes * slots_;
+  }
+
+  void count_rows(std::size_t begin, std::size_t end, const Executor& executor) {
+    const auto blocks = statistics_.blocks();
+    auto& fields = scratch().fields;  // this thread's
+    std::uint32_t packed = 0;
+    for (const LaneBlock& block : blocks) {
+      if ((packed & block.lanes) != 0) continue;
+      packed |= block.lanes;
+      pack_fields(begin, end, block.lanes, fields[log2_lanes(block)]);
+    }
+    executor.parallel_for(blocks.size(), 1 + kGrainTrits / ((end - begin) * row_trits()),
+                          [&](std::size_t first, std::size_t last) {
+                            for (std::size_t b = first; b < last; ++b) {
+                              count_block(blocks[b], begin, end,
+                                          fields[log2_lanes(blocks[b])].data());
+                            }
+                          });
+  }
+
+  [[nodiscard]] static std::size_t log2_lanes(const LaneBlock& block) noexcept {
+    return static_cast<std::size_t>(std::countr_zero(block.lanes));
+  }
+
+  void pack_fields(std::size_t begin, std::size_t end, std::size_t lanes,
+                   std::vector<std::uint16_t>& fields) const {
+    const std::size_t copies = kernels::field_copies(lanes);
+    const std::size_t plane_fields = kernels::fields_of(activations_.depth) * copies;
+    const std::size_t row_fields = plane_fields * activations_.planes;
+    fields.resize((end - begin) * row_fields);
     for (std::uint32_t p = 0; p < activations_.planes; ++p) {
-      kernels::active().column_count({.activations = activations_.plane(p).words,
-                                      .rows = samples_,
-                                      .trits = activations_.depth,
-                                      .counts = columns.data()});
+      kernels::active().pack_fields({.activations = activations_.plane(p).row(begin),
+                                     .rows = end - begin,
+                                     .trits = activations_.depth,
+                                     .copies = copies,
+                                     .fields = fields.data() + p * plane_fields,
+                                     .row_stride = row_fields});
     }
-    kernels::active().weighted_sum({.values = columns.data(),
-                                    .weights = statistics_.nonzeros(),
-                                    .rows = slots,
-                                    .size = columns.size(),
-                                    .sums = active.data()});
   }
 
-  // Traffic that depends only on the shape.
+  // `fields` begin with row `begin`.
+  void count_block(const LaneBlock& block, std::size_t begin, std::size_t end,
+                   const std::uint16_t* fields) {
+    const bool passes = block.first < sparse_passes_;
+    const std::size_t field_count = kernels::fields_of(activations_.depth);
+    const std::size_t row_fields =
+        field_count * kernels::field_copies(block.lanes) * activations_.planes;
+    SlotSums slots;
+    std::fill_n(slots.begin(), block.slots, 0);
+    std::array<std::uint64_t, kernels::kPassLanes> slowest{};
+    std::array<std::uint64_t, kernels::kPassLanes> stages{};
+    for (std::size_t run = 0; run < kRuns; ++run) {
+      const std::size_t first = std::max(begin, run_begin(run));
+      const std::size_t last = run + 1 == kRuns ? end : std::min(end, run_begin(run + 1));
+      if (first >= last || first >= samples_) continue;
+      kernels::active().tile_cycles({.fields = fields + (first - begin) * row_fields,
+                                     .rows = last - first,
+                                     .planes = activations_.planes,
+                                     .field_count = field_count,
+                                     .chunk_fields = kernels::fields_of(schedule_.chunk_depth()),
+                                     .occupancy = statistics_.occupancy(block),
+                                     .slots = block.slots,
+                                     .lanes = block.lanes,
+                                     .floors = passes ? floors(run, block) : nullptr,
+                                     .slot_cycles = slots.data(),
+                                     .slowest = slowest.data(),
+                                     .stages = stages.data()});
+    }
+    const std::scoped_lock lock(mutex_);
+    for (std::size_t i = 0; i < block.used; ++i) {
+      memory_.slowest[block.first + i] += slowest[i];
+      stage_cycles_ += stages[i];
+    }
+    if (!passes) return;
+    for (std::size_t slot = 0; slot < block.slots; ++slot) slot_cycles_[slot] += slots[slot];
+  }
+
+  // --- the time line
+  // ------------------------------------------------------------------------------
+  void count_time() {
+    auto& total = counts_.total;
+    const auto sparse = statistics_.sparse_passes();
+    time_line_.for_each_kind_of_pass([&](std::uint64_t p, std::uint64_t count) {
+      const auto first = std::lower_bound(sparse.begin(), sparse.end(), p);
+      const auto end = std::lower_bound(first, sparse.end(), p + count);
+      const auto first_lane = static_cast<std::size_t>(first - sparse.begin());
+      const auto end_lane = static_cast<std::size_t>(end - sparse.begin());
+      const std::uint64_t full = count - (end_lane - first_lane);
+      time_line_.for_each_run(p, [&](std::uint64_t c, std::uint64_t begin_row,
+                                     std::uint64_t end_row, std::uint64_t dma) {
+        const std::uint64_t dense =
+            kPassOverhead + std::uint64_t{schedule_.shape().planes} * schedule_.chunk_depths(c);
+        total.dma_cycles += dma * (end_row - begin_row) * count;
+        total.dense_cycles += std::max(dense, dma) * (end_row - begin_row) * count;
+        if (end_lane != first_lane) {
+          set_floor(first_lane, end_lane, run_of(begin_row, end_row), c, dma);
+        }
+        if (full == 0) return;
+        std::uint64_t cycles = 0;
+        for (std::uint64_t m = begin_row; m < end_row; ++m) {
+          cycles += std::max(kPassOverhead + memory_.full_cycles[m * chunks_ + c], dma);
+        }
+        total.cycles += cycles * full;
+      });
+    });
+    const std::uint64_t serial = time_line_.serial_words();
+    total.cycles += serial;
+    total.dense_cycles += serial;
+    total.dma_cycles += serial;
+  }
+
+  void count_cycles() {
+    const auto lanes = std::span(std::as_const(memory_.slowest)).first(sparse_passes_);
+    const std::uint64_t slowest =
+        full_passes_ * full_cycles_ + std::accumulate(lanes.begin(), lanes.end(), std::uint64_t{0});
+    const bool last_is_sparse =
+        sparse_passes_ != 0 && statistics_.sparse_passes().back() == passes_ - 1;
+    const std::uint64_t last_slowest = last_is_sparse ? lanes.back() : full_cycles_;
+    const std::uint64_t overhead = samples_ * chunks_ * kPassOverhead;  // of a pass
+    counts_.total.cycles += stage_cycles_ + overhead * sparse_passes_;
+    counts_.total.compute_cycles += slowest + overhead * passes_;
+
+    // Lanes without use, and the tiles that the last pass leaves idle, were counted a cycle a
+    // field.
+    const std::uint64_t idle_lane =
+        samples_ * activations_.planes * kernels::fields_of(activations_.depth);
+    std::uint64_t unused = 0;
+    for (const LaneBlock& block : statistics_.blocks()) {
+      if (block.first < sparse_passes_) unused += block.lanes - block.used;
+    }
+    const auto groups = statistics_.lone_groups();
+    for (std::size_t i = 0; i < groups.size(); ++i) {
+      slot_cycles_[groups[i] % schedule_.tile_count()] += memory_.slowest[sparse_passes_ + i];
+    }
+    for (std::uint32_t slot = 0; slot < slots_; ++slot) {
+      const bool idle = schedule_.slot_passes(slot) != passes_;
+      const std::uint64_t cycles = slot_cycles_[slot] +
+                                   statistics_.full_groups(slot) * full_cycles_ -
+                                   idle_lane * (unused + (idle && last_is_sparse ? 1 : 0));
+      auto& tile = counts_.tiles[schedule_.tile(slot)];
+      tile.compute_cycles += cycles + overhead * schedule_.slot_passes(slot);
+      tile.stall_cycles += slowest - (idle ? last_slowest : 0) - cycles;
+    }
+  }
+
+  // --- traffic and operations
+  // --------------------------------------------------------------------- What depends only on the
+  // shape.
   void count_traffic() {
     auto& total = counts_.total;
     const std::uint64_t activation_words = time_line_.pass_activation_words();
@@ -113,7 +308,7 @@ class ForwardCounter {
     total.broadcasts += activation_words * passes_;
     total.mem_reads += time_line_.words_read();
     total.mem_writes += time_line_.words_written();
-    for (std::uint32_t slot = 0; slot < schedule_.pass_tiles(0); ++slot) {
+    for (std::uint32_t slot = 0; slot < slots_; ++slot) {
       const std::uint64_t passes = schedule_.slot_passes(slot);
       auto& tile = counts_.tiles[schedule_.tile(slot)];
       tile.sram_reads += activation_words * passes;
@@ -123,136 +318,57 @@ class ForwardCounter {
     }
   }
 
-  void count_pass(std::uint64_t p) {
-    const std::uint32_t tiles = schedule_.pass_tiles(p);
-    std::array<const FieldCounts*, Geometry::kMaxTiles> groups;
-    std::array<const std::uint64_t*, Geometry::kMaxTiles> own_occupancy;
-    std::size_t own = 0;
-    if (memory_.groups.size() < tiles) memory_.groups.resize(tiles);
-    for (std::uint32_t slot = 0; slot < tiles; ++slot) {
-      const std::uint64_t* occupancy = statistics_.occupancy(p * schedule_.tile_count() + slot);
-      if (occupancy == nullptr) {
-        groups[slot] = &full_counts();
-      } else {
-        own_occupancy[own] = occupancy;
-        groups[slot] = &memory_.groups[own++];
-      }
-    }
-    // One thread a group; a group's samples stay together.
-    executor_.parallel_for(own, group_grain(), [&](std::size_t begin, std::size_t end) {
-      for (std::size_t g = begin; g < end; ++g) {
-        count_fields(own_occupancy[g], SerialExecutor{}, memory_.groups[g]);
-      }
-    });
-    // Where every depth is occupied the tiles are in step; else the slowest sets the pace.
-    const bool in_step = own == 0;
-    const std::uint32_t* slowest = memory_.full.cycles.data();
-    std::uint64_t slowest_sum = memory_.full.cycle_sum;
-    if (!in_step) {
-      auto& worst = memory_.slowest;
-      worst.assign(samples_ * chunks_, 0);
-      for (std::uint32_t slot = 0; slot < tiles; ++slot) {
-        for (std::size_t i = 0; i < worst.size(); ++i) {
-          worst[i] = std::max(worst[i], groups[slot]->cycles[i]);
-        }
-      }
-      slowest = worst.data();
-      slowest_sum = std::accumulate(worst.begin(), worst.end(), std::uint64_t{0});
-    }
-
-    auto& total = counts_.total;
-    const std::uint64_t overhead = samples_ * chunks_ * kPassOverhead;
+  // Both are sums over the depths: the samples that are not zero there times the weights that are
+  // not (lane multiplications), or times the groups that are occupied (steps).
+  void count_operations() {
+    const std::uint64_t per_output =
+        std::uint64_t{activations_.planes} * activations_.depth * samples_;
     const std::uint64_t words_per_depth = schedule_.geometry().words_per_depth();
-    const std::uint64_t dense_steps = samples_ * activations_.planes * activations_.depth;
-    total.compute_cycles += slowest_sum + overhead;
-    for (std::uint32_t slot = 0; slot < tiles; ++slot) {
-      const std::uint64_t reads = groups[slot]->step_sum * words_per_depth;
-      const std::uint64_t saved = (dense_steps - groups[slot]->step_sum) * words_per_depth;
+    const bool all_occupied = statistics_.all_occupied();
+    SlotSums active;
+    SlotSums steps;
+    if (all_occupied && full_steps_ == per_output) {  // no activation is zero
+      for (std::uint32_t slot = 0; slot < slots_; ++slot) {
+        active[slot] = statistics_.slot_nonzeros(slot) * activations_.planes * samples_;
+      }
+    } else {
+      count_columns();
+      weigh_columns(statistics_.nonzeros(), active);
+    }
+    if (!all_occupied) weigh_columns(statistics_.occupied(), steps);
+    auto& total = counts_.total;
+    for (std::uint32_t slot = 0; slot < slots_; ++slot) {
+      const std::uint64_t passes = schedule_.slot_passes(slot);
+      const std::uint64_t slot_steps = all_occupied ? full_steps_ * passes : steps[slot];
+      const std::uint64_t reads = slot_steps * words_per_depth;
+      const std::uint64_t saved = (per_output * passes - slot_steps) * words_per_depth;
+      const std::uint64_t skipped = schedule_.slot_outputs(slot) * per_output - active[slot];
       auto& tile = counts_.tiles[schedule_.tile(slot)];
-      tile.compute_cycles += groups[slot]->cycle_sum + overhead;
-      tile.stall_cycles += slowest_sum - groups[slot]->cycle_sum;
+      tile.active_ops += active[slot];
+      tile.zero_skips += skipped;
       tile.sram_reads += reads;
       tile.sram_reads_saved += saved;
+      total.active_ops += active[slot];
+      total.zero_skips += skipped;
       total.sram_reads += reads;
       total.sram_reads_saved += saved;
     }
-
-    // A full pass in step between full passes takes what the last such pass took.
-    const bool interior = in_step && time_line_.is_interior(p);
-    PassTime time;
-    if (interior && interior_time_) {
-      time = *interior_time_;
-    } else {
-      time = time_pass(p, slowest);
-      if (interior) interior_time_ = time;
-    }
-    total.cycles += time.cycles;
-    total.dense_cycles += time.dense;
-    total.dma_cycles += time.dma;
   }
 
-  [[nodiscard]] PassTime time_pass(std::uint64_t p, const std::uint32_t* slowest) const noexcept {
-    PassTime time;
-    time_line_.for_each_run(
-        p, [&](std::uint64_t c, std::uint64_t first, std::uint64_t end, std::uint64_t dma) {
-          const std::uint64_t dense =
-              kPassOverhead + std::uint64_t{schedule_.shape().planes} * schedule_.chunk_depths(c);
-          time.dma += dma * (end - first);
-          time.dense += std::max(dense, dma) * (end - first);
-          for (std::uint64_t m = first; m < end; ++m) {
-            time.cycles += std::max(kPassOverhead + slowest[m * chunks_ + c], dma);
-          }
-        });
-    return time;
+  // The planes' rows lie one after another.
+  void count_columns() {
+    memory_.column_counts.assign(activations_.depth, 0);
+    kernels::active().column_count({.activations = activations_.words,
+                                    .rows = samples_ * activations_.planes,
+                                    .trits = activations_.depth,
+                                    .counts = memory_.column_counts.data()});
   }
-
-  void count_serial_stages() {
-    const std::uint64_t words = time_line_.serial_words();
-    counts_.total.cycles += words;
-    counts_.total.dense_cycles += words;
-    counts_.total.dma_cycles += words;
-  }
-
-  const FieldCounts& full_counts() {
-    if (!full_counted_) count_fields(nullptr, executor_, memory_.full);
-    full_counted_ = true;
-    return memory_.full;
-  }
-
-  // Trits below which another thread costs more than it brings.
-  static constexpr std::size_t kGrainTrits = std::size_t{1} << 18;
-  [[nodiscard]] std::size_t group_grain() const noexcept {
-    return 1 + kGrainTrits / (samples_ * activations_.depth * activations_.planes);
-  }
-
-  void count_fields(const std::uint64_t* occupancy, const Executor& executor,
-                    FieldCounts& out) const {
-    const std::size_t size = samples_ * chunks_;
-    Scratch& memory = scratch();  // this thread's
-    memory.plane_cycles.resize(size);
-    memory.plane_steps.resize(size);
-    out.cycles.resize(size);
-    out.step_sum = 0;
-    for (std::uint32_t p = 0; p < activations_.planes; ++p) {
-      // The first plane's counts are written in place; the others' are added to them.
-      std::uint32_t* cycles = p == 0 ? out.cycles.data() : memory.plane_cycles.data();
-      std::uint32_t* steps = memory.plane_steps.data();
-      const BitPlaneView rows = activations_.plane(p);
-      executor.parallel_for(samples_, 1 + kGrainTrits / rows.trits,
-                            [&](std::size_t begin, std::size_t end) {
-                              kernels::active().field_count({.activations = rows.row(begin),
-                                                             .rows = end - begin,
-                                                             .trits = rows.trits,
-                                                             .occupancy = occupancy,
-                                                             .chunk_depth = schedule_.chunk_depth(),
-                                                             .cycles = cycles + begin * chunks_,
-                                                             .steps = steps + begin * chunks_});
-                            });
-      out.step_sum += std::accumulate(steps, steps + size, std::uint64_t{0});
-      if (p == 0) continue;
-      for (std::size_t i = 0; i < size; ++i) out.cycles[i] += cycles[i];
-    }
-    out.cycle_sum = std::accumulate(out.cycles.begin(), out.cycles.end(), std::uint64_t{0});
+  void weigh_columns(const std::uint32_t* weights, SlotSums& sums) const {
+    kernels::active().weighted_sum({.values = memory_.column_counts.data(),
+                                    .weights = weights,
+                                    .rows = slots_,
+                                    .size = activations_.depth,
+                                    .sums = sums.data()});
   }
 
   const placement::Schedule& schedule_;
@@ -265,8 +381,15 @@ class ForwardCounter {
   std::uint64_t samples_;
   std::uint64_t chunks_;
   std::uint64_t passes_;
-  bool full_counted_{false};
-  std::optional<PassTime> interior_time_;
+  std::uint32_t slots_;
+  std::size_t sparse_passes_;
+  std::uint64_t full_passes_;
+  std::uint64_t full_cycles_{0};  // over all samples and chunks
+  std::uint64_t full_steps_{0};
+  std::size_t places_{0};
+  std::mutex mutex_;               // of the sums that threads share:
+  std::uint64_t stage_cycles_{0};  // of sparse passes, without kPassOverhead
+  SlotSums slot_cycles_{};         // of groups that are not full
 };
 
 }  // namespace

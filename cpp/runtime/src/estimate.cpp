@@ -79,21 +79,6 @@ Status check_placement(const ForwardQuery& query) {
   return {};
 }
 
-// Calls visit(p, count) for passes that stand for all: pass p, and how many have its stages.
-template <typename Visit>
-void for_each_kind_of_pass(const Schedule& schedule, const TimeLine& time_line,
-                           const Visit& visit) {
-  const std::uint64_t passes = schedule.passes();
-  visit(std::uint64_t{0}, std::uint64_t{1});
-  std::uint64_t p = 1;
-  if (time_line.is_interior(1)) {
-    const std::uint64_t last = time_line.is_interior(passes - 2) ? passes - 2 : passes - 3;
-    visit(std::uint64_t{1}, last);
-    p = last + 1;
-  }
-  for (; p < passes; ++p) visit(p, std::uint64_t{1});
-}
-
 }  // namespace
 
 Result<ForwardEstimate> estimate_forward(const ForwardQuery& query) {
@@ -113,7 +98,7 @@ Result<ForwardEstimate> estimate_forward(const ForwardQuery& query) {
   const bool load = !query.placement.streamed && !query.loaded;
   if (load) serial += time_line.load_words();
   double stages = 0.0;
-  for_each_kind_of_pass(schedule, time_line, [&](std::uint64_t p, std::uint64_t count) {
+  time_line.for_each_kind_of_pass([&](std::uint64_t p, std::uint64_t count) {
     double pass = 0.0;
     time_line.for_each_run(
         p, [&](std::uint64_t c, std::uint64_t first, std::uint64_t end, std::uint64_t words) {

@@ -25,9 +25,18 @@ class TimeLine {
   // Stages that run a pass.
   [[nodiscard]] std::uint64_t jobs() const noexcept { return passes_ * chunks_ * samples_; }
 
-  // A full pass between full passes: all of these have the same stages.
-  [[nodiscard]] bool is_interior(std::uint64_t p) const noexcept {
-    return p > 0 && p + 1 < passes_ && schedule_.pass_tiles(p + 1) == schedule_.tile_count();
+  // Calls visit(p, count) for passes that stand for all: the `count` passes from p on have the same
+  // stages.
+  template <typename Visit>
+  void for_each_kind_of_pass(const Visit& visit) const {
+    visit(std::uint64_t{0}, std::uint64_t{1});
+    std::uint64_t p = 1;
+    if (is_interior(1)) {
+      const std::uint64_t last = is_interior(passes_ - 2) ? passes_ - 2 : passes_ - 3;
+      visit(std::uint64_t{1}, last);
+      p = last + 1;
+    }
+    for (; p < passes_; ++p) visit(p, std::uint64_t{1});
   }
 
   // Calls visit(c, first, end, words) for runs of samples [first, end) of pass p, chunk by chunk,
@@ -81,6 +90,11 @@ class TimeLine {
   }
 
  private:
+  // A full pass between full passes.
+  [[nodiscard]] bool is_interior(std::uint64_t p) const noexcept {
+    return p > 0 && p + 1 < passes_ && schedule_.pass_tiles(p + 1) == schedule_.tile_count();
+  }
+
   // DMA words beside job (p, c, m), as docs/fabric.md lists them.
   [[nodiscard]] std::uint64_t words_beside(std::uint64_t p, std::uint64_t c,
                                            std::uint64_t m) const noexcept {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <random>
+#include <span>
 #include <vector>
 
 #include "tfmbs/runtime/lane_statistics.hpp"
@@ -19,73 +20,155 @@ std::vector<std::int8_t> random_trits(std::mt19937_64& random, std::size_t count
   return trits;
 }
 
-void expect_same(const LaneStatistics& a, const LaneStatistics& b, std::size_t outputs,
-                 std::size_t depth) {
-  const std::uint32_t slots = a.tile_slots();
-  ASSERT_EQ(a.all_occupied(), b.all_occupied());
-  for (std::size_t i = 0; i < slots * depth; ++i) ASSERT_EQ(a.nonzeros()[i], b.nonzeros()[i]);
-  for (std::uint32_t s = 0; s < slots; ++s) ASSERT_EQ(a.slot_nonzeros(s), b.slot_nonzeros(s));
-  for (std::size_t g = 0; g < (outputs + a.lanes() - 1) / a.lanes(); ++g) {
-    ASSERT_EQ(a.occupancy(g) == nullptr, b.occupancy(g) == nullptr) << "group " << g;
-    for (std::size_t w = 0; a.occupancy(g) != nullptr && w < (depth + 511) / 512 * 8; ++w) {
-      ASSERT_EQ(a.occupancy(g)[w], b.occupancy(g)[w]) << "group " << g;
+struct Layer {
+  std::size_t outputs;
+  std::size_t depth;
+  std::uint32_t lanes;
+  std::uint32_t slots;
+  std::vector<std::int8_t> trits;
+
+  [[nodiscard]] std::size_t groups() const { return (outputs + lanes - 1) / lanes; }
+  [[nodiscard]] std::uint32_t nonzeros(std::size_t group, std::size_t k) const {
+    std::uint32_t count = 0;
+    for (std::size_t n = group * lanes; n < std::min<std::size_t>(outputs, (group + 1) * lanes);
+         ++n) {
+      count += trits[n * depth + k] != 0 ? 1U : 0U;
     }
+    return count;
   }
+  [[nodiscard]] bool full(std::size_t group) const {
+    for (std::size_t k = 0; k < depth; ++k) {
+      if (nonzeros(group, k) == 0) return false;
+    }
+    return true;
+  }
+};
+
+Layer random_layer(std::mt19937_64& random) {
+  Layer layer{.outputs = 1 + random() % 900,
+              .depth = 1 + random() % 200,
+              .lanes = static_cast<std::uint32_t>(1 + random() % 16),
+              .slots = static_cast<std::uint32_t>(1 + random() % 5),
+              .trits = {}};
+  constexpr double kZeros[] = {0.3, 0.7, 0.95};
+  layer.trits = random_trits(random, layer.outputs * layer.depth, kZeros[random() % 3]);
+  return layer;
 }
 
-TEST(LaneStatistics, PortionsOfAnySizeCountAsTheWhole) {
+// Portions of any size, none included.
+LaneStatistics count(std::mt19937_64& random, const Layer& layer) {
+  const BitPlaneMatrix weights = pack_bit_planes(layer.trits, layer.outputs, layer.depth).value();
+  LaneStatistics statistics(layer.outputs, layer.depth, layer.lanes, layer.slots);
+  for (std::size_t first = 0; first < layer.outputs;) {
+    const std::size_t rows = std::min<std::size_t>(random() % 40, layer.outputs - first);
+    statistics.add_rows(weights.view().slice(first, rows));
+    first += rows;
+  }
+  statistics.finish();
+  return statistics;
+}
+
+TEST(LaneStatistics, CountsAtEachDepth) {
   std::mt19937_64 random(20240229);
-  for (int round = 0; round < 60; ++round) {
-    const std::size_t outputs = 1 + random() % 90;
-    const std::size_t depth = 1 + random() % 700;
-    const auto lanes = static_cast<std::uint32_t>(1 + random() % 20);
-    const auto slots = static_cast<std::uint32_t>(1 + random() % 6);
-    const double zeros = round % 2 == 0 ? 0.95 : 0.3;
-    const BitPlaneMatrix weights =
-        pack_bit_planes(random_trits(random, outputs * depth, zeros), outputs, depth).value();
-    LaneStatistics portions(outputs, depth, lanes, slots);
-    for (std::size_t first = 0; first < outputs;) {
-      const std::size_t count = std::min<std::size_t>(random() % 40, outputs - first);
-      portions.add_rows(weights.view().slice(first, count));
-      first += count;
-    }
-    portions.finish();
-    ASSERT_NO_FATAL_FAILURE(
-        expect_same(portions, LaneStatistics(weights.view(), lanes, slots), outputs, depth));
-  }
-}
-
-// Against a loop over the trits.
-TEST(LaneStatistics, CountsWhatTheTritsSay) {
-  std::mt19937_64 random(7);
-  for (int round = 0; round < 20; ++round) {
-    const std::size_t outputs = 1 + random() % 50;
-    const std::size_t depth = 1 + random() % 600;
-    const std::uint32_t lanes = round % 2 == 0 ? 4 : 15;
-    constexpr std::uint32_t kSlots = 3;
-    const auto trits = random_trits(random, outputs * depth, 0.8);
-    const LaneStatistics statistics(pack_bit_planes(trits, outputs, depth).value().view(), lanes,
-                                    kSlots);
-    std::vector<std::uint32_t> nonzeros(kSlots * depth);
-    for (std::size_t g = 0; g * lanes < outputs; ++g) {
-      bool full = true;
-      std::vector<bool> occupied(depth);
-      for (std::size_t k = 0; k < depth; ++k) {
-        for (std::size_t n = g * lanes; n < std::min<std::size_t>(outputs, (g + 1) * lanes); ++n) {
-          if (trits[n * depth + k] == 0) continue;
-          occupied[k] = true;
-          ++nonzeros[g % kSlots * depth + k];
-        }
-        full = full && occupied[k];
+  for (int round = 0; round < 40; ++round) {
+    const Layer layer = random_layer(random);
+    const LaneStatistics statistics = count(random, layer);
+    std::vector<std::uint32_t> nonzeros(layer.slots * layer.depth);
+    std::vector<std::uint32_t> occupied(layer.slots * layer.depth);
+    std::vector<std::uint64_t> slot_nonzeros(layer.slots);
+    std::vector<std::uint64_t> full_groups(layer.slots);
+    bool all = true;
+    for (std::size_t g = 0; g < layer.groups(); ++g) {
+      const std::size_t slot = g % layer.slots;
+      for (std::size_t k = 0; k < layer.depth; ++k) {
+        nonzeros[slot * layer.depth + k] += layer.nonzeros(g, k);
+        occupied[slot * layer.depth + k] += layer.nonzeros(g, k) != 0 ? 1U : 0U;
+        slot_nonzeros[slot] += layer.nonzeros(g, k);
       }
-      ASSERT_EQ(statistics.occupancy(g) == nullptr, full);
-      for (std::size_t k = 0; k < depth && !full; ++k) {
-        ASSERT_EQ(statistics.occupancy(g)[k / 64] >> (k % 64) & 1, occupied[k] ? 1U : 0U);
-      }
+      full_groups[slot] += layer.full(g) ? 1U : 0U;
+      all = all && layer.full(g);
     }
+    ASSERT_EQ(statistics.all_occupied(), all);
     for (std::size_t i = 0; i < nonzeros.size(); ++i) {
       ASSERT_EQ(statistics.nonzeros()[i], nonzeros[i]);
+      if (!all) {
+        ASSERT_EQ(statistics.occupied()[i], occupied[i]);
+      }
     }
+    for (std::uint32_t slot = 0; slot < layer.slots; ++slot) {
+      ASSERT_EQ(statistics.slot_nonzeros(slot), slot_nonzeros[slot]);
+      ASSERT_EQ(statistics.full_groups(slot), full_groups[slot]);
+    }
+  }
+}
+
+TEST(LaneStatistics, HasALaneForEverySparsePassAndLoneGroup) {
+  std::mt19937_64 random(7);
+  for (int round = 0; round < 60; ++round) {
+    const Layer layer = random_layer(random);
+    const LaneStatistics statistics = count(random, layer);
+    std::vector<std::uint64_t> sparse;
+    std::vector<std::uint64_t> lone;
+    for (std::size_t first = 0; first < layer.groups(); first += layer.slots) {
+      std::vector<std::uint64_t> unfull;
+      const std::size_t end = std::min<std::size_t>(first + layer.slots, layer.groups());
+      for (std::size_t g = first; g < end; ++g) {
+        if (!layer.full(g)) unfull.push_back(g);
+      }
+      if (unfull.size() == end - first) {
+        sparse.push_back(first / layer.slots);
+      } else {
+        lone.insert(lone.end(), unfull.begin(), unfull.end());
+      }
+    }
+    const auto same = [](std::span<const std::uint64_t> a, const std::vector<std::uint64_t>& b) {
+      return std::equal(a.begin(), a.end(), b.begin(), b.end());
+    };
+    ASSERT_TRUE(same(statistics.sparse_passes(), sparse));
+    ASSERT_TRUE(same(statistics.lone_groups(), lone));
+
+    // Group of a lane's slot, or none.
+    const auto group_of = [&](std::size_t lane, std::size_t slot) {
+      return lane < sparse.size() ? sparse[lane] * layer.slots + slot : lone[lane - sparse.size()];
+    };
+    std::size_t lanes = 0;
+    std::size_t places = 0;
+    for (const LaneBlock& block : statistics.blocks()) {
+      ASSERT_EQ(block.first, lanes);
+      ASSERT_EQ(block.first_place, places);
+      ASSERT_LE(block.used, block.lanes);
+      lanes += block.used;
+      places += block.lanes;
+      const std::size_t fields = (layer.depth + 14) / 15;
+      const std::uint16_t* occupancy = statistics.occupancy(block);
+      for (std::size_t slot = 0; slot < block.slots; ++slot) {
+        for (std::size_t k = 0; k < fields * 15; ++k) {
+          for (std::size_t i = 0; i < block.lanes; ++i) {
+            bool expected = false;
+            if (i < block.used && k < layer.depth) {
+              const std::size_t group = group_of(block.first + i, slot);
+              expected = group < layer.groups() && layer.nonzeros(group, k) != 0;
+            }
+            const unsigned field = occupancy[(slot * fields + k / 15) * block.lanes + i];
+            ASSERT_EQ((field >> (k % 15) & 1U) != 0, expected);
+          }
+        }
+      }
+    }
+    ASSERT_EQ(lanes, sparse.size() + lone.size());
+  }
+}
+
+TEST(LaneStatistics, PortionsCountAsTheWhole) {
+  std::mt19937_64 random(3);
+  const Layer layer = random_layer(random);
+  const LaneStatistics portions = count(random, layer);
+  const BitPlaneMatrix weights = pack_bit_planes(layer.trits, layer.outputs, layer.depth).value();
+  const LaneStatistics whole(weights.view(), layer.lanes, layer.slots);
+  ASSERT_EQ(portions.bytes(), whole.bytes());
+  ASSERT_EQ(portions.blocks().size(), whole.blocks().size());
+  for (std::size_t i = 0; i < layer.slots * layer.depth; ++i) {
+    ASSERT_EQ(portions.nonzeros()[i], whole.nonzeros()[i]);
   }
 }
 

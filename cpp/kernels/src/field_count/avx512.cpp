@@ -1,84 +1,80 @@
-// Fields of 15 bits become 16-bit lanes: one byte permutation and one multi-shift take 32 fields,
-// 480 bits, from two neighbouring blocks. A compare then finds the fields that are not zero.
+// Fields become 16-bit lanes (field_windows.hpp), so one population count and one maximum give
+// the cycles of 32 fields.
 #include <immintrin.h>
 
+#include "field_windows.hpp"
 #include "operations.hpp"
-#include "scalar.hpp"
 
 namespace tfmbs::kernels::avx512 {
 namespace {
 
-constexpr std::size_t kFieldTrits = 15;
-constexpr std::size_t kFields = 32;  // a window
-constexpr std::size_t kWindowBytes = kFields * kFieldTrits / 8;
-constexpr std::size_t kBlockBytes = kBlockTrits / 8;
+// A lane's count grows by at most 15 a window; vpmaddwd, which widens it, takes it as signed.
+constexpr std::size_t kWindows = 32767 / kFieldTrits;
 
-struct Constants {
-  alignas(64) std::uint8_t bytes[64];   // 64-bit lane j: the eight bytes from bit 60 j on
-  alignas(64) std::uint8_t shifts[64];  // where each byte of its four fields begins in them
-
-  constexpr Constants() : bytes{}, shifts{} {
-    for (std::size_t j = 0; j < 8; ++j) {
-      for (std::size_t i = 0; i < 8; ++i) {
-        bytes[8 * j + i] = static_cast<std::uint8_t>(60 * j / 8 + i);
-        shifts[8 * j + i] = static_cast<std::uint8_t>(60 * j % 8 + 15 * (i / 2) + 8 * (i % 2));
-      }
-    }
+class Sum {
+ public:
+  void add(__m512i counts) { narrow_ = _mm512_add_epi16(narrow_, counts); }
+  void widen() {
+    wide_ = _mm512_add_epi32(wide_, _mm512_madd_epi16(narrow_, _mm512_set1_epi16(1)));
+    narrow_ = _mm512_setzero_si512();
   }
-};
-constexpr Constants kConstants;
-
-struct Source {
-  const std::uint64_t* row;
-  const std::uint64_t* occupancy;
-  std::size_t blocks;
-
-  __m512i block(std::size_t b) const {
-    if (b >= blocks) return _mm512_setzero_si512();
-    const __m512i nonzero = _mm512_loadu_si512(row + b * kBlockWords);
-    if (occupancy == nullptr) return nonzero;
-    return _mm512_and_si512(nonzero, _mm512_loadu_si512(occupancy + b * kPlaneWords));
+  __m512i take() {
+    widen();
+    const __m512i sum = wide_;
+    wide_ = _mm512_setzero_si512();
+    return sum;
   }
+
+ private:
+  __m512i narrow_{_mm512_setzero_si512()};
+  __m512i wide_{_mm512_setzero_si512()};
 };
+
+inline std::uint32_t total(__m512i lanes) {
+  return static_cast<std::uint32_t>(_mm512_reduce_add_epi32(lanes));
+}
 
 }  // namespace
 
 void field_count(const FieldCountArgs& args) noexcept {
-  const __m512i byte_indices = _mm512_load_si512(kConstants.bytes);
-  const __m512i shifts = _mm512_load_si512(kConstants.shifts);
-  Source source{args.activations, args.occupancy, blocks_of(args.trits)};
+  const FieldWindows windows(args.trits);
+  const __m512i one = _mm512_set1_epi16(1);
+  const std::size_t row_words = blocks_of(args.trits) * kBlockWords;
   const std::size_t chunk_fields = (args.chunk_depth + kFieldTrits - 1) / kFieldTrits;
   const std::size_t row_fields = (args.trits + kFieldTrits - 1) / kFieldTrits;
-  std::size_t slot = 0;
+  std::uint32_t* cycles_out = args.cycles;
+  Sum cycles;
+  Sum steps;
+  __m512i all_steps = _mm512_setzero_si512();
   for (std::size_t r = 0; r < args.rows; ++r) {
-    for (std::size_t begin = 0; begin < row_fields; begin += chunk_fields, ++slot) {
+    for (std::size_t begin = 0; begin < row_fields; begin += chunk_fields) {
       const std::size_t end = row_fields - begin < chunk_fields ? row_fields : begin + chunk_fields;
-      __m512i set_bits = _mm512_setzero_si512();
-      std::size_t set_fields = 0;
-      for (std::size_t window = begin / kFields; window * kFields < end; ++window) {
-        const std::size_t first = window * kFields;
-        std::uint32_t inside = ~std::uint32_t{0};
-        if (first < begin) inside <<= begin - first;
-        if (end - first < kFields) inside &= (std::uint32_t{1} << (end - first)) - 1;
-
-        const std::size_t byte = window * kWindowBytes;
-        const std::size_t b = byte / kBlockBytes;
-        const __m512i indices =
-            _mm512_add_epi8(byte_indices, _mm512_set1_epi8(static_cast<char>(byte % kBlockBytes)));
-        const __m512i bytes =
-            _mm512_permutex2var_epi8(source.block(b), indices, source.block(b + 1));
-        const __m512i fields = _mm512_and_si512(_mm512_multishift_epi64_epi8(shifts, bytes),
-                                                _mm512_maskz_set1_epi16(inside, 0x7FFF));
-        set_fields +=
-            static_cast<std::size_t>(__builtin_popcount(_mm512_test_epi16_mask(fields, fields)));
-        set_bits = _mm512_add_epi64(set_bits, _mm512_popcnt_epi64(fields));
+      std::size_t room = kWindows;
+      for (std::size_t p = 0; p < args.planes; ++p) {
+        const std::uint64_t* row = args.activations + p * args.plane_stride + r * row_words;
+        for (std::size_t w = begin / kWindowFields; w * kWindowFields < end; ++w) {
+          const std::size_t first = w * kWindowFields;
+          __mmask32 inside = ~__mmask32{0};
+          if (first < begin) inside <<= begin - first;
+          if (end - first < kWindowFields) inside &= (__mmask32{1} << (end - first)) - 1;
+          const __m512i counts = _mm512_maskz_popcnt_epi16(inside, windows.window(row, w));
+          steps.add(counts);
+          cycles.add(_mm512_maskz_max_epu16(inside, counts, one));
+          if (--room == 0) {
+            steps.widen();
+            cycles.widen();
+            room = kWindows;
+          }
+        }
       }
-      const auto steps = static_cast<std::size_t>(_mm512_reduce_add_epi64(set_bits));
-      args.steps[slot] = static_cast<std::uint32_t>(steps);
-      args.cycles[slot] = static_cast<std::uint32_t>(steps + (end - begin) - set_fields);
+      *cycles_out++ = total(cycles.take());
+      const __m512i chunk_steps = steps.take();
+      all_steps = _mm512_add_epi64(
+          all_steps, _mm512_add_epi64(_mm512_and_si512(chunk_steps, _mm512_set1_epi64(0xFFFFFFFF)),
+                                      _mm512_srli_epi64(chunk_steps, 32)));
     }
-    source.row += source.blocks * kBlockWords;
   }
+  *args.steps += static_cast<std::uint64_t>(_mm512_reduce_add_epi64(all_steps));
 }
 
 }  // namespace tfmbs::kernels::avx512

@@ -94,20 +94,67 @@ struct QuantizeInt8Args {
   std::uint8_t* nan_rows;    // one a row
 };
 
-// For each row and each chunk of chunk_depth trits (a multiple of 15; the last chunk may be
-// shorter), over the fields of 15 trits of x = nonzero(row) & occupancy:
-//   cycles[row * chunks + chunk] = sum of max(1, popcount(field))
-//   steps [row * chunks + chunk] = popcount(x)
+// Telemetry counts in *fields*, runs of 15 trits (the fabric's activation words): a field of the
+// planes x takes max(1, popcount(x)) cycles and popcount(x) steps.
+inline constexpr std::size_t kFieldTrits = 15;
+[[nodiscard]] constexpr std::size_t fields_of(std::size_t trits) noexcept {
+  return (trits + kFieldTrits - 1) / kFieldTrits;
+}
+
+// For each row and each chunk of chunk_depth trits (a multiple of 15, or at least `trits`; the last
+// chunk may be shorter), over the fields of all planes:
+//   cycles[row * chunks + chunk] = the cycles; *steps += the steps of all rows
+// Plane p's rows stand at activations + p * plane_stride.
 struct FieldCountArgs {
   const std::uint64_t* activations;  // bit-plane rows of `trits` trits
   std::size_t rows;
   std::size_t trits;
-  const std::uint64_t*
-      occupancy;  // ceil(trits/512) * 8 words, bit k%64 of word k/64; null: all ones
+  std::size_t planes;
+  std::size_t plane_stride;  // in words
   std::size_t chunk_depth;
   std::uint32_t* cycles;
-  std::uint32_t* steps;
+  std::uint64_t* steps;
 };
+
+// fields[r * row_stride + j * copies + i] = the bits of row r's trits 15 j ... 15 j + 14 that are
+// not zero, the first the lowest, i < copies, j < fields_of(trits).
+struct PackFieldsArgs {
+  const std::uint64_t* activations;
+  std::size_t rows;
+  std::size_t trits;
+  std::size_t copies;  // 1, 2, 4, 8 or 16
+  std::uint16_t* fields;
+  std::size_t row_stride;  // in elements
+};
+
+// The cycles C of tiles that see only the fields' bits that are occupied, each lane another pass:
+//   C(row, chunk, slot, lane) = sum over planes and fields j of the chunk of
+//                               max(1, popcount(x[row][plane][j] & occupancy[slot][j][lane]))
+//   S(row, chunk, lane)       = max over slots of C
+// and adds: slot_cycles[slot] += sum of C, slowest[lane] += sum of S, and where floors is not null
+// stages[lane] += sum of max(S, floors[chunk][lane]).
+inline constexpr std::size_t kPassLanes = 32;
+// Copies of each field that tile_cycles wants for a number of lanes.
+[[nodiscard]] constexpr std::size_t field_copies(std::size_t lanes) noexcept {
+  return lanes == kPassLanes ? 1 : lanes;
+}
+struct TileCyclesArgs {
+  const std::uint16_t* fields;  // rows x planes x field_count x field_copies(lanes)
+  std::size_t rows;
+  std::size_t planes;
+  std::size_t field_count;
+  std::size_t chunk_fields;        // the last chunk may be shorter
+  const std::uint16_t* occupancy;  // slots x field_count x lanes
+  std::size_t slots;               // 1...64
+  std::size_t lanes;               // 1, 2, 4, 8, 16 or 32
+  const std::uint32_t* floors;     // chunks x lanes, or null
+  std::uint64_t* slot_cycles;
+  std::uint64_t* slowest;
+  std::uint64_t* stages;
+};
+// Precondition of tile_cycles: rows * planes * field_count is below this, so that 32 bits hold the
+// sums of one call.
+inline constexpr std::size_t kMaxTileFields = std::size_t{1} << 27;
 
 // counts[k] += the number of rows whose trit k is not zero, k < trits.
 struct ColumnCountArgs {
@@ -168,6 +215,8 @@ struct KernelSet {
   void (*ternarize)(const TernarizeArgs&) noexcept;
   void (*quantize_int8)(const QuantizeInt8Args&) noexcept;
   void (*field_count)(const FieldCountArgs&) noexcept;
+  void (*pack_fields)(const PackFieldsArgs&) noexcept;
+  void (*tile_cycles)(const TileCyclesArgs&) noexcept;
   void (*column_count)(const ColumnCountArgs&) noexcept;
   void (*weighted_sum)(const WeightedSumArgs&) noexcept;
   void (*epilogue)(const EpilogueArgs&) noexcept;

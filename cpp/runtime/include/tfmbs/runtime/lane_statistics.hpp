@@ -4,15 +4,29 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "tfmbs/format/bit_planes.hpp"
 
 namespace tfmbs::runtime {
 
+// Lanes of kernels::tile_cycles: up to 32 of LaneStatistics' lanes.
+struct LaneBlock {
+  std::size_t occupancy;    // where in occupancy() its slots x fields x lanes begin
+  std::uint32_t slots;      // tiles of a pass; 1 where the lanes are groups
+  std::uint32_t lanes;      // a power of two
+  std::size_t first;        // of the lanes in use
+  std::uint32_t used;       // of `lanes`; the others' occupancy is 0
+  std::size_t first_place;  // lanes of the blocks before, those without use counted too
+};
+
+// Groups are runs of `lanes` outputs; group g runs in pass g / tile_slots on slot g % tile_slots.
+// A group is *full* where some weight of it is not zero at every depth. As its tile takes the most
+// cycles that any can, it is the slowest of its pass: what the other tiles take matters only to
+// their own sums. A pass without a full group is *sparse*.
 class LaneStatistics {
  public:
-  // Groups are runs of `lanes` outputs; group g runs on tile slot g % tile_slots.
   LaneStatistics(BitPlaneView weights, std::uint32_t lanes, std::uint32_t tile_slots);
 
   // The same in portions, for weights whose planes are never all in memory: add_rows() with
@@ -25,9 +39,23 @@ class LaneStatistics {
 
   [[nodiscard]] std::uint32_t lanes() const noexcept { return lanes_; }
   [[nodiscard]] std::uint32_t tile_slots() const noexcept { return tile_slots_; }
-  // Occupied depths of a group, bit k%64 of word k/64, ceil(depth/512)*8 words; null: all occupied.
-  [[nodiscard]] const std::uint64_t* occupancy(std::uint64_t group) const noexcept;
-  [[nodiscard]] bool all_occupied() const noexcept { return occupancy_.empty(); }
+  // Every group is full: there are no lanes, and no occupied().
+  [[nodiscard]] bool all_occupied() const noexcept { return blocks_.empty(); }
+  [[nodiscard]] std::uint64_t full_groups(std::uint32_t slot) const noexcept {
+    return full_groups_[slot];
+  }
+  // What is counted a lane at a time: the sparse passes, then the groups of the other passes that
+  // are not full; each in order.
+  [[nodiscard]] std::span<const std::uint64_t> sparse_passes() const noexcept {
+    return sparse_passes_;
+  }
+  [[nodiscard]] std::span<const std::uint64_t> lone_groups() const noexcept { return lone_groups_; }
+  // Their occupied depths, as fields. No block has lanes of both kinds.
+  [[nodiscard]] std::span<const LaneBlock> blocks() const noexcept { return blocks_; }
+  [[nodiscard]] const std::uint16_t* occupancy(const LaneBlock& block) const noexcept {
+    return occupancy_.data() + block.occupancy;
+  }
+
   // Weights that are not zero at each depth, over all groups of a tile slot: a row of `depth`
   // values a slot.
   [[nodiscard]] const std::uint32_t* nonzeros() const noexcept { return nonzeros_.data(); }
@@ -35,24 +63,35 @@ class LaneStatistics {
   [[nodiscard]] std::uint64_t slot_nonzeros(std::uint32_t slot) const noexcept {
     return slot_nonzeros_[slot];
   }
+  // Groups of a tile slot that are occupied at each depth, in the same form.
+  [[nodiscard]] const std::uint32_t* occupied() const noexcept { return occupied_.data(); }
   [[nodiscard]] std::size_t bytes() const noexcept {
-    return nonzeros_.size() * 4 + occupancy_.size() * 8 + index_.size() * 4;
+    return (nonzeros_.size() + occupied_.size()) * 4 + occupancy_.size() * 2;
   }
 
  private:
   void end_group();
+  void add_blocks(std::size_t first, std::size_t lanes, std::uint32_t slots);
+  void store(std::size_t lane, std::uint32_t slot, const std::vector<std::uint16_t>& fields);
 
   std::uint32_t lanes_;
   std::uint32_t tile_slots_;
   std::size_t outputs_;
   std::size_t depth_;
-  std::size_t words_;  // occupancy words of one group
   std::vector<std::uint64_t> slot_nonzeros_;
-  std::vector<std::uint32_t> nonzeros_;   // tile_slots x depth
-  std::vector<std::uint32_t> index_;      // group -> row of occupancy_, kFull where all occupied
-  std::vector<std::uint64_t> occupancy_;  // only groups with an empty depth
-  std::size_t added_{0};                  // outputs
-  std::vector<std::uint64_t> any_;        // occupied depths of the group that is being added
+  std::vector<std::uint32_t> nonzeros_;  // tile_slots x depth
+  std::vector<std::uint32_t> occupied_;  // tile_slots x depth
+  std::vector<std::uint64_t> full_groups_;
+  std::vector<std::uint64_t> sparse_passes_;
+  std::vector<std::uint64_t> lone_groups_;
+  std::vector<LaneBlock> blocks_;
+  std::vector<std::uint16_t> occupancy_;
+
+  // Until finish():
+  std::size_t added_{0};                // outputs
+  std::vector<std::uint64_t> any_;      // the group that is being added: its rows' OR
+  std::vector<std::uint64_t> unfull_;   // groups that are not full, and
+  std::vector<std::uint64_t> or_rows_;  // the ORs of their rows
 };
 
 }  // namespace tfmbs::runtime
