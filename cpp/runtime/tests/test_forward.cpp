@@ -1,6 +1,8 @@
 // Layers end to end: exact results, and the closed form against the stepped engine.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <random>
 #include <thread>
@@ -112,6 +114,71 @@ TEST(Forward, EqualsTheReferenceAndTheSteppedEngine) {
         ASSERT_EQ(fast, reference(problems[l]));
       }
     }
+    expect_same_device(*closed, *stepped);
+    if (HasFailure()) return;
+  }
+}
+
+// Every forward on threads of its own, whatever its size.
+class ThreadedExecutor final : public Executor {
+ public:
+  explicit ThreadedExecutor(std::size_t threads) : threads_(threads) {}
+  [[nodiscard]] std::size_t threads() const noexcept override { return threads_; }
+  void parallel_for(std::size_t count, std::size_t /*grain*/, RangeFunction body) const override {
+    std::vector<std::thread> running;
+    for (std::size_t t = 0; t < threads_; ++t) {
+      const std::size_t begin = count * t / threads_;
+      const std::size_t end = count * (t + 1) / threads_;
+      if (begin != end) running.emplace_back([=] { body(begin, end); });
+    }
+    for (auto& thread : running) thread.join();
+  }
+
+ private:
+  std::size_t threads_;
+};
+
+// Weights whose groups are full, sparse or mixed, over many passes; batches around the blocks of
+// rows that threads share.
+TEST(Forward, CountsSparseWeightsAsTheSteppedEngineDoes) {
+  constexpr std::uint64_t kSeed = 20240301;
+  std::mt19937_64 random(kSeed);
+  const std::array<Geometry, 5> geometries{
+      Geometry{}, Geometry::make(3, 7, 64).value(), Geometry::make(1, 1, 1024).value(),
+      Geometry::make(6, 2, 40).value(), Geometry::make(2, 4, 4096).value()};
+  for (int round = 0; round < 60; ++round) {
+    SCOPED_TRACE("seed " + std::to_string(kSeed) + ", round " + std::to_string(round));
+    const auto& geometry = geometries[static_cast<std::size_t>(round) % geometries.size()];
+    const std::size_t outputs = 1 + random() % 400;
+    const std::size_t depth = 1 + random() % 150;
+    constexpr std::size_t kSamples[] = {1, 2, 3, 15, 16, 17, 18, 33, 50};
+    Problem problem = make_problem(random, outputs, depth, kSamples[random() % 9], 0.4);
+    const std::size_t lanes = geometry.lanes();
+    for (std::size_t first = 0; first < outputs; first += lanes) {
+      const std::size_t kind = random() % 4;  // of a group: as it is, full, nearly empty, empty
+      for (std::size_t n = first; n < std::min(outputs, first + lanes); ++n) {
+        for (std::size_t k = 0; k < depth; ++k) {
+          float& weight = problem.weights[n * depth + k];
+          if (kind == 1 && weight == 0) weight = 1;
+          if (kind == 3 || (kind == 2 && random() % 16 != 0)) weight = 0;
+        }
+      }
+    }
+    const auto activation = round % 2 == 0 ? Activation::kInt8 : Activation::kTernary;
+    const auto closed = Fabric::open(Engine::kClosedForm, {geometry, {}});
+    const auto stepped = Fabric::open(Engine::kStepped, {geometry, {}});
+    const auto fast = make_layer(closed, problem, activation);
+    const auto slow = make_layer(stepped, problem, activation);
+    run(*slow, problem);
+    std::vector<float> out(problem.samples * problem.outputs);
+    ASSERT_TRUE(fast->forward(
+        WeightSource{
+            .data = problem.weights.data(), .outputs = outputs, .depth = depth, .version = 0},
+        {.input = problem.input.data(),
+         .samples = problem.samples,
+         .bias = problem.bias.data(),
+         .output = out.data()},
+        ThreadedExecutor(1 + random() % 4)));
     expect_same_device(*closed, *stepped);
     if (HasFailure()) return;
   }
