@@ -34,16 +34,24 @@ TEST_P(WeightedSum, RandomShapes) {
     const std::size_t rows = random.below(6);
     std::vector<std::uint32_t> values(size);
     std::vector<std::uint32_t> weights(rows * size);
-    for (auto& value : values) value = static_cast<std::uint32_t>(random.below(1ULL << 32));
-    for (auto& weight : weights) weight = static_cast<std::uint32_t>(random.below(1ULL << 32));
+    // Around the widths at which a set may take another way.
+    const std::uint64_t value_limit = 1ULL << random.from_to(1, 32);
+    const std::uint64_t weight_limit = 1ULL << random.from_to(1, 32);
+    for (auto& value : values) value = static_cast<std::uint32_t>(random.below(value_limit));
+    for (auto& weight : weights) weight = static_cast<std::uint32_t>(random.below(weight_limit));
     ASSERT_NO_FATAL_FAILURE(check(values, weights, rows));
   }
 }
 
 TEST_P(WeightedSum, LargestValues) {
   const std::uint32_t most = std::numeric_limits<std::uint32_t>::max();
-  for (const std::size_t size : {1UL, 15UL, 16UL, 17UL, 100UL}) {
+  for (const std::size_t size : {1UL, 15UL, 16UL, 17UL, 63UL, 64UL, 79UL, 80UL, 100UL, 5000UL}) {
     ASSERT_NO_FATAL_FAILURE(check(std::vector(size, most), std::vector(size, most), 1));
+    for (const std::uint32_t edge : {0x7FFFU, 0x8000U, 0xFFFFU, 0x10000U}) {
+      ASSERT_NO_FATAL_FAILURE(check(std::vector(size, edge), std::vector(size, edge), 1));
+      ASSERT_NO_FATAL_FAILURE(check(std::vector(size, edge), std::vector(size, 1U), 1));
+      ASSERT_NO_FATAL_FAILURE(check(std::vector(size, 1U), std::vector(size, edge), 1));
+    }
   }
 }
 
