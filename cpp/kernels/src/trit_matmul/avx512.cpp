@@ -286,7 +286,7 @@ struct Decoder {
   inline __attribute__((always_inline)) void decode(const std::uint8_t* from,
                                                     __m512i (&codes)[kUnitCodes]) const {
     // Bytes further on, so that weights from memory arrive in time; beyond the end it is harmless.
-    constexpr std::size_t kAhead = 4096;
+    constexpr std::size_t kAhead = 512;
     __m512i digits[kUnitLines];
 #pragma GCC unroll 4
     for (std::size_t j = 0; j < kUnitLines; ++j, from += kPanelBytes) {

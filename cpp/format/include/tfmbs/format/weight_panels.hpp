@@ -18,6 +18,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <new>
 
 #include "tfmbs/format/bit_planes.hpp"
 #include "tfmbs/format/error.hpp"
@@ -124,6 +125,7 @@ class WeightPanels {
 
  private:
   struct AlignedDelete {
+    std::align_val_t alignment;
     void operator()(std::uint8_t* bytes) const noexcept;
   };
   std::unique_ptr<std::uint8_t[], AlignedDelete> bytes_;
