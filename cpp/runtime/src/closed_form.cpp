@@ -35,8 +35,10 @@ constexpr std::size_t kRowBlock = 16;  // rows whose fields are counted at a tim
 static_assert(kRowBlock * kernels::kInt8Planes * kernels::fields_of(kMaxDepth) <
               kernels::kMaxTileFields);
 
-// Trits below which another thread costs more than it brings.
-constexpr std::size_t kGrainTrits = std::size_t{1} << 18;
+// Items of `trits` trits below which another thread costs more than it brings.
+constexpr std::size_t grain(std::size_t trits) noexcept {
+  return 1 + (std::size_t{1} << 18) / std::max<std::size_t>(trits, 1);
+}
 
 class ForwardCounter {
  public:
@@ -76,8 +78,7 @@ class ForwardCounter {
     const BitPlaneView rows = activations_.plane(0);
     std::atomic<std::uint64_t> steps{0};
     executor_.parallel_for(
-        samples_, 1 + kGrainTrits / (rows.trits * activations_.planes),
-        [&](std::size_t begin, std::size_t end) {
+        samples_, grain(rows.trits * activations_.planes), [&](std::size_t begin, std::size_t end) {
           std::uint64_t sum = 0;
           kernels::active().field_count({.activations = rows.row(begin),
                                          .rows = end - begin,
@@ -141,7 +142,7 @@ class ForwardCounter {
     };
     // Threads share the rows, or where there are few, the blocks of lanes.
     if (row_blocks >= executor_.threads()) {
-      executor_.parallel_for(row_blocks, 1 + kGrainTrits / (kRowBlock * row_trits()),
+      executor_.parallel_for(row_blocks, grain(kRowBlock * row_trits()),
                              [&](std::size_t begin, std::size_t end) {
                                count_row_blocks(begin, end, SerialExecutor{});
                              });
@@ -164,7 +165,7 @@ class ForwardCounter {
       packed |= block.lanes;
       pack_fields(begin, end, block.lanes, fields[log2_lanes(block)]);
     }
-    executor.parallel_for(blocks.size(), 1 + kGrainTrits / ((end - begin) * row_trits()),
+    executor.parallel_for(blocks.size(), grain((end - begin) * row_trits()),
                           [&](std::size_t first, std::size_t last) {
                             for (std::size_t b = first; b < last; ++b) {
                               count_block(blocks[b], begin, end,
