@@ -90,13 +90,13 @@ test-sanitize: .venv/.installed-build
 
 # Cross-compiles the format and the kernels, and runs their tests on two emulated CPUs: one that has
 # every instruction, then one without dot products, where the set before must serve. What the sets
-# leave to portable code runs at the greatest depth elsewhere. An emulated program cannot be started
-# by another, so death tests fork.
+# name of others is left to the property test. An emulated program cannot be started by another, so
+# death tests fork.
 .PHONY: test-arm64
 HAVE_ARM64 = scripts/system-packages.sh arm64 || \
   { echo "SKIPPED $@: a compiler for ARM64, qemu-user or GoogleTest's sources are missing"; exit 0; }
-ARM64_MAX := -*TheGreatestDepth/portable*:*TheGreatestDepth/*Fives:*TheGreatestDepth/*TritQuads
-ARM64_A53 := *DeathTest*:KernelList.*:Select.*:*/neon:*/neonTritPairs:*/neonInt8Quads
+ARM64_MAX := -*Depth/portable*:*/Matmul*/neon*Fives:*/Matmul*/neon*TritQuads:*/Matmul*/neon_dotTrit*
+ARM64_A53 := *DeathTest*:KernelList.*:Select.*:*/neon:*/neonTritPairs:*/neonInt8Quads-*GreatestDepth*
 
 test-arm64: .venv/.installed-build
 	@case "$$(uname -m)" in aarch64|arm64) \
