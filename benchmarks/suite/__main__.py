@@ -240,3 +240,5 @@ if __name__ == "__main__":
         main()
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"benchmarks.suite: {error}")
+    except subprocess.CalledProcessError as error:  # it has said why
+        sys.exit(f"benchmarks.suite: a process of the run ended with status {error.returncode}")

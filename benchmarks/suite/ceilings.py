@@ -35,7 +35,7 @@ COLD_FACTOR = 4  # of the last-level cache: what is that large comes from memory
 class Ceilings:
     """Rates of `threads` threads: items or bytes a second."""
 
-    def __init__(self, threads: int, kernels: str, seconds: float = 1.5e-3) -> None:
+    def __init__(self, threads: int, kernels: str, seconds: float = 1e-3) -> None:
         path = Path(os.environ.get("TFMBS_CEILINGS", LIBRARY))
         if not path.exists():
             raise FileNotFoundError(

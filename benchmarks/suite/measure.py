@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import statistics
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,13 @@ from typing import Any
 from torch.utils.benchmark import Timer
 
 SLOW = 20e-3  # seconds a call, from which a block is one warm-up and one call
+ONE_ROUND = 1.5  # seconds a call, from which one round must do
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,7 @@ class Effort:
     block: float
 
 
-FULL = Effort(rounds=20, least_rounds=3, budget=0.4, block=2e-3)
+FULL = Effort(rounds=12, least_rounds=3, budget=0.3, block=2e-3)
 QUICK = Effort(rounds=5, least_rounds=2, budget=0.05, block=1e-3)
 
 
@@ -48,16 +56,18 @@ class Timed:
         self._timer = Timer("call()", globals={"call": self.call}, num_threads=self.threads)
 
     def prepare(self, effort: Effort) -> None:
-        """Warms up and settles how many calls a block has, and which rounds it takes part in."""
+        """Settles how many calls a block has, and which rounds it takes part in."""
         self.enter()
-        self.call()  # the first may compile or pack
-        once = self._timer.timeit(1).median
-        self._number = max(1, int(effort.block / max(once, 1e-9)))
+        once = min(_seconds(self.call) for _ in range(2))
+        if once < SLOW:
+            once = self._timer.timeit(max(1, int(effort.block / 4 / max(once, 1e-9)))).median
         self._slow = once >= SLOW
+        self._number = max(1, int(effort.block / max(once, 1e-9)))
         # Timer.timeit warms up with max(2, 1 %) calls, blocked_autorange with one.
         warm_up = 1 if self._slow else max(2, self._number // 100)
         cost = once * (self._number + warm_up)
-        rounds = min(effort.rounds, max(effort.least_rounds, int(effort.budget / cost)))
+        least = 1 if once >= ONE_ROUND else effort.least_rounds
+        rounds = min(effort.rounds, max(least, int(effort.budget / cost)))
         self._takes_part = {i * effort.rounds // rounds for i in range(rounds)}
 
     def take_turn(self, number: int) -> None:

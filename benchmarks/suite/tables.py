@@ -15,10 +15,10 @@ from .results import Case, Contest, Results
 
 
 def console(width: int | None = None) -> Console:
-    """As wide as the terminal; 130 columns where there is none."""
+    """As wide as the terminal; 150 columns where there is none."""
     found = Console(width=width)
     if width is None and not found.is_terminal:
-        found.width = 130
+        found.width = 150
     return found
 
 
@@ -96,7 +96,7 @@ def verdict_table(verdicts: Iterable[Verdict], every: bool) -> Table:
         ("bar", "right"), ("found" if every else "worst", "right"), ("at", "left"),
         ("", "left"),
     ):  # fmt: skip
-        table.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+        table.add_column(heading, justify=justify, no_wrap=True, min_width=len(heading))  # type: ignore[arg-type]
     groups: dict[tuple[Any, ...], list[Verdict]] = {}
     for verdict in verdicts:
         key = (verdict.bar, verdict.threads) if not every else (verdict,)

@@ -100,12 +100,14 @@ class Copies:
 
     def __init__(self, contestant: Contestant, weights: Weights, cold: bool) -> None:
         self.contestant, self.weights = contestant, weights
-        first = contestant.build(weights)
-        count = 1 + COLD_FACTOR * last_level_cache() // first.weight_bytes if cold else 1
-        self.layers: list[Layer] = [
-            first,
-            *(contestant.build(weights) for _ in range(count - 1)),
-        ]
+        least = COLD_FACTOR * last_level_cache() if cold else 0
+        contestant.enter()
+        self.layers: list[Layer] = [contestant.build(weights)]
+        # Many layers may settle on a denser layout than one has, and then take more of them.
+        while (more := 1 + least // self.layers[0].weight_bytes - len(self.layers)) > 0:
+            self.layers += [contestant.build(weights) for _ in range(more)]
+            for layer in self.layers:
+                layer.settle()
 
     def timed(self, x: torch.Tensor, threads: int) -> tuple[Timed, Row]:
         calls = [layer.bind(x) for layer in self.layers]
@@ -128,6 +130,9 @@ def build_all(
     built: dict[str, Copies] = {}
     absent: dict[str, str] = {}
     for name, contestant in contestants.items():
+        if state == "cold" and contestant.hot_only:
+            absent[name] = "measured with hot weights"
+            continue
         if contestant.slow and not job.slow_everywhere:
             if not job.best or job.quick or state == "cold":
                 absent[name] = (

@@ -21,7 +21,7 @@ from benchmarks.suite import docs, growth, judge, measure, pictures, tables, wor
 from benchmarks.suite import results as results_module  # noqa: E402
 from benchmarks.suite.ceilings import DOT_PRODUCT, LIBRARY, READ_MEMORY, Ceilings  # noqa: E402
 from benchmarks.suite.contestants import CONTESTANTS, ggml, ours, torch_layers  # noqa: E402
-from benchmarks.suite.contestants.base import Contestant, Layer, Unavailable, Weights  # noqa: E402
+from benchmarks.suite.contestants.base import Call, Contestant, Layer, Unavailable, Weights  # noqa: E402
 from benchmarks.suite.results import Case, Contest, Results, Row  # noqa: E402
 from benchmarks.suite.shapes import SHAPES_FILE, Shape, parse_shapes, select_shapes  # noqa: E402
 
@@ -175,6 +175,28 @@ def test_cold_weights_are_more_than_the_cache(monkeypatch: pytest.MonkeyPatch) -
     assert size * len(copies.layers) >= 40_000
     places = {layer.module.weight.data_ptr() for layer in copies.layers}  # type: ignore[attr-defined]
     assert len(places) == len(copies.layers)
+
+
+class Denser(Layer):
+    """Takes a fifth less where it is one of many."""
+
+    weight_bytes = 1000
+
+    def settle(self) -> None:
+        self.weight_bytes = 800
+
+    def bind(self, x: torch.Tensor) -> Call:
+        return lambda: x
+
+
+def test_layers_that_settle_on_less_are_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "last_level_cache", lambda: 10_000)
+    contestant = torch_layers.Fp32(1, KERNELS)
+    monkeypatch.setattr(contestant, "build", lambda weights: Denser())
+    copies = worker.Copies(contestant, Weights.random(2, 2), cold=True)
+    assert {layer.weight_bytes for layer in copies.layers} == {800}
+    assert sum(layer.weight_bytes for layer in copies.layers) >= 40_000
+    assert len(worker.Copies(contestant, Weights.random(2, 2), cold=False).layers) == 1
 
 
 def test_who_is_absent_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -54,6 +54,9 @@ class Layer(ABC):
     weight_bytes: int  # what a product reads of the weights
     layout: str = ""
 
+    def settle(self) -> None:  # noqa: B027
+        """Called once all layers of a set are there."""
+
     @abstractmethod
     def bind(self, x: Tensor) -> Call:
         """The call that is timed: fp32 [rows, depth] to [rows, outputs], torch's or NumPy's. What
@@ -68,6 +71,7 @@ class Contestant(ABC):
     # ‖y − y′‖ / ‖y‖ that the product may err by against fp64; None: to the last bit.
     tolerance: ClassVar[float | None] = 1e-5
     kernels: ClassVar[tuple[str, ...]] = ("avx512", "avx2", "portable")
+    hot_only: ClassVar[bool] = False
     slow: ClassVar[bool] = False  # measured only at some shapes, unless asked for
 
     def __init__(self, threads: int, kernels: str) -> None:

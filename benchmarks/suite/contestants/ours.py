@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pytfmbs
@@ -25,9 +25,13 @@ class OurLayer(Layer):
         )
         self.layer.weight = weights.shared["parameter"]
         self.layer.eval()
-        self.layer(torch.zeros(1, weights.depth))  # packs
+        self.settle()
+
+    def settle(self) -> None:
+        """A forward packs, and packs anew where the layers beside it ask for another layout."""
+        self.layer(torch.zeros(1, self.layer.in_features))
         self.weight_bytes = self.layer.packed_bytes
-        self.layout = str(getattr(self.layer, "weight_layout", ""))
+        self.layout = str(self.layer.packed_layout)
 
     def bind(self, x: Tensor) -> Call:
         layer = self.layer
@@ -71,6 +75,7 @@ class Int8(Ours):
 class Int8Telemetry(Int8):
     name = "pytfmbs int8 × trit, telemetry"
     telemetry = True
+    hot_only = True
 
 
 class Trit(Ours):
@@ -84,13 +89,11 @@ class Trit(Ours):
 class TritTelemetry(Trit):
     name = "pytfmbs trit × trit, telemetry"
     telemetry = True
+    hot_only = True
 
 
 def choose_storage(weights: Weights, *, cold: bool) -> None:
     """The layout that one such layer, or a cold set of them, gets by itself: the suite holds more
     layers at once than a model of that size would."""
-    choose: Any = getattr(pytfmbs, "set_weight_storage", None)
-    if choose is None:
-        return
     small = weights.outputs * weights.depth / 4 <= last_level_cache() / 2
-    choose("cached" if small and not cold else "auto")
+    pytfmbs.set_weight_storage("cached" if small and not cold else "auto")
