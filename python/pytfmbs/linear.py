@@ -18,7 +18,11 @@ _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 # What __setstate__ builds anew: a place on a device is this process's own.
 _TRANSIENT = ("_layer", "_spec", "_host")
 
+_Parameter = nn.Parameter
+_is_traced = torch.compiler.is_dynamo_compiling
 _linear = ops.linear
+# The same op without the Python frame of torch's OpOverload, which Dynamo wants to see.
+_eager_linear = getattr(ops.linear, "_op", ops.linear)
 
 
 def _checked_clip(clip: float | None) -> float | None:
@@ -114,29 +118,20 @@ class TFMBSLinear(nn.Linear):
         weight: Any = parameters["weight"] if "weight" in parameters else self.weight  # noqa: SIM401
         bias = parameters["bias"] if "bias" in parameters else self.bias  # noqa: SIM401
         try:
+            ordinary = type(weight) is _Parameter
             # Parameters are replaced while torch.onnx.export traces; the type costs less to ask.
-            if type(weight) is not nn.Parameter and torch.onnx.is_in_onnx_export():
+            if not ordinary and torch.onnx.is_in_onnx_export():
                 return self._forward_onnx(input, weight, bias)
-            if self._custom or torch.is_autocast_enabled("cpu"):
-                return self._forward_general(input, weight, bias)
+            if self._custom:
+                trits, scale = quantizers.apply(self._weight_quantizer, weight.detach())
+                return ops.linear_trits(input, weight, trits, scale, bias, self._spec)  # type: ignore[no-any-return]
             # A weight that is computed (parametrized, functional_call) may lie in a buffer that a
             # compiled graph uses again without raising its version: compared by content.
-            by_content = self.training or type(weight) is not nn.Parameter
-            return _linear(input, weight, bias, self._spec, by_content)  # type: ignore[no-any-return]
+            by_content = self.training or not ordinary
+            linear = _linear if _is_traced() else _eager_linear
+            return linear(input, weight, bias, self._spec, by_content)  # type: ignore[no-any-return]
         except (RuntimeError, TypeError) as error:
             self._raise_as_linear_does(error, input)
-
-    def _forward_general(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """With a quantizer of the user's, or under autocast."""
-        autocast = torch.is_autocast_enabled("cpu")
-        out_dtype = ops.autocast_dtype(input, weight) if autocast else None
-        if not self._custom:
-            by_content = self.training or type(weight) is not nn.Parameter
-            return _linear(input, weight, bias, self._spec, by_content, out_dtype)  # type: ignore[no-any-return]
-        trits, scale = quantizers.apply(self._weight_quantizer, weight.detach())
-        return ops.linear_trits(  # type: ignore[no-any-return]
-            input, weight, trits, scale, bias, self._spec, out_dtype
-        )
 
     def _forward_onnx(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """What pytfmbs.onnx translates."""

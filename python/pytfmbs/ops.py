@@ -209,3 +209,31 @@ torch.library.register_autograd(
     "tfmbs::linear_trits", _linear_trits_backward, setup_context=_linear_trits_setup
 )
 _register_ordered_effects()
+
+
+# --- autocast ------------------------------------------------------------------------------------
+
+
+def _register_autocast() -> None:
+    """Under autocast the ops give nn.Linear's dtype. The dispatcher calls these only then, so a
+    forward need not ask: asking takes as long as a small product."""
+    key = torch._C.DispatchKey.AutocastCPU
+    beyond = torch._C.DispatchKeySet(key)
+
+    def register(op: Any, arguments: int) -> None:
+        def under_autocast(*args: Any) -> Tensor:
+            out_dtype = args[arguments] if len(args) > arguments else None
+            if out_dtype is None:
+                out_dtype = autocast_dtype(args[0], args[1])
+            with torch._C._ExcludeDispatchKeyGuard(beyond):
+                return op(*args[:arguments], out_dtype)  # type: ignore[no-any-return]
+
+        op.py_impl(key)(under_autocast)
+        _library.impl(op._schema.name.split("::")[1], under_autocast, "AutocastCPU")
+
+    register(linear, 5)
+    register(linear_trits, 6)
+
+
+_library = torch.library.Library("tfmbs", "FRAGMENT")  # lives as long as its kernels
+_register_autocast()

@@ -23,7 +23,7 @@ Result<std::shared_ptr<Layer>> LayerRegistry::add(LayerSpec spec, std::shared_pt
   return layer;
 }
 
-Result<std::shared_ptr<Layer>> LayerRegistry::find_or_make(const std::string& text,
+Result<std::shared_ptr<Layer>> LayerRegistry::find_or_make(std::string_view text,
                                                            std::uint64_t outputs,
                                                            std::uint64_t depth) {
   {
@@ -39,7 +39,7 @@ Result<std::shared_ptr<Layer>> LayerRegistry::find_or_make(const std::string& te
   if (!layer) return std::move(layer).error();
   std::shared_ptr<Layer> made = std::move(layer).value();  // destroyed after the lock is released
   const std::scoped_lock lock(mutex_);
-  return layers_.try_emplace(text, made).first->second;
+  return layers_.try_emplace(std::string(text), made).first->second;
 }
 
 void LayerRegistry::add_alias(const std::string& text, const std::string& alias) {

@@ -5,11 +5,16 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
+#include <exception>
+#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <tuple>
 #include <vector>
@@ -22,10 +27,28 @@
 
 namespace {
 
-// A string argument of an op. As std::string, torch's own conversion (2.10 to 2.13 at least) leaks
-// a copy of it at every call.
-struct Text {
-  std::string value;
+// A string argument of an op, which torch holds. As std::string, torch's own conversion (2.10 to
+// 2.13 at least) leaks a copy of it at every call.
+class Text {
+ public:
+  explicit Text(StringHandle handle) : handle_(handle) {
+    std::size_t length = 0;
+    const char* data = nullptr;
+    TORCH_ERROR_CODE_CHECK(torch_string_length(handle, &length));
+    TORCH_ERROR_CODE_CHECK(torch_string_c_str(handle, &data));
+    view_ = {data, length};
+  }
+  [[nodiscard]] std::string_view view() const noexcept { return view_; }
+
+ private:
+  struct Delete {
+    using pointer = StringHandle;
+    void operator()(StringHandle handle) const noexcept {
+      static_cast<void>(torch_delete_string(handle));
+    }
+  };
+  std::unique_ptr<StringHandle, Delete> handle_;
+  std::string_view view_;
 };
 
 }  // namespace
@@ -34,14 +57,7 @@ template <>
 struct torch::stable::detail::ToImpl<Text> {
   static Text call(StableIValue value, std::uint64_t /*extension_build_version*/,
                    bool /*is_internal*/) {
-    const auto handle = to<StringHandle>(value);
-    std::size_t length = 0;
-    const char* data = nullptr;
-    TORCH_ERROR_CODE_CHECK(torch_string_length(handle, &length));
-    TORCH_ERROR_CODE_CHECK(torch_string_c_str(handle, &data));
-    Text text{std::string(data, length)};
-    TORCH_ERROR_CODE_CHECK(torch_delete_string(handle));
-    return text;
+    return Text(to<StringHandle>(value));
   }
 };
 
@@ -75,7 +91,9 @@ T require(tfmbs::Result<T> result) {
 // torch's own pool and settings (torch.set_num_threads).
 class TorchExecutor final : public tfmbs::runtime::Executor {
  public:
-  [[nodiscard]] std::size_t threads() const noexcept override { return threads_; }
+  [[nodiscard]] std::size_t threads() const noexcept override {
+    return torch::stable::get_num_threads();
+  }
   void parallel_for(std::size_t count, std::size_t grain,
                     tfmbs::runtime::RangeFunction body) const override {
     if (count == 0) return;
@@ -89,9 +107,6 @@ class TorchExecutor final : public tfmbs::runtime::Executor {
           body(static_cast<std::size_t>(begin), static_cast<std::size_t>(end));
         });
   }
-
- private:
-  std::size_t threads_ = torch::stable::get_num_threads();
 };
 
 template <typename Out>
@@ -145,8 +160,39 @@ Tensor as_contiguous(const Tensor& tensor) {
   return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
 }
 
-Tensor empty(const std::vector<std::int64_t>& sizes, ScalarType type) {
-  std::vector<std::int64_t> strides(sizes.size());
+// Sizes or strides, without an allocation up to `kInline` dimensions.
+class Extents {
+ public:
+  explicit Extents(std::size_t count) : count_(count) {
+    if (count > kInline) more_.resize(count);
+  }
+  template <typename Range>
+  static Extents copy_of(const Range& values) {
+    Extents made(values.size());
+    std::copy(values.begin(), values.end(), made.data());
+    return made;
+  }
+  Extents(std::initializer_list<std::int64_t> values) : Extents(values.size()) {
+    std::copy(values.begin(), values.end(), data());
+  }
+  [[nodiscard]] std::size_t size() const noexcept { return count_; }
+  [[nodiscard]] std::int64_t* data() noexcept { return count_ > kInline ? more_.data() : few_; }
+  [[nodiscard]] const std::int64_t* data() const noexcept {
+    return count_ > kInline ? more_.data() : few_;
+  }
+  [[nodiscard]] std::int64_t& operator[](std::size_t i) noexcept { return data()[i]; }
+  [[nodiscard]] std::int64_t operator[](std::size_t i) const noexcept { return data()[i]; }
+  [[nodiscard]] std::int64_t& back() noexcept { return data()[count_ - 1]; }
+
+ private:
+  static constexpr std::size_t kInline = 6;
+  std::size_t count_;
+  std::int64_t few_[kInline];
+  std::vector<std::int64_t> more_;
+};
+
+Tensor empty(const Extents& sizes, ScalarType type) {
+  Extents strides(sizes.size());
   std::int64_t stride = 1;
   for (std::size_t i = sizes.size(); i-- > 0;) {
     strides[i] = stride;
@@ -166,15 +212,33 @@ void check_matrix(const Tensor& weight, const char* what) {
                   " dimensions");
 }
 
+// A weight's version; none of an inference tensor, which counts none and whose _version raises. A
+// call by name takes as long as a small product, so where a thread has seen a version, it asks for
+// nothing else again until the memory proves to be another's.
+std::optional<std::int64_t> version_of(const Tensor& weight) {
+  constexpr std::size_t kSeen = 256;
+  thread_local std::array<const void*, kSeen> seen{};
+  const void* data = weight.const_data_ptr();
+  const void*& known = seen[reinterpret_cast<std::uintptr_t>(data) / 64 % kSeen];
+  if (known != data || data == nullptr) {
+    if (call_unary<bool>("aten::is_inference", weight)) return std::nullopt;
+    known = data;
+  }
+  try {
+    return call_unary<std::int64_t>("aten::_version", weight);
+  } catch (const std::exception&) {
+    known = nullptr;
+    return std::nullopt;
+  }
+}
+
 // The weights of one op call. `contiguous_weight` must live as long as the source.
 tfmbs::runtime::WeightSource weight_source(const Tensor& weight, const Tensor& contiguous_weight,
                                            const TensorStorage& storage, bool training) {
   // A copy made for its layout is a new tensor at every call: only its content tells anything.
   const bool copied = contiguous_weight.get() != weight.get();
   std::optional<std::int64_t> version;
-  if (!copied && !call_unary<bool>("aten::is_inference", weight)) {
-    version = call_unary<std::int64_t>("aten::_version", weight);
-  }
+  if (!copied) version = version_of(weight);
   return {.data = contiguous_weight.const_data_ptr(),
           .type = require_float(weight, "weight"),
           .outputs = static_cast<std::uint64_t>(weight.size(0)),
@@ -214,7 +278,7 @@ LinearCall prepare(const Tensor& input, std::int64_t outputs, std::int64_t depth
   STD_TORCH_CHECK(features == depth, "tfmbs: input has ", features,
                   " features in its last dimension, but the weight has ", depth);
   const ScalarType out_type = out_dtype.value_or(input.scalar_type());
-  std::vector<std::int64_t> sizes(input.sizes().begin(), input.sizes().end());
+  Extents sizes = Extents::copy_of(input.sizes());
   std::size_t samples = 1;
   for (std::size_t i = 0; i + 1 < sizes.size(); ++i) samples *= static_cast<std::size_t>(sizes[i]);
   sizes.back() = outputs;
@@ -246,7 +310,7 @@ auto on_layer(const Text& text, const Tensor& weight, const Call& call) {
   constexpr int kAttempts = 1000;
   for (int attempt = 1;; ++attempt) {
     const auto layer = require(tfmbs::runtime::LayerRegistry::instance().find_or_make(
-        text.value, static_cast<std::uint64_t>(weight.size(0)),
+        text.view(), static_cast<std::uint64_t>(weight.size(0)),
         static_cast<std::uint64_t>(weight.size(1))));
     auto outcome = call(*layer);
     const bool moved = !outcome && outcome.error().code == tfmbs::ErrorCode::kGone;
@@ -339,12 +403,13 @@ bool prefetch(const Tensor& weight, const Text& layer, bool training) {
 bool prefetch_trits(const Tensor& weight, const Tensor& trits, const Tensor& scale,
                     const Text& layer) {
   const TritWeights weights = trit_weights(weight, trits, scale);
-  return on_layer(layer, trits,
-                  [&](tfmbs::runtime::Layer& found) { return found.prefetch(weights.source, TorchExecutor{}); });
+  return on_layer(layer, trits, [&](tfmbs::runtime::Layer& found) {
+    return found.prefetch(weights.source, TorchExecutor{});
+  });
 }
 
 // A vector of scales in fp32, or fp64 for fp64 weights or inputs.
-Tensor scale_tensor(const double* values, const std::vector<std::int64_t>& sizes, bool wide) {
+Tensor scale_tensor(const double* values, const Extents& sizes, bool wide) {
   Tensor scale = empty(sizes, wide ? ScalarType::Double : ScalarType::Float);
   void* out = scale.mutable_data_ptr();
   for (std::int64_t i = 0; i < scale.numel(); ++i) {
@@ -359,17 +424,17 @@ Tensor scale_tensor(const double* values, const std::vector<std::int64_t>& sizes
 
 std::tuple<Tensor, Tensor> quantize_weight(const Tensor& weight, const Text& quantizer) {
   check_matrix(weight, "weight");
-  const auto kind = require(tfmbs::runtime::parse_weight_quantizer(quantizer.value));
+  const auto kind = require(tfmbs::runtime::parse_weight_quantizer(quantizer.view()));
   STD_TORCH_CHECK(kind != tfmbs::runtime::WeightQuantizer::kCustom,
                   "tfmbs: a custom quantizer is called in Python");
   const Tensor dense = as_contiguous(weight);
   const FloatType type = require_float(weight, "weight");
   const auto packed =
       tfmbs::runtime::quantize_weights({.data = dense.const_data_ptr(),
-                                    .type = type,
-                                    .outputs = static_cast<std::uint64_t>(weight.size(0)),
-                                    .depth = static_cast<std::uint64_t>(weight.size(1))},
-                                   kind, TorchExecutor{});
+                                        .type = type,
+                                        .outputs = static_cast<std::uint64_t>(weight.size(0)),
+                                        .depth = static_cast<std::uint64_t>(weight.size(1))},
+                                       kind, TorchExecutor{});
   Tensor trits = empty({weight.size(0), weight.size(1)}, ScalarType::Char);
   require(tfmbs::unpack_bit_planes(packed.planes.view(),
                                    {static_cast<std::int8_t*>(trits.mutable_data_ptr()),
@@ -383,10 +448,10 @@ std::tuple<Tensor, Tensor> quantize_weight(const Tensor& weight, const Text& qua
 
 std::tuple<Tensor, Tensor> quantize_activation(const Tensor& input, const Text& activation) {
   STD_TORCH_CHECK(input.dim() >= 1, "tfmbs: input needs at least one dimension");
-  const auto kind = require(tfmbs::runtime::parse_activation(activation.value));
+  const auto kind = require(tfmbs::runtime::parse_activation(activation.view()));
   const FloatType type = require_float(input, "input");
   const Tensor dense = as_contiguous(input);
-  std::vector<std::int64_t> sizes(input.sizes().begin(), input.sizes().end());
+  Extents sizes = Extents::copy_of(input.sizes());
   const auto depth = static_cast<std::size_t>(sizes.back());
   std::size_t samples = 1;
   for (std::size_t i = 0; i + 1 < sizes.size(); ++i) samples *= static_cast<std::size_t>(sizes[i]);

@@ -2,9 +2,12 @@
 // carry text but no handle, finds its layer.
 #pragma once
 
+#include <cstddef>
+#include <functional>
 #include <memory>
 #include <shared_mutex>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 
 #include "tfmbs/format/error.hpp"
@@ -25,7 +28,7 @@ class LayerRegistry {
   // The living layer of that text; where there is none (a program exported by another process), it
   // and its device are made and live on. Errors: kInvalidArgument (malformed), and as add.
   // Nothing is made for weights of another shape than the text's.
-  Result<std::shared_ptr<Layer>> find_or_make(const std::string& text, std::uint64_t outputs,
+  Result<std::shared_ptr<Layer>> find_or_make(std::string_view text, std::uint64_t outputs,
                                               std::uint64_t depth);
   // The layer of `text` is found by `alias` too.
   void add_alias(const std::string& text, const std::string& alias);
@@ -37,8 +40,16 @@ class LayerRegistry {
   friend void fork_parent();
   friend void fork_child();
 
+  // So that a view finds its text.
+  struct TextHash {
+    using is_transparent = void;
+    [[nodiscard]] std::size_t operator()(std::string_view text) const noexcept {
+      return std::hash<std::string_view>{}(text);
+    }
+  };
+
   std::shared_mutex mutex_;
-  std::unordered_map<std::string, std::shared_ptr<Layer>> layers_;
+  std::unordered_map<std::string, std::shared_ptr<Layer>, TextHash, std::equal_to<>> layers_;
 };
 
 }  // namespace tfmbs::runtime
