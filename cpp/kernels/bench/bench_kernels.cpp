@@ -1,5 +1,5 @@
 // Every operation of every set of the list, on the shapes of a small classifier (784 -> 60 -> 10)
-// and of a large layer. One thread. Times are a call's; items are products (trit_gemm) or elements.
+// and of a large layer. One thread. Times are a call's; items are products or elements.
 #include <benchmark/benchmark.h>
 
 #include <cstdint>
@@ -43,25 +43,6 @@ BitPlaneMatrix random_planes(std::size_t rows, std::size_t trits, double zeros) 
 
 void count_items(benchmark::State& state, std::size_t items) {
   state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(items));
-}
-
-void trit_gemm(benchmark::State& state, const KernelSet& set, Shape shape, std::size_t rows) {
-  const BitPlaneMatrix activations = random_planes(rows, shape.depth, 0.3);
-  const BitPlaneMatrix weights = random_planes(shape.outputs, shape.depth, 0.3);
-  std::vector<std::int32_t> out(rows * shape.outputs);
-  const TritGemmArgs args{.activations = activations.view().words,
-                          .rows = rows,
-                          .weights = weights.view().words,
-                          .outputs = shape.outputs,
-                          .blocks = bit_plane_blocks(shape.depth),
-                          .out = out.data(),
-                          .out_stride = shape.outputs,
-                          .triple = false};
-  for (auto _ : state) {
-    set.trit_gemm(args);
-    benchmark::ClobberMemory();
-  }
-  count_items(state, rows * shape.outputs * shape.depth);
 }
 
 const char* layout_name(WeightLayout layout) {
@@ -328,8 +309,6 @@ void add(const std::string& name, Function function) {
 void register_set(const KernelSet& set, Shape shape, std::size_t rows) {
   const std::string by_depth = join("/M", rows, "/", shape.depth, "/", set.name);
   const std::string by_output = join("/M", rows, "/", shape.outputs, "/", set.name);
-  add(join("trit_gemm/M", rows, "/", shape.depth, "x", shape.outputs, "/", set.name),
-      [=](benchmark::State& state) { trit_gemm(state, set, shape, rows); });
   for (const PreferredLayouts& layouts : {set.trit_layouts, set.int8_layouts}) {
     for (const bool cold : {false, true}) {
       const WeightLayout layout = cold ? layouts.streamed : layouts.cached;

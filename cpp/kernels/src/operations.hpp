@@ -6,7 +6,6 @@
 namespace tfmbs::kernels {
 
 namespace portable {
-void trit_gemm(const TritGemmArgs& args) noexcept;
 void trit_matmul(const TritMatmulArgs& args) noexcept;
 void int8_matmul(const Int8MatmulArgs& args) noexcept;
 void ternarize(const TernarizeArgs& args) noexcept;
@@ -21,7 +20,6 @@ std::uint64_t fingerprint(const void* data, std::size_t bytes) noexcept;
 }  // namespace portable
 
 namespace avx2 {
-void trit_gemm(const TritGemmArgs& args) noexcept;
 void trit_matmul(const TritMatmulArgs& args) noexcept;
 void int8_matmul(const Int8MatmulArgs& args) noexcept;
 void ternarize(const TernarizeArgs& args) noexcept;
@@ -35,7 +33,6 @@ void epilogue(const EpilogueArgs& args) noexcept;
 }  // namespace avx2
 
 namespace avx512 {
-void trit_gemm(const TritGemmArgs& args) noexcept;
 void trit_matmul(const TritMatmulArgs& args) noexcept;
 void int8_matmul(const Int8MatmulArgs& args) noexcept;
 void ternarize(const TernarizeArgs& args) noexcept;
@@ -50,7 +47,6 @@ std::uint64_t fingerprint(const void* data, std::size_t bytes) noexcept;
 }  // namespace avx512
 
 namespace neon {
-void trit_gemm(const TritGemmArgs& args) noexcept;
 void trit_matmul(const TritMatmulArgs& args) noexcept;
 void int8_matmul(const Int8MatmulArgs& args) noexcept;
 void ternarize(const TernarizeArgs& args) noexcept;

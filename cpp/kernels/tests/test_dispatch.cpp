@@ -42,7 +42,7 @@ TEST_F(OverrideDeathTest, TheVariableForcesEverySupportedSet) {
     if (!set.supported()) continue;
     setenv("TFMBS_KERNEL", std::string(set.name).c_str(), 1);
     EXPECT_EXIT(exit_with(select_status().ok() && active().name == set.name &&
-                          active().trit_gemm == set.trit_gemm),
+                          active().int8_matmul == set.int8_matmul),
                 ::testing::ExitedWithCode(0), "")
         << set.name;
   }
@@ -89,13 +89,15 @@ TEST(KernelList, StartsWithPortableAndIsComplete) {
   std::set<std::string_view> names;
   for (const KernelSet& set : all_kernels()) {
     EXPECT_TRUE(names.insert(set.name).second) << "twice: " << set.name;
-    EXPECT_NE(set.trit_gemm, nullptr);
+    EXPECT_NE(set.trit_matmul, nullptr);
+    EXPECT_NE(set.int8_matmul, nullptr);
     EXPECT_NE(set.ternarize, nullptr);
     EXPECT_NE(set.quantize_int8, nullptr);
     EXPECT_NE(set.field_count, nullptr);
     EXPECT_NE(set.pack_fields, nullptr);
     EXPECT_NE(set.tile_cycles, nullptr);
     EXPECT_NE(set.column_count, nullptr);
+    EXPECT_NE(set.weighted_sum, nullptr);
     EXPECT_NE(set.epilogue, nullptr);
     EXPECT_NE(set.fingerprint, nullptr);
   }
@@ -108,7 +110,7 @@ TEST(Select, TakesEffectAndRefusesWhatCannotRun) {
     ASSERT_EQ(status.ok(), set.supported()) << set.name;
     if (status.ok()) {
       EXPECT_EQ(active().name, set.name);
-      EXPECT_EQ(active().trit_gemm, set.trit_gemm);
+      EXPECT_EQ(active().int8_matmul, set.int8_matmul);
     }
   }
   const std::string_view kept = active().name;

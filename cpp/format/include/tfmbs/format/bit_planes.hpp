@@ -1,7 +1,7 @@
-// Bit planes: the one layout that the kernels hold of a layer's weights and of quantized
-// activations. A row of K trits is ceil(K/512) blocks; a block is eight 64-bit words of the
-// `nonzero` plane followed by eight of the `negative` plane, bit k%64 of word k/64 for trit k.
-// Padding bits are zero in both planes, and negative is a subset of nonzero.
+// Bit planes: the layout of quantized activations, and of weights while they are quantized (a layer
+// then keeps weight_panels.hpp's). A row of K trits is ceil(K/512) blocks; a block is eight 64-bit
+// words of the `nonzero` plane followed by eight of the `negative` plane, bit k%64 of word k/64 for
+// trit k. Padding bits are zero in both planes, and negative is a subset of nonzero.
 #pragma once
 
 #include <cstddef>

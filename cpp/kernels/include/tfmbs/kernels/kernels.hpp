@@ -22,27 +22,13 @@ enum class FloatType : std::uint8_t { kFloat32, kFloat64, kBFloat16, kFloat16 };
 
 inline constexpr std::size_t kInt8Planes = 6;  // balanced trits of -127...127: 3^6 = 729 > 255
 
-// out[m * out_stride + n] = sum over k of activation[m][k] * weight[n][k]; with `triple`, three
-// times the value already there is added first (one Horner step over int8's planes).
-// Bit-plane rows (tfmbs/format/bit_planes.hpp), `blocks` blocks each, 64-byte aligned.
-struct TritGemmArgs {
-  const std::uint64_t* activations;
-  std::size_t rows;
-  const std::uint64_t* weights;
-  std::size_t outputs;
-  std::size_t blocks;
-  std::int32_t* out;
-  std::size_t out_stride;  // in elements
-  bool triple;
-};
-
 // out[m * out_stride + n] = sum over k of activation[m][k] * weight[first_output + n][k], n <
 // outputs, k < weights.depth. Exact for every depth up to kMaxDepth. Every set takes every layout
 // of its product (weight_panels.hpp); the set's `trit_layouts` and `int8_layouts` are those that it
 // is fast with. first_output is a multiple of kPanelOutputs, so that threads share a layer by
 // panels.
 struct TritMatmulArgs {
-  const std::uint64_t* activations;  // bit-plane rows of weights.depth trits
+  const std::uint64_t* activations;  // bit-plane rows (bit_planes.hpp) of weights.depth trits
   std::size_t rows;
   WeightPanelsView weights;  // a layout of trit x trit
   std::size_t first_output;
@@ -205,11 +191,10 @@ struct PreferredLayouts {
 
 // One implementation of everything, for one instruction set.
 struct KernelSet {
-  std::string_view name;  // what TFMBS_KERNEL names: "portable", "avx2", "avx512"
+  std::string_view name;  // what TFMBS_KERNEL and select() take; docs/kernels.md lists them
   bool (*supported)() noexcept;
   PreferredLayouts trit_layouts;
   PreferredLayouts int8_layouts;
-  void (*trit_gemm)(const TritGemmArgs&) noexcept;
   void (*trit_matmul)(const TritMatmulArgs&) noexcept;
   void (*int8_matmul)(const Int8MatmulArgs&) noexcept;
   void (*ternarize)(const TernarizeArgs&) noexcept;
