@@ -44,6 +44,7 @@ from .errors import (  # noqa: E402
 )
 from .function import TFMBSLinearFunction  # noqa: E402
 from .linear import TFMBSLinear  # noqa: E402
+from .linear_relu import TFMBSLinearReLU  # noqa: E402
 from .packing import pack_pt5, unpack_pt5  # noqa: E402
 from .quantizers import AbsMeanQuantizer, SignQuantizer, TwnQuantizer, WeightQuantizer  # noqa: E402
 
@@ -65,6 +66,7 @@ __all__ = [
     "SignQuantizer",
     "TFMBSLinear",
     "TFMBSLinearFunction",
+    "TFMBSLinearReLU",
     "TwnQuantizer",
     "WeightQuantizer",
     "active_kernels",

@@ -4,8 +4,10 @@
     A ternary linear layer on the device that ``layer`` names. ``layer`` is a layer specification as
     text (name, shape, quantizers, placement, device), never a handle: a program exported with it
     runs in any process.
+``torch.ops.tfmbs.linear_relu(input, weight, bias, layer, training, out_dtype)``
+    The same and a ReLU, in one pass over the output.
 ``torch.ops.tfmbs.linear_trits(input, weight, trits, scale, bias, layer, out_dtype)``
-    The same with weights that somebody else quantized.
+    ``linear`` with weights that somebody else quantized.
 ``torch.ops.tfmbs.prefetch``, ``prefetch_trits``
     Load a layer's weights into Bank A; True if they are resident.
 ``torch.ops.tfmbs.quantize_weight(weight, quantizer)``, ``quantize_activation(input, activation)``
@@ -27,6 +29,7 @@ from . import _fabric
 from .straight_through import dequantized, linear_gradients
 
 linear = torch.ops.tfmbs.linear.default
+linear_relu = torch.ops.tfmbs.linear_relu.default
 linear_trits = torch.ops.tfmbs.linear_trits.default
 prefetch = torch.ops.tfmbs.prefetch.default
 prefetch_trits = torch.ops.tfmbs.prefetch_trits.default
@@ -39,7 +42,7 @@ torch.library.define(
 )
 onnx_linear = torch.ops.tfmbs_onnx.linear.default
 
-_DEVICE_OPS = ("linear", "linear_trits", "prefetch", "prefetch_trits")
+_DEVICE_OPS = ("linear", "linear_relu", "linear_trits", "prefetch", "prefetch_trits")
 
 
 def _register_ordered_effects() -> None:
@@ -68,6 +71,7 @@ def fake_output(
     return input.new_empty(torch.nn.functional.linear(input, weight, bias).shape)
 
 
+@torch.library.register_fake("tfmbs::linear_relu")
 @torch.library.register_fake("tfmbs::linear")
 def _(
     input: Tensor,
@@ -166,7 +170,10 @@ def _linear_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _linear_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    input, weight = ctx.saved_tensors
+    return _linear_gradients(ctx, grad, *ctx.saved_tensors)
+
+
+def _linear_gradients(ctx: Any, grad: Tensor, input: Tensor, weight: Tensor) -> tuple[Any, ...]:
     needs = ctx.needs_input_grad
     quantized_weight = weight
     if needs[0]:
@@ -182,6 +189,18 @@ def _linear_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         needs[:3],
     )
     return (*gradients, None, None, None)
+
+
+def _linear_relu_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    input, weight, _, ctx.layer, _, _ = inputs
+    ctx.save_for_backward(input, weight, output)
+
+
+def _linear_relu_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    input, weight, output = ctx.saved_tensors
+    # relu's own: where the output is not above 0 nothing flows, and a NaN lets it through
+    grad = torch.ops.aten.threshold_backward(grad, output, 0)
+    return _linear_gradients(ctx, grad, input, weight)
 
 
 def _linear_trits_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -205,6 +224,9 @@ def _linear_trits_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 
 
 torch.library.register_autograd("tfmbs::linear", _linear_backward, setup_context=_linear_setup)
+torch.library.register_autograd(
+    "tfmbs::linear_relu", _linear_relu_backward, setup_context=_linear_relu_setup
+)
 torch.library.register_autograd(
     "tfmbs::linear_trits", _linear_trits_backward, setup_context=_linear_trits_setup
 )
@@ -232,6 +254,7 @@ def _register_autocast() -> None:
         _library.impl(op._schema.name.split("::")[1], under_autocast, "AutocastCPU")
 
     register(linear, 5)
+    register(linear_relu, 5)
     register(linear_trits, 6)
 
 

@@ -127,7 +127,8 @@ void finish(const std::int32_t* sums, std::size_t stride, std::size_t row, std::
        .out = static_cast<std::byte*>(args.output) + (row * out_stride + output) * out_bytes,
        .out_type = args.output_type,
        .out_stride = out_stride,
-       .wide = args.input_type == FloatType::kFloat64});
+       .wide = args.input_type == FloatType::kFloat64,
+       .relu = args.relu});
 }
 
 // A product and its epilogue, block by block: rows [row, row_end) x outputs [output, output_end),

@@ -212,23 +212,37 @@ void check_matrix(const Tensor& weight, const char* what) {
                   " dimensions");
 }
 
-// A weight's version; none of an inference tensor, which counts none and whose _version raises. A
-// call by name takes as long as a small product, so where a thread has seen a version, it asks for
-// nothing else again until the memory proves to be another's.
-std::optional<std::int64_t> version_of(const Tensor& weight) {
-  constexpr std::size_t kSeen = 256;
-  thread_local std::array<const void*, kSeen> seen{};
+// Where a thread remembers that a weight's memory belonged to no inference tensor.
+const void*& remembered(const void* data) {
+  constexpr std::size_t kRemembered = 256;
+  thread_local std::array<const void*, kRemembered> memory{};
+  return memory[reinterpret_cast<std::uintptr_t>(data) / 64 % kRemembered];
+}
+
+// What tells whether a weight has changed.
+struct ChangeMark {
+  std::optional<std::int64_t> version;
+  bool by_content;
+};
+
+// A call by name takes as long as a small product, so there are as few as can be. An inference
+// tensor counts no version; memory that became one's since it was remembered proves it when it is
+// asked for a version.
+ChangeMark change_mark(const Tensor& weight, std::size_t bytes) {
+  // Contents of so few bytes are compared faster than a version is asked for.
+  constexpr std::size_t kFewBytes = 8192;
   const void* data = weight.const_data_ptr();
-  const void*& known = seen[reinterpret_cast<std::uintptr_t>(data) / 64 % kSeen];
-  if (known != data || data == nullptr) {
-    if (call_unary<bool>("aten::is_inference", weight)) return std::nullopt;
-    known = data;
+  const void*& ordinary = remembered(data);
+  if (ordinary != data || data == nullptr) {
+    if (call_unary<bool>("aten::is_inference", weight)) return {std::nullopt, false};
+    ordinary = data;
   }
+  if (bytes <= kFewBytes) return {std::nullopt, true};
   try {
-    return call_unary<std::int64_t>("aten::_version", weight);
+    return {call_unary<std::int64_t>("aten::_version", weight), false};
   } catch (const std::exception&) {
-    known = nullptr;
-    return std::nullopt;
+    ordinary = nullptr;
+    return {std::nullopt, false};
   }
 }
 
@@ -237,14 +251,17 @@ tfmbs::runtime::WeightSource weight_source(const Tensor& weight, const Tensor& c
                                            const TensorStorage& storage, bool training) {
   // A copy made for its layout is a new tensor at every call: only its content tells anything.
   const bool copied = contiguous_weight.get() != weight.get();
-  std::optional<std::int64_t> version;
-  if (!copied) version = version_of(weight);
+  const FloatType type = require_float(weight, "weight");
+  const auto outputs = static_cast<std::uint64_t>(weight.size(0));
+  const auto depth = static_cast<std::uint64_t>(weight.size(1));
+  ChangeMark mark{std::nullopt, true};
+  if (!copied) mark = change_mark(weight, outputs * depth * tfmbs::kernels::float_bytes(type));
   return {.data = contiguous_weight.const_data_ptr(),
-          .type = require_float(weight, "weight"),
-          .outputs = static_cast<std::uint64_t>(weight.size(0)),
-          .depth = static_cast<std::uint64_t>(weight.size(1)),
-          .version = version,
-          .by_content = training || copied,
+          .type = type,
+          .outputs = outputs,
+          .depth = depth,
+          .version = mark.version,
+          .by_content = training || mark.by_content,
           .owner = copied ? nullptr : &storage};
 }
 
@@ -319,12 +336,14 @@ auto on_layer(const Text& text, const Tensor& weight, const Call& call) {
   }
 }
 
+template <bool kRelu>
 Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
               const Text& layer, bool training, std::optional<ScalarType> out_dtype) {
   check_matrix(weight, "weight");
   STD_TORCH_CHECK(out_dtype.has_value() || input.scalar_type() == weight.scalar_type(),
                   "tfmbs: input and weight must have the same dtype");
-  const LinearCall call = prepare(input, weight.size(0), weight.size(1), bias, out_dtype);
+  LinearCall call = prepare(input, weight.size(0), weight.size(1), bias, out_dtype);
+  call.args.relu = kRelu;
   const Tensor dense = as_contiguous(weight);
   const TensorStorage storage(weight);
   const auto source = weight_source(weight, dense, storage, training);
@@ -495,6 +514,9 @@ STABLE_TORCH_LIBRARY(tfmbs, m) {
       "linear(Tensor input, Tensor weight, Tensor? bias, str layer, bool training, "
       "ScalarType? out_dtype=None) -> Tensor");
   m.def(
+      "linear_relu(Tensor input, Tensor weight, Tensor? bias, str layer, bool training, "
+      "ScalarType? out_dtype=None) -> Tensor");
+  m.def(
       "linear_trits(Tensor input, Tensor weight, Tensor trits, Tensor scale, Tensor? bias, "
       "str layer, ScalarType? out_dtype=None) -> Tensor");
   m.def("prefetch(Tensor weight, str layer, bool training) -> bool");
@@ -504,7 +526,8 @@ STABLE_TORCH_LIBRARY(tfmbs, m) {
 }
 
 STABLE_TORCH_LIBRARY_IMPL(tfmbs, CPU, m) {
-  m.impl("linear", TORCH_BOX(&linear));
+  m.impl("linear", TORCH_BOX(&linear<false>));
+  m.impl("linear_relu", TORCH_BOX(&linear<true>));
   m.impl("linear_trits", TORCH_BOX(&linear_trits));
   m.impl("prefetch", TORCH_BOX(&prefetch));
   m.impl("prefetch_trits", TORCH_BOX(&prefetch_trits));

@@ -30,6 +30,7 @@ struct LinearArgs {
   kernels::FloatType bias_type{kernels::FloatType::kFloat32};
   void* output{nullptr};
   kernels::FloatType output_type{kernels::FloatType::kFloat32};
+  bool relu{false};  // in the same pass over the output
 };
 
 // Errors: kInvalidArgument where weights of outputs x depth are not of the specification's shape.
