@@ -114,6 +114,8 @@ class TFMBSLinear(nn.Linear):
         nn.Linear raises."""
         # One Python frame and no question that can be spared: a small product takes a microsecond.
         parameters = self._parameters  # nn.Module's own lookup costs as much as the product
+        weight: Any
+        bias: Any
         try:
             try:
                 weight, bias = parameters["weight"], parameters["bias"]
