@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "tfmbs/format/five_code.hpp"
 #include "tfmbs/format/weight_panels.hpp"
 
 namespace tfmbs::panel_codes {
@@ -35,13 +36,15 @@ constexpr std::uint32_t digit_bits(std::uint32_t window, std::size_t i) noexcept
   }
 }
 
-// v + 121 in each byte to sign and magnitude. u has its highest bit where v >= 0; else the code is
-// 128 - v, which is -u modulo 256.
-constexpr std::uint32_t sign_magnitude(std::uint32_t biased) noexcept {
-  const std::uint32_t u = biased + 7 * kOnes;
-  const std::uint32_t positive = u >> 7 & kOnes;
-  const std::uint32_t mask = (positive << 8) - positive;
-  return ((u & mask & 0x7F * kOnes) | (~u & ~mask)) + (kOnes - positive);
+// A byte of five_code.hpp in each: from v + 40 and, for t[4] = 0, +1, -1, the class 0, 1, 2.
+constexpr std::uint32_t five_codes(std::uint32_t biased, std::uint32_t fifth) noexcept {
+  const std::uint32_t u = biased + 88 * kOnes;  // the highest bit where v >= 0, and then v below it
+  const std::uint32_t negative = ~u >> 7 & kOnes;
+  const std::uint32_t mask = (negative << 7) - negative;  // of the low seven bits
+  const std::uint32_t magnitude = ((u & 0x7F * kOnes) ^ mask) + negative;
+  constexpr std::uint32_t kHalf = five_code::kMagnitudes;
+  const std::uint32_t high = (magnitude + (128 - kHalf) * kOnes) >> 7 & kOnes;
+  return (magnitude - kHalf * high + kHalf * fifth) | high << 6 | negative << 7;
 }
 
 // Byte j of the result is byte j of the unit.
@@ -58,8 +61,8 @@ constexpr std::uint32_t encode(std::uint32_t nonzero, std::uint32_t negative) no
   } else if constexpr (kLayout == WeightLayout::kTritQuads) {
     return digit(0) + 3 * (digit(1) + 3 * (digit(2) + 3 * digit(3)));
   } else {
-    return sign_magnitude(digit(0) +
-                          3 * (digit(1) + 3 * (digit(2) + 3 * (digit(3) + 3 * digit(4)))));
+    return five_codes(digit(0) + 3 * (digit(1) + 3 * (digit(2) + 3 * digit(3))),
+                      digit_bits<kLayout>(nonzero, 4) + digit_bits<kLayout>(negative, 4));
   }
 }
 
@@ -93,9 +96,25 @@ inline constexpr Decoder kDecodePairs = make_decoder(
 inline constexpr Decoder kDecodeTwoBits =
     make_decoder(4, [](int byte, int i) { return (byte >> 2 * i & 3) - 1; });
 inline constexpr Decoder kDecodeFives = make_decoder(5, [](int byte, int i) {
-  const int v = (byte & 0x80) != 0 ? -(byte & 0x7F) : byte;
-  return digit_of(v + 121, i) - 1;
+  return i == 4 ? five_code::fifth(byte) : digit_of(five_code::first_four(byte) + 40, i) - 1;
 });
+
+// Every five trits come back, so their 243 bytes are distinct.
+static_assert([] {
+  for (int value = 0; value < 243; ++value) {
+    std::uint32_t nonzero = 0;
+    std::uint32_t negative = 0;
+    for (int i = 0; i < 5; ++i) {
+      nonzero |= static_cast<std::uint32_t>(digit_of(value, i) != 1) << i;
+      negative |= static_cast<std::uint32_t>(digit_of(value, i) == 0) << i;
+    }
+    const std::uint32_t byte = encode<WeightLayout::kTritFives>(nonzero, negative) & 0xFF;
+    for (int i = 0; i < 5; ++i) {
+      if (kDecodeFives.trits[i][byte] != digit_of(value, i) - 1) return false;
+    }
+  }
+  return true;
+}());
 
 constexpr const Decoder& decoder_of(WeightLayout layout) noexcept {
   switch (layout) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <cstdlib>
 #include <limits>
 #include <new>
 #include <random>
@@ -17,7 +18,9 @@ namespace {
 
 // The byte of the header's definition, by arithmetic on the trits of its depths.
 int expected_byte(WeightLayout layout, const int (&t)[5]) {
-  const int five = t[0] + 3 * t[1] + 9 * t[2] + 27 * t[3] + 81 * t[4];
+  const int four = t[0] + 3 * t[1] + 9 * t[2] + 27 * t[3];
+  const int magnitude = std::abs(four);
+  const int fifth = t[4] < 0 ? 2 : t[4];
   switch (layout) {
     case WeightLayout::kTritQuads:
       return (t[0] + 1) + 3 * (t[1] + 1) + 9 * (t[2] + 1) + 27 * (t[3] + 1);
@@ -29,7 +32,7 @@ int expected_byte(WeightLayout layout, const int (&t)[5]) {
     case WeightLayout::kInt8Fives:
       break;
   }
-  return five < 0 ? 128 - five : five;
+  return 21 * fifth + magnitude % 21 + (magnitude >= 21 ? 64 : 0) + (four < 0 ? 128 : 0);
 }
 
 class WeightPanelsTest : public ::testing::TestWithParam<WeightLayout> {};

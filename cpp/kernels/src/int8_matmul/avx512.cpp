@@ -4,6 +4,7 @@
 
 #include "operations.hpp"
 #include "panels.hpp"
+#include "tfmbs/format/five_code.hpp"
 
 namespace tfmbs::kernels::avx512 {
 namespace {
@@ -132,30 +133,32 @@ struct Quads {
   }
 };
 
+// By the low seven bits the first four codes of the magnitude, by the low six the fifth.
 alignas(64) constexpr struct FiveTables {
   std::uint8_t pairs[128];
-  std::uint8_t fifth[128];
+  std::uint8_t fifth[64];
 } kFive = [] {
   FiveTables tables{};
-  for (int v = 0; v < 122; ++v) {
-    int rest = v + 121;
+  for (int byte = 0; byte < 128; ++byte) {
+    int rest = five_code::magnitude(byte) + 40;
     for (int i = 0; i < 4; ++i, rest /= 3) {
-      tables.pairs[v] = static_cast<std::uint8_t>(tables.pairs[v] | rest % 3 << 2 * i);
+      tables.pairs[byte] = static_cast<std::uint8_t>(tables.pairs[byte] | rest % 3 << 2 * i);
     }
-    tables.fifth[v] = static_cast<std::uint8_t>(rest);
+  }
+  for (int byte = 0; byte < 64; ++byte) {
+    tables.fifth[byte] = static_cast<std::uint8_t>(five_code::fifth(byte) + 1);
   }
   return tables;
 }();
 
-// One byte permutation over 128 entries looks the magnitude up (it ignores the sign bit); a
-// negative value has each code c as 2 - c.
+// The permutations ignore the bits above those of their index. Where the sign is set, each of the
+// first four codes c is 2 - c.
 struct Fives {
   static constexpr std::size_t kGroup = 20;
   static constexpr bool kFive = true;
   __m512i pairs_low = _mm512_load_si512(kernels::avx512::kFive.pairs);
   __m512i pairs_high = _mm512_load_si512(kernels::avx512::kFive.pairs + 64);
-  __m512i fifth_low = _mm512_load_si512(kernels::avx512::kFive.fifth);
-  __m512i fifth_high = _mm512_load_si512(kernels::avx512::kFive.fifth + 64);
+  __m512i fifths = _mm512_load_si512(kernels::avx512::kFive.fifth);
   struct Line {
     __m512i pairs;
     __m512i fifth;
@@ -163,10 +166,10 @@ struct Fives {
   inline __attribute__((always_inline)) Line load(const std::uint8_t* line) const {
     const __m512i bytes = _mm512_load_si512(line);
     const __mmask64 negative = _mm512_movepi8_mask(bytes);
+    const __m512i fifth = _mm512_permutexvar_epi8(bytes, fifths);
     const __m512i pairs = _mm512_permutex2var_epi8(pairs_low, bytes, pairs_high);
-    const __m512i fifth = _mm512_permutex2var_epi8(fifth_low, bytes, fifth_high);
     return {_mm512_mask_sub_epi8(pairs, negative, _mm512_set1_epi8(static_cast<char>(0xAA)), pairs),
-            _mm512_mask_sub_epi8(fifth, negative, _mm512_set1_epi8(2), fifth)};
+            fifth};
   }
 };
 

@@ -4,6 +4,7 @@
 
 #include "operations.hpp"
 #include "panels.hpp"
+#include "tfmbs/format/five_code.hpp"
 
 namespace tfmbs::kernels::avx512 {
 namespace {
@@ -250,10 +251,9 @@ void quads(const TritMatmulArgs& args) {
   }
 }
 
-// --- five trits a byte
-// ---------------------------------------------------------------------------- Twenty depths, four
-// bytes an output, become five codes of four trits: the first four trits of each byte, and the four
-// fifth ones. The activations' codes stand in that order too.
+// --- five trits a byte ---------------------------------------------------------------------------
+// Twenty depths, four bytes an output, become five codes of four trits: the first four trits of
+// each byte, and the four fifth ones. The activations' codes stand in that order too.
 
 constexpr std::size_t kUnitDepths = 20;
 constexpr std::size_t kUnitCodes = 5;
@@ -263,25 +263,26 @@ constexpr std::size_t kDecodedPanels = 4;  // 80 KiB
 constexpr std::size_t kRowUnits = 384;     // a chunk of a row alone: 1920 codes
 static_assert(kUnits <= kRowUnits && kRowUnits * kUnitCodes + 64 <= kChunkCodes);
 
-// By magnitude: the code of the first four trits, and the fifth trit plus one.
+// By the low seven bits the code of the first four trits, by the low six the fifth trit plus one.
 alignas(64) constexpr struct FiveTables {
   std::uint8_t first[128];
-  std::uint8_t fifth[128];
+  std::uint8_t fifth[64];
 } kFive = [] {
   FiveTables tables{};
-  for (int v = 0; v < 122; ++v) {
-    tables.first[v] = static_cast<std::uint8_t>((v + 121) % 81);
-    tables.fifth[v] = static_cast<std::uint8_t>((v + 121) / 81);
+  for (int byte = 0; byte < 128; ++byte) {
+    tables.first[byte] = static_cast<std::uint8_t>(five_code::magnitude(byte) + 40);
+  }
+  for (int byte = 0; byte < 64; ++byte) {
+    tables.fifth[byte] = static_cast<std::uint8_t>(five_code::fifth(byte) + 1);
   }
   return tables;
 }();
 
-// Brings the bytes of a unit to codes. A negative value has each digit d as 2 - d.
+// Brings the bytes of a unit to codes. Where the sign is set, a code c of four is 80 - c.
 struct Decoder {
   __m512i first_low = _mm512_load_si512(kFive.first);
   __m512i first_high = _mm512_load_si512(kFive.first + 64);
-  __m512i fifth_low = _mm512_load_si512(kFive.fifth);
-  __m512i fifth_high = _mm512_load_si512(kFive.fifth + 64);
+  __m512i fifths = _mm512_load_si512(kFive.fifth);
 
   inline __attribute__((always_inline)) void decode(const std::uint8_t* from,
                                                     __m512i (&codes)[kUnitCodes]) const {
@@ -293,10 +294,9 @@ struct Decoder {
       _mm_prefetch(reinterpret_cast<const char*>(from) + kAhead, _MM_HINT_T0);
       const __m512i bytes = _mm512_load_si512(from);
       const __mmask64 negative = _mm512_movepi8_mask(bytes);
+      digits[j] = _mm512_permutexvar_epi8(bytes, fifths);
       const __m512i first = _mm512_permutex2var_epi8(first_low, bytes, first_high);
-      const __m512i fifth = _mm512_permutex2var_epi8(fifth_low, bytes, fifth_high);
       codes[j] = _mm512_mask_sub_epi8(first, negative, _mm512_set1_epi8(kCodes - 1), first);
-      digits[j] = _mm512_mask_sub_epi8(fifth, negative, _mm512_set1_epi8(2), fifth);
     }
     codes[4] = digits[3];
 #pragma GCC unroll 3

@@ -6,12 +6,11 @@
 // into a table of products with the activations of that group.
 //   kTritQuads  4 depths: sum of (t[i] + 1) * 3^i, i = 0...3; 0...80
 //   kTritPairs  4 depths: t[0] + 1 + 3 * (t[1] + 1) in the low nibble, t[2] and t[3] in the high
-//   one kTritFives  5 depths: v = sum of t[i] * 3^i; |v| in the low seven bits, v < 0 in the
-//   highest
+//   kTritFives  5 depths: a byte of five_code.hpp
 // Layouts of the product int8 x trit hold a group of 16 outputs as 64 bytes, four an output: byte j
 // holds the depths 4i + j of the group, which is how 8-bit dot-product instructions take them.
 //   kInt8Quads  16 depths: t[4i + j] + 1 in bits 2i and 2i + 1, i = 0...3
-//   kInt8Fives  20 depths: v = sum of t[4i + j] * 3^i, i = 0...4, as in kTritFives
+//   kInt8Fives  20 depths: the same of t[4i + j], i = 0...4
 // A last panel of these holds only as many sixteens of outputs as there are.
 #pragma once
 
