@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from pytfmbs.compiler import Toolchain
 
 # "repeat", the default, draws the same examples each time; "explore" draws new ones.
 settings.register_profile("repeat", derandomize=True)
@@ -17,6 +21,29 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 @pytest.fixture(autouse=True, scope="session")
 def _threads() -> None:
     # One: the layers of most tests are small, and a second one only waits on a busy machine. Tests
-    # of the
-    # threaded paths set their own number.
+    # of the threaded paths set their own number.
     torch.set_num_threads(1)
+
+
+def _toolchain(*needs: str) -> Toolchain:
+    """A Toolchain that has the named tools; skips with its own words where one is missing."""
+    compiler = pytest.importorskip("pytfmbs.compiler")
+    tools: Toolchain = compiler.Toolchain()
+    try:
+        for tool in needs:
+            tools.path(tool)
+    except compiler.ToolNotFoundError as error:
+        pytest.skip(str(error))
+    return tools
+
+
+@pytest.fixture(scope="session")
+def mlir_tools() -> Toolchain:
+    """What compiles a module without layers: MLIR's and LLVM's programs, and a linker."""
+    return _toolchain("mlir-opt", "mlir-translate", "opt", "llc", "linker")
+
+
+@pytest.fixture(scope="session")
+def dialect_tools(mlir_tools: Toolchain) -> Toolchain:
+    """The same and the project's plugin: what compiles a module with layers."""
+    return _toolchain("plugin")

@@ -72,14 +72,11 @@ def test_a_profile_and_hints_are_joined(fabric: Fabric) -> None:
     assert work(one) == work(whole)
 
 
+@pytest.mark.usefixtures("dialect_tools")
 @pytest.mark.parametrize("as_text", [True, False])
 def test_a_module(as_text: bool) -> None:
-    compiler = pytest.importorskip("pytfmbs.compiler")
     agent = AdaptiveRuntimeAgent()
-    try:
-        seen = agent.observe(NETWORK.read_text(encoding="utf-8") if as_text else NETWORK)
-    except compiler.ToolNotFoundError as error:
-        pytest.skip(str(error))
+    seen = agent.observe(NETWORK.read_text(encoding="utf-8") if as_text else NETWORK)
     assert seen.source == "module"
     assert [record.to_dict() for record in seen.layers] == [
         {

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from benchmark_scripts import load_script
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    """benchmarks/agent_policy.py, which is a script and no package."""
-    path = ROOT / "benchmarks" / "agent_policy.py"
-    spec = importlib.util.spec_from_file_location("agent_policy", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["agent_policy"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return load_script("agent_policy")
 
 
 @pytest.fixture(scope="module")

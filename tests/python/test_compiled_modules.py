@@ -13,20 +13,10 @@ import pytfmbs
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pytfmbs.compiler import CompilationError, CompiledModule, Toolchain, ToolNotFoundError
+from pytfmbs.compiler import CompilationError, CompiledModule
 from pytfmbs.compiler import compile_module as compile_anew
 
-pytestmark = pytest.mark.usefixtures("_mlir")
-
-
-@pytest.fixture(scope="session")
-def _mlir() -> None:
-    tools = Toolchain()
-    try:
-        for tool in ("mlir-opt", "mlir-translate", "opt", "llc", "linker"):
-            tools.path(tool)
-    except ToolNotFoundError as error:
-        pytest.skip(str(error))
+pytestmark = pytest.mark.usefixtures("mlir_tools")
 
 
 @pytest.fixture(scope="module")

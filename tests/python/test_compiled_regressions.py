@@ -10,7 +10,7 @@ from pytfmbs import TFMBSLinear
 from pytfmbs.compiler import compile
 from torch import Tensor, nn
 
-pytest.importorskip("onnx")
+pytestmark = pytest.mark.usefixtures("dialect_tools")
 
 
 class TwoReaders(nn.Module):

@@ -13,13 +13,14 @@ from pytfmbs.compiler import (
     CompilationError,
     MlirModule,
     Toolchain,
-    ToolNotFoundError,
     compile_module,
     read_telemetry,
     to_mlir,
 )
 from pytfmbs.compiler import compile as compile_model
 from torch import nn
+
+pytestmark = pytest.mark.usefixtures("dialect_tools")
 
 SMALL = pytfmbs.FabricConfig(bank_depth=64)  # the default masks, and too small for both layers
 
@@ -36,11 +37,6 @@ def model() -> nn.Sequential:
 
 @pytest.fixture(scope="module")
 def module(model: nn.Sequential) -> MlirModule:
-    try:
-        Toolchain().path("plugin")
-        Toolchain().path("mlir-opt")
-    except ToolNotFoundError as error:
-        pytest.skip(str(error))
     return to_mlir(model, torch.randn(2, 50))
 
 
@@ -152,14 +148,15 @@ def test_threads(model: nn.Sequential, module: MlirModule) -> None:
         assert list(fabric.profile_detailed()["layers"]) == ["first", "second"]
 
 
-def test_telemetry_before_and_after(model: nn.Sequential, module: MlirModule) -> None:
+def test_telemetry_before_and_after(
+    model: nn.Sequential, module: MlirModule, dialect_tools: Toolchain
+) -> None:
     hints = [layer.telemetry_hint for layer in model if isinstance(layer, TFMBSLinear)]
     for hint in hints:
         del hint["resident"]
         hint["weight_addr"] = None  # the device's own choice, by now; the IR leaves it open
-    tools = Toolchain()
-    lowered = tools.run(
-        "mlir-opt", *tools.plugin_flags(), "--pass-pipeline=builtin.module(tfmbs-to-linalg)", "-",
+    lowered = dialect_tools.run(
+        "mlir-opt", *dialect_tools.plugin_flags(), "--pass-pipeline=builtin.module(tfmbs-to-linalg)", "-",
         stdin=module.text.encode(),
     )  # fmt: skip
     for text in (module, module.text, lowered):

@@ -14,17 +14,15 @@ from onnx import helper, numpy_helper
 from pytfmbs.compiler import (
     CompilationError,
     CompiledModule,
-    ToolNotFoundError,
     compile_module,
     import_onnx,
 )
 
+pytestmark = pytest.mark.usefixtures("mlir_tools")
+
 
 def compiled(text: Any, **options: Any) -> CompiledModule:
-    try:
-        return compile_module(text, opt_level=0, **options)
-    except ToolNotFoundError as error:
-        pytest.skip(str(error))
+    return compile_module(text, opt_level=0, **options)
 
 
 def unknown(case: Case) -> CompiledModule:
@@ -55,6 +53,7 @@ def test_a_sum_that_does_not_broadcast() -> None:
     assert module(zeros(1)).tolist() == module(zeros(5)).tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
 
 
+@pytest.mark.usefixtures("dialect_tools")
 @pytest.mark.parametrize("target", ["linalg", "runtime"])
 @pytest.mark.parametrize("op", ["Gemm", "MatMul"])
 def test_a_layer_of_another_depth(op: str, target: Any) -> None:

@@ -58,6 +58,7 @@ def run(module: MlirModule, *arrays: Any) -> Any:
     return compile_module(module, opt_level=0)(*arrays)
 
 
+@pytest.mark.usefixtures("dialect_tools")
 @pytest.mark.parametrize("activation", ["ternary", "int8"])
 def test_modules_layers_have_the_hints_and_numbers_of_the_converted_model(activation: str) -> None:
     torch.manual_seed(3)
@@ -94,6 +95,7 @@ def test_telemetry_in_the_text_is_the_hint() -> None:
     )
 
 
+@pytest.mark.usefixtures("dialect_tools")
 @pytest.mark.parametrize(
     ("shape", "folded"), [((), 1), ((1,), 1), ((5,), 1), ((1, 5), 1), ((4, 1), 0), ((4, 5), 0)]
 )
@@ -113,6 +115,7 @@ def test_gemm(shape: tuple[int, ...], folded: int, transposed: bool) -> None:
     assert run(module, x[:0] if folded else x).shape == ((0, 5) if folded else (4, 5))
 
 
+@pytest.mark.usefixtures("dialect_tools")
 def test_a_constant_on_the_left_is_the_weights() -> None:
     rng = np.random.default_rng(4)
     weight = rng.standard_normal((5, 9)).astype(np.float32)
@@ -129,6 +132,7 @@ def test_a_constant_on_the_left_is_the_weights() -> None:
     assert (module.layers[0]["out_features"], module.layers[0]["in_features"]) == (5, 9)
 
 
+@pytest.mark.usefixtures("dialect_tools")
 def test_a_nan_weight_makes_its_column_nan() -> None:
     weight = np.ones((4, 3), np.float32)
     weight[2, 1] = np.nan
@@ -190,6 +194,7 @@ def test_the_own_operator_is_checked(change: dict[str, Any], message: str) -> No
         import_onnx(model, config=FabricConfig())
 
 
+@pytest.mark.usefixtures("dialect_tools")
 def test_a_large_layer_takes_few_bits_in_bytecode(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     weight = rng.standard_normal((1024, 2752), dtype=np.float32)

@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from frontend_cases import FAMILIES, Case, model
-from pytfmbs.compiler import ToolNotFoundError, compile_module, import_onnx
+from pytfmbs.compiler import compile_module, import_onnx
 
 
 def expected(case: Case) -> list[np.ndarray]:
@@ -25,14 +25,12 @@ def signless(array: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("dims", ["static", "batch", "unknown"])
+@pytest.mark.usefixtures("mlir_tools")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_results_are_onnx_runtimes(family: str, dims: str) -> None:
     cases = FAMILIES[family]
     module = import_onnx(model(cases, dims=dims))
-    try:
-        function = compile_module(module, opt_level=0)
-    except ToolNotFoundError as error:
-        pytest.skip(str(error))
+    function = compile_module(module, opt_level=0)
     given = function(*[signless(array) for case in cases for array in case.arrays])
     results = iter(given if isinstance(given, list | tuple) else [given])
     for case in cases:

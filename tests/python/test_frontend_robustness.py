@@ -15,8 +15,6 @@ from onnx import TensorProto, helper, numpy_helper
 from pytfmbs.compiler import (
     ConversionError,
     InvalidModelError,
-    Toolchain,
-    ToolNotFoundError,
     UnsupportedOperatorError,
     import_onnx,
     to_mlir,
@@ -34,7 +32,9 @@ def weights(name: str, *shape: int) -> onnx.TensorProto:
     return numpy_helper.from_array(np.ones(shape, np.float32), name)
 
 
-def test_mutations_end_in_a_module_or_a_conversion_error(tmp_path: Path) -> None:
+def test_mutations_end_in_a_module_or_a_conversion_error(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     models = seed_models()
     data = [model.SerializeToString() for model in models]
     path = tmp_path / "mutated.onnx"
@@ -54,13 +54,9 @@ def test_mutations_end_in_a_module_or_a_conversion_error(tmp_path: Path) -> None
         except ConversionError:
             ends["error"] += 1
     assert min(ends["module"], ends["error"]) > 100, ends
-    tools = Toolchain()
-    try:
-        flags = tools.plugin_flags()
-        for text in modules[:: len(modules) // 40]:
-            tools.run("mlir-opt", *flags, "-o", os.devnull, "-", stdin=text.encode())
-    except ToolNotFoundError as error:
-        pytest.skip(str(error))
+    tools = request.getfixturevalue("dialect_tools")  # only now: above needs none
+    for text in modules[:: len(modules) // 40]:
+        tools.run("mlir-opt", *tools.plugin_flags(), "-o", os.devnull, "-", stdin=text.encode())
 
 
 @pytest.mark.parametrize("data", [b"", b"\0" * 64, b"not a model", b"\x08\x0a\x3a"])

@@ -15,7 +15,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from pytfmbs.compiler import Toolchain, ToolNotFoundError
+from pytfmbs.compiler import Toolchain
 
 #: Valid modules, an op a line.
 SEEDS = {
@@ -71,17 +71,6 @@ BATCH = 100  # modules a process
 SEPARATOR = "// -----\n"
 #: Seeds that no pipeline can lower, and what it says.
 REFUSED = {"passed_around": "do not come from a tfmbs.weights|weights are no constant"}
-
-
-@pytest.fixture(scope="module")
-def tools() -> Toolchain:
-    tools = Toolchain()
-    try:
-        for tool in ("mlir-opt", "plugin"):
-            tools.path(tool)
-    except ToolNotFoundError as error:
-        pytest.skip(str(error))
-    return tools
 
 
 def run(
@@ -191,8 +180,8 @@ def accepted(tools: Toolchain, passes: str, cases: list[str]) -> int:
 
 @pytest.mark.parametrize("passes", ["", *PIPELINES])
 @pytest.mark.parametrize("name", list(SEEDS))
-def test_the_seeds_are_valid(tools: Toolchain, name: str, passes: str) -> None:
-    result = run(tools, passes, SEEDS[name].encode())
+def test_the_seeds_are_valid(dialect_tools: Toolchain, name: str, passes: str) -> None:
+    result = run(dialect_tools, passes, SEEDS[name].encode())
     said = result.stderr.decode()
     if passes and name in REFUSED:
         assert result.returncode == 1
@@ -202,32 +191,34 @@ def test_the_seeds_are_valid(tools: Toolchain, name: str, passes: str) -> None:
 
 
 @pytest.mark.parametrize("name", list(SEEDS))
-def test_broken_text(tools: Toolchain, name: str, tmp_path: Path) -> None:
+def test_broken_text(dialect_tools: Toolchain, name: str, tmp_path: Path) -> None:
     rng = random.Random(name)
     for batch in range(max(1, CASES // len(SEEDS) // BATCH)):
         passes = PIPELINES[batch % len(PIPELINES)]
         cases = [mutate(rng, SEEDS[name]) for _ in range(BATCH)]
         joined = SEPARATOR.join(cases).encode()
-        if died(run(tools, passes, joined, "--split-input-file")):
-            report(tools, passes, [case.encode() for case in cases], tmp_path)
+        if died(run(dialect_tools, passes, joined, "--split-input-file")):
+            report(dialect_tools, passes, [case.encode() for case in cases], tmp_path)
         # Passes see what verifies; some of that they take, and some they have to refuse.
-        valid, lowered = accepted(tools, "", cases), accepted(tools, passes, cases)
+        valid, lowered = accepted(dialect_tools, "", cases), accepted(dialect_tools, passes, cases)
         assert BATCH // 4 <= valid < BATCH
         if name not in REFUSED:
             assert BATCH // 5 <= lowered <= valid
 
 
 @pytest.mark.parametrize("name", list(SEEDS))
-def test_broken_bytecode(tools: Toolchain, name: str, tmp_path: Path) -> None:
+def test_broken_bytecode(dialect_tools: Toolchain, name: str, tmp_path: Path) -> None:
     """Bytes of the dialect's own attributes and of its names; each file takes a process."""
     source, good = tmp_path / "good.mlir", tmp_path / "good.mlirbc"
     source.write_text(SEEDS[name])
-    tools.run("mlir-opt", *tools.plugin_flags(), "--emit-bytecode", str(source), "-o", str(good))
+    dialect_tools.run(
+        "mlir-opt", *dialect_tools.plugin_flags(), "--emit-bytecode", str(source), "-o", str(good)
+    )
     data = good.read_bytes()
     rng = random.Random(name)
     for case in range(max(1, CASES // 100)):
         broken = bytearray(data)
         for _ in range(rng.choice([1, 1, 2, 4])):
             broken[rng.randrange(8, len(broken))] = rng.randrange(256)
-        if died(run(tools, PIPELINES[case % len(PIPELINES)], bytes(broken))):
-            report(tools, PIPELINES[case % len(PIPELINES)], [bytes(broken)], tmp_path)
+        if died(run(dialect_tools, PIPELINES[case % len(PIPELINES)], bytes(broken))):
+            report(dialect_tools, PIPELINES[case % len(PIPELINES)], [bytes(broken)], tmp_path)

@@ -14,7 +14,7 @@ import pytest
 import pytfmbs
 import reference
 import torch
-from pytfmbs.compiler import Toolchain, ToolNotFoundError, compile_module
+from pytfmbs.compiler import compile_module
 
 NAMES = {
     torch.float32: "f32", torch.float64: "f64", torch.bfloat16: "bf16", torch.float16: "f16",
@@ -22,15 +22,7 @@ NAMES = {
 FORMS = ("three ops", "linear", "linear, i8 weights")
 LAYER = '{tile_mask = 5 : ui64, telemetry = {layer = "fc", sparsity = 0.3333}}'
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _tools() -> None:
-    tools = Toolchain()
-    try:
-        for tool in ("mlir-opt", "mlir-translate", "opt", "llc", "linker", "plugin"):
-            tools.path(tool)
-    except ToolNotFoundError as error:
-        pytest.skip(str(error))
+pytestmark = pytest.mark.usefixtures("dialect_tools")
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,9 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 import pytfmbs
 import torch
-from pytfmbs.compiler.toolchain import Toolchain, ToolNotFoundError
+from pytfmbs.compiler import Toolchain
 
 NETWORKS = 60
 
@@ -48,17 +47,6 @@ class Layer:
     depth: int
     mask: int
     given: int | None = None
-
-
-@pytest.fixture(scope="module")
-def tools() -> Toolchain:
-    toolchain = Toolchain()
-    try:
-        toolchain.path("mlir-opt")
-        toolchain.plugin_flags()
-    except ToolNotFoundError as error:
-        pytest.skip(str(error))
-    return toolchain
 
 
 def module(layers: list[Layer]) -> str:
@@ -162,7 +150,9 @@ def windows(geometry: Geometry) -> tuple[int, int]:
     return least, max(geometry.bank_depth // 2 * geometry.words_per_depth, least)
 
 
-def test_no_word_is_shared_and_a_window_stays_free(tools: Toolchain, tmp_path: Path) -> None:
+def test_no_word_is_shared_and_a_window_stays_free(
+    dialect_tools: Toolchain, tmp_path: Path
+) -> None:
     rng = random.Random(4)
     networks = []
     while len(networks) < NETWORKS:
@@ -174,7 +164,7 @@ def test_no_word_is_shared_and_a_window_stays_free(tools: Toolchain, tmp_path: P
             networks.append((geometry, layers))
     streamed = resident = 0
     for (geometry, layers), addresses in zip(
-        networks, place(tools, tmp_path, networks), strict=True
+        networks, place(dialect_tools, tmp_path, networks), strict=True
     ):
         placed = [(x, a) for x, a in zip(layers, addresses, strict=True) if a is not None]
         given = [(layer, layer.given) for layer in layers if layer.given is not None]
@@ -194,7 +184,7 @@ def test_no_word_is_shared_and_a_window_stays_free(tools: Toolchain, tmp_path: P
     assert resident > 50
 
 
-def test_addresses_are_those_that_a_device_gives(tools: Toolchain, tmp_path: Path) -> None:
+def test_addresses_are_those_that_a_device_gives(dialect_tools: Toolchain, tmp_path: Path) -> None:
     rng = random.Random(5)
     networks = []
     for _ in range(NETWORKS):
@@ -202,7 +192,7 @@ def test_addresses_are_those_that_a_device_gives(tools: Toolchain, tmp_path: Pat
         networks.append((geometry, random_layers(rng, geometry, 0.1, given=rng.random() < 0.5)))
     compared = 0
     for (geometry, layers), addresses in zip(
-        networks, place(tools, tmp_path, networks), strict=True
+        networks, place(dialect_tools, tmp_path, networks), strict=True
     ):
         if None in addresses:
             continue

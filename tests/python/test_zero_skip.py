@@ -3,15 +3,14 @@ current."""
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+from benchmark_scripts import load_script
 from cases import ACTIVATIONS, campaign, generator, tensor
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,15 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def table() -> ModuleType:
-    """benchmarks/zero_skip_table.py, which is a script and no package."""
-    path = ROOT / "benchmarks" / "zero_skip_table.py"
-    spec = importlib.util.spec_from_file_location("zero_skip_table", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["zero_skip_table"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return load_script("zero_skip_table")
 
 
 def measure(
