@@ -616,6 +616,18 @@ CASES: list[Case] = [
     ),
     ("kernels: name", lambda s: pytfmbs.select_kernels("fastest"), FabricError, "fastest"),
     ("kernels: type", lambda s: pytfmbs.select_kernels(3), TypeError, "incompatible"),
+    (
+        "set_weight_storage: name",
+        lambda s: pytfmbs.set_weight_storage("memory"),
+        ArgumentError,
+        "'memory'; allowed are 'auto', 'cached', 'streamed'",
+    ),
+    (
+        "set_weight_storage: type",
+        lambda s: pytfmbs.set_weight_storage(None),
+        TypeError,
+        "incompatible",
+    ),
 ]
 
 
