@@ -23,12 +23,7 @@ static_assert(kRun * 4 * 508 <= 0x7FFF && kScaledRun * 2 * 4 * 508 <= 0x7FFF);
 // A single row's scaled sums keep to 32 bits.
 static_assert(kBlockBytes / kGroup * (std::size_t{4} * 4 * 508) <= 0x7FFFFFFF);
 
-// Rows of a chunk of depths, padded with zeros to whole groups.
-struct Activations {
-  alignas(32) std::int8_t values[kBlockBytes];
-  std::int32_t sums[kBlockRows];
-  std::size_t stride;
-};
+using Activations = ValueBlock<kBlockRows, kBlockBytes>;
 
 inline __m256i load(const void* from) {
   return _mm256_loadu_si256(static_cast<const __m256i*>(from));
@@ -58,14 +53,6 @@ inline void stage(const Int8MatmulArgs& args, std::size_t row, std::size_t rows,
     for (const std::int32_t part : parts) to.sums[m] += part;
   }
 }
-
-// Where a block of sums goes.
-struct Output {
-  std::int32_t* out;
-  std::size_t stride;
-  std::size_t left;  // outputs to write, from `out` on
-  bool first;        // the first chunk writes, the others add
-};
 
 inline void store(const Output& to, std::size_t m, std::size_t half, __m256i sum,
                   std::int32_t offset) {

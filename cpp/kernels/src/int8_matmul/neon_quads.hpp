@@ -18,13 +18,7 @@ constexpr std::size_t kBlockRows = 64;  // that share a block of activations
 constexpr std::size_t kBlockBytes = std::size_t{1} << 16;
 constexpr std::size_t kMaxGroups = kBlockBytes / kGroup;
 
-// Rows of a chunk of depths, padded with zeros to whole groups. A weight goes in as its code t + 1,
-// so a row's sum is what is subtracted in the end.
-struct Activations {
-  alignas(16) std::int8_t values[kBlockBytes];
-  std::int32_t sums[kBlockRows];
-  std::size_t stride;
-};
+using Activations = ValueBlock<kBlockRows, kBlockBytes>;
 
 inline void stage(const Int8MatmulArgs& args, std::size_t row, std::size_t rows, std::size_t first,
                   std::size_t depths, Activations& to) {
@@ -40,14 +34,6 @@ inline void stage(const Int8MatmulArgs& args, std::size_t row, std::size_t rows,
     to.sums[m] = vaddvq_s32(sum);
   }
 }
-
-// Where a block of sums goes.
-struct Output {
-  std::int32_t* out;
-  std::size_t stride;
-  std::size_t left;  // outputs to write, from `out` on
-  bool first;        // the first chunk writes, the others add
-};
 
 // Four sums of row m, from output `at` on.
 inline void store(const Output& to, std::size_t m, std::size_t at, int32x4_t sum,

@@ -63,18 +63,7 @@ inline void encode(const std::uint64_t* words, std::uint8_t* codes) {
   _mm256_store_si256(to + 1, _mm256_permute2x128_si256(low, high, 0x31));
 }
 
-// Rows of a chunk of depths.
-struct Activations {
-  alignas(32) std::uint8_t codes[kBlockRows][kChunkCodes];
-};
-
-// Where a block of sums goes.
-struct Output {
-  std::int32_t* out;
-  std::size_t stride;
-  std::size_t left;  // outputs to write, from `out` on
-  bool first;        // the first chunk writes, the others add
-};
+using Activations = CodeBlock<kBlockRows, kChunkCodes>;
 
 // The sums of one row and half a panel. The words of `all` hold s[2i] + 256 * s[2i + 1], modulo
 // 2^16, and those of `odd` s[2i + 1].

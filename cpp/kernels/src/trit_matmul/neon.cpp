@@ -56,18 +56,7 @@ inline void encode(const std::uint64_t* words, std::uint8_t* codes) {
   vst1q_u8(codes + 16, vzip2q_u8(halves[0], halves[1]));
 }
 
-// Rows of a chunk of depths.
-struct Activations {
-  alignas(16) std::uint8_t codes[kBlockRows][kChunkCodes];
-};
-
-// Where a block of sums goes.
-struct Output {
-  std::int32_t* out;
-  std::size_t stride;
-  std::size_t left;  // outputs to write, from `out` on
-  bool first;        // the first chunk writes, the others add
-};
+using Activations = CodeBlock<kBlockRows, kChunkCodes>;
 
 // Eight sums of row m, from output `at` on.
 inline void store(const Output& to, std::size_t m, std::size_t at, uint16x8_t words, int bias) {
