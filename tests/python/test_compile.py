@@ -78,14 +78,15 @@ def op_cases() -> list[Any]:
         ):
             x = torch.randn(*shape, requires_grad=grad)
             bias = layer.bias if out is None else None
-            cases.append(
+            cases += [
                 pytest.param(
-                    ops.linear,
+                    op,
                     (x, layer.weight, bias, layer._spec, training, out),
                     layer,
-                    id=f"linear-{label}-{'x'.join(map(str, shape))}-{grad}-{training}-{out}",
+                    id=f"{name}-{label}-{'x'.join(map(str, shape))}-{grad}-{training}-{out}",
                 )
-            )
+                for name, op in (("linear", ops.linear), ("linear_relu", ops.linear_relu))
+            ]
         x = torch.randn(3, 20, requires_grad=True)
         cases += [
             pytest.param(

@@ -104,12 +104,6 @@ def test_the_ops_own_gradients() -> None:
     assert torch.equal(fused.bias.grad, plain[0].bias.grad)
 
 
-def test_opcheck() -> None:
-    layer = TFMBSLinearReLU(20, 10)
-    x = torch.randn(3, 20, requires_grad=True)
-    torch.library.opcheck(ops.linear_relu, (x, layer.weight, layer.bias, layer._spec, False))
-
-
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_autocast(dtype: torch.dtype) -> None:
     fused, plain = twins(50, 20)
