@@ -1,9 +1,5 @@
 #include "tfmbs/format/weight_panels.hpp"
 
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
-
 #include <algorithm>
 #include <cstring>
 #include <limits>
@@ -11,25 +7,11 @@
 #include <string>
 #include <type_traits>
 
+#include "large_memory.hpp"
 #include "panel_codes.hpp"
 
 namespace tfmbs {
 namespace {
-
-constexpr std::size_t kCacheLine = 64;
-constexpr std::size_t kHugePage = std::size_t{2} << 20;
-
-// Where weights are read from memory, page translations cost a third of the bandwidth: larger
-// matrices ask for huge pages. Elsewhere, or where the system has none, they are as any memory.
-constexpr std::align_val_t alignment_of(std::size_t bytes) noexcept {
-  return std::align_val_t{bytes >= kHugePage ? kHugePage : kCacheLine};
-}
-void ask_for_huge_pages([[maybe_unused]] void* memory,
-                        [[maybe_unused]] std::size_t bytes) noexcept {
-#ifdef __linux__
-  if (bytes >= kHugePage) madvise(memory, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
-#endif
-}
 
 // Offset, inside a panel of `lines` lines, of the first byte of an output's group.
 constexpr std::size_t offset_of(WeightLayout layout, std::size_t lines, std::size_t group,
@@ -152,8 +134,8 @@ void WeightPanelsView::decode(std::size_t p, std::size_t first, std::size_t coun
   }
 }
 
-void WeightPanels::AlignedDelete::operator()(std::uint8_t* bytes) const noexcept {
-  ::operator delete(bytes, alignment);
+void WeightPanels::Release::operator()(std::uint8_t* memory) const noexcept {
+  large_memory::release(memory, bytes);
 }
 
 WeightPanels::WeightPanels(WeightLayout layout, std::size_t outputs, std::size_t depth)
@@ -166,10 +148,8 @@ WeightPanels::WeightPanels(WeightLayout layout, std::size_t outputs, std::size_t
     throw std::bad_array_new_length();
   }
   const std::size_t size = view().size();
-  const std::align_val_t alignment = alignment_of(size);
-  auto* bytes = static_cast<std::uint8_t*>(::operator new(size, alignment));
-  bytes_ = {bytes, AlignedDelete{alignment}};
-  ask_for_huge_pages(bytes, size);
+  auto* bytes = static_cast<std::uint8_t*>(large_memory::allocate(size));
+  bytes_ = {bytes, Release{size}};
   // The same byte everywhere.
   const std::uint8_t zero = with_layout(layout, [](auto constant) {
     return static_cast<std::uint8_t>(panel_codes::encode<constant.value>(0, 0));

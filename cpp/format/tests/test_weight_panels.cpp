@@ -8,6 +8,7 @@
 #include <new>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "random_trits.hpp"
@@ -128,6 +129,46 @@ TEST_P(WeightPanelsTest, Empty) {
   EXPECT_EQ(WeightPanels(GetParam(), 0, 10).bytes(), 0U);
   EXPECT_EQ(WeightPanels(GetParam(), 10, 0).bytes(), 0U);
   EXPECT_EQ(WeightPanels().bytes(), 0U);
+}
+
+// Large matrices share pages: they come and go in any order, and never touch each other.
+TEST(WeightPanelsMemory, LargeOnesComeAndGo) {
+  struct Held {
+    WeightPanels panels;
+    BitPlaneMatrix rows;
+  };
+  std::mt19937_64 random(12);
+  std::vector<Held> held;
+  const auto intact = [](const Held& one) {
+    const BitPlaneMatrix rows = one.panels.rows(0, one.rows.view().rows);
+    const std::size_t words = rows.view().rows * rows.row_words();
+    return std::equal(rows.view().words, rows.view().words + words, one.rows.view().words);
+  };
+  for (int step = 0; step < 60; ++step) {
+    if (held.size() > 12 || (held.size() > 2 && random() % 3 == 0)) {
+      const std::size_t at = random() % held.size();
+      ASSERT_TRUE(intact(held[at])) << "step " << step;
+      std::swap(held[at], held.back());
+      held.pop_back();
+      continue;
+    }
+    // 0.4 to 13 MB
+    const std::size_t outputs = 512 + random() % 4000;
+    const std::size_t depth = 4096 + random() % 12000;
+    WeightPanels panels(step % 2 == 0 ? WeightLayout::kInt8Fives : WeightLayout::kTritQuads,
+                        outputs, depth);
+    ASSERT_EQ(reinterpret_cast<std::uintptr_t>(panels.view().bytes) % 64, 0U);
+    // A few rows of random trits, the first and the last output among them.
+    BitPlaneMatrix rows(outputs, depth);
+    for (const std::size_t row : {std::size_t{0}, outputs / 2, outputs - 1}) {
+      const auto packed = pack_bit_planes(random_trits(depth, 0.3, random), 1, depth);
+      ASSERT_TRUE(packed.ok());
+      std::copy_n(packed.value().view().words, rows.row_words(), rows.row(row));
+    }
+    ASSERT_TRUE(panels.set_rows(0, rows.view()).ok());
+    held.push_back({std::move(panels), std::move(rows)});
+  }
+  for (const Held& one : held) EXPECT_TRUE(intact(one));
 }
 
 // What the five layouts are for: bits a weight of a large layer.

@@ -17,7 +17,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <new>
 
 #include "tfmbs/format/bit_planes.hpp"
 #include "tfmbs/format/error.hpp"
@@ -123,11 +122,11 @@ class WeightPanels {
   [[nodiscard]] BitPlaneMatrix rows(std::size_t first_output, std::size_t count) const;
 
  private:
-  struct AlignedDelete {
-    std::align_val_t alignment;
-    void operator()(std::uint8_t* bytes) const noexcept;
+  struct Release {
+    std::size_t bytes;
+    void operator()(std::uint8_t* memory) const noexcept;
   };
-  std::unique_ptr<std::uint8_t[], AlignedDelete> bytes_;
+  std::unique_ptr<std::uint8_t[], Release> bytes_;
   WeightLayout layout_{WeightLayout::kTritQuads};
   std::size_t outputs_{0};
   std::size_t depth_{0};

@@ -1,0 +1,19 @@
+// Memory for weights. Where a product reads them from memory, page translations cost up to half of
+// the bandwidth, so matrices of half a megabyte and more share huge pages (Linux): one that ends in
+// the middle of a page is followed by the next, for a page of its own would often be half empty.
+// Elsewhere, or where the system has no huge pages, it is as any memory. Thread-safe.
+#pragma once
+
+#include <cstddef>
+
+namespace tfmbs::large_memory {
+
+inline constexpr std::size_t kAlignment = 64;  // a cache line
+inline constexpr std::size_t kHugePage = std::size_t{2} << 20;
+
+// Uninitialized, aligned to kAlignment. Throws std::bad_alloc. Precondition: bytes > 0.
+[[nodiscard]] void* allocate(std::size_t bytes);
+// What allocate(bytes) gave. Huge pages that nobody uses any more go back to the system.
+void release(void* memory, std::size_t bytes) noexcept;
+
+}  // namespace tfmbs::large_memory
