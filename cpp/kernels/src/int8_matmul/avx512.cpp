@@ -120,6 +120,7 @@ __attribute__((noinline)) void store(const __m512i* sums, std::size_t rows, std:
 
 // How a line of 64 bytes becomes codes. `pairs` gives four codes a byte, two bits each, and `fifth`
 // the fifth where there is one.
+// `fetch_ahead` is for one row, which reads weights from memory; beyond the end it is harmless.
 struct Quads {
   static constexpr std::size_t kGroup = 16;
   static constexpr bool kFive = false;
@@ -130,6 +131,9 @@ struct Quads {
   };
   inline __attribute__((always_inline)) Line load(const std::uint8_t* line) const {
     return {_mm512_load_si512(line), _mm512_setzero_si512()};
+  }
+  static inline __attribute__((always_inline)) void fetch_ahead(const std::uint8_t* line) {
+    _mm_prefetch(reinterpret_cast<const char*>(line) + 4096, _MM_HINT_T0);
   }
 };
 
@@ -171,6 +175,9 @@ struct Fives {
     return {_mm512_mask_sub_epi8(pairs, negative, _mm512_set1_epi8(static_cast<char>(0xAA)), pairs),
             fifth};
   }
+  static inline __attribute__((always_inline)) void fetch_ahead(const std::uint8_t* line) {
+    _mm_prefetch(reinterpret_cast<const char*>(line) + 8192, _MM_HINT_T1);
+  }
 };
 
 // Fives as quads, for several rows: four groups' codes of four, then their fifth codes together.
@@ -205,9 +212,6 @@ template <typename Codes, std::size_t kLines>
 __attribute__((noinline)) void one_row(const std::int8_t* activations, const std::uint8_t* panel,
                                        std::size_t groups, std::int32_t offset, const Output& to) {
   const Codes codes;
-  // Lines further on, so that weights from memory arrive in time; a prefetch beyond the end is
-  // harmless.
-  constexpr std::size_t kAhead = 4096;
   __m512i sums[kLines][4];
 #pragma GCC unroll 4
   for (std::size_t c = 0; c < kLines; ++c) {
@@ -222,7 +226,7 @@ __attribute__((noinline)) void one_row(const std::int8_t* activations, const std
     for (std::size_t i = 0; i < Codes::kGroup / 4; ++i) inputs[i] = broadcast(activations + 4 * i);
 #pragma GCC unroll 4
     for (std::size_t c = 0; c < kLines; ++c, panel += kPanelBytes) {
-      _mm_prefetch(reinterpret_cast<const char*>(panel) + kAhead, _MM_HINT_T0);
+      codes.fetch_ahead(panel);
       const auto line = codes.load(panel);
 #pragma GCC unroll 4
       for (std::size_t i = 0; i < 4; ++i) {

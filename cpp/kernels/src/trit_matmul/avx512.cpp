@@ -287,11 +287,11 @@ struct Decoder {
   inline __attribute__((always_inline)) void decode(const std::uint8_t* from,
                                                     __m512i (&codes)[kUnitCodes]) const {
     // Bytes further on, so that weights from memory arrive in time; beyond the end it is harmless.
-    constexpr std::size_t kAhead = 512;
+    constexpr std::size_t kAhead = 8192;
     __m512i digits[kUnitLines];
 #pragma GCC unroll 4
     for (std::size_t j = 0; j < kUnitLines; ++j, from += kPanelBytes) {
-      _mm_prefetch(reinterpret_cast<const char*>(from) + kAhead, _MM_HINT_T0);
+      _mm_prefetch(reinterpret_cast<const char*>(from) + kAhead, _MM_HINT_T1);
       const __m512i bytes = _mm512_load_si512(from);
       const __mmask64 negative = _mm512_movepi8_mask(bytes);
       digits[j] = _mm512_permutexvar_epi8(bytes, fifths);
