@@ -260,8 +260,9 @@ constexpr std::size_t kUnitCodes = 5;
 constexpr std::size_t kUnitLines = 4;
 constexpr std::size_t kUnits = 64;         // a chunk: 320 codes
 constexpr std::size_t kDecodedPanels = 4;  // 80 KiB
-constexpr std::size_t kRowUnits = 384;     // a chunk of a row alone: 1920 codes
-static_assert(kUnits <= kRowUnits && kRowUnits * kUnitCodes + 64 <= kChunkCodes);
+constexpr std::size_t kRowUnits = 1600;  // a chunk of a row alone, 8000 codes: whole panels, mostly
+static_assert(kUnits <= kRowUnits && kUnits * kUnitCodes + 64 <= kChunkCodes);
+static_assert((kRowUnits * kUnitCodes + kRun) * 2 * kBias <= 0xFFFF);
 
 // By the low seven bits the code of the first four trits, by the low six the fifth trit plus one.
 alignas(64) constexpr struct FiveTables {
@@ -385,6 +386,7 @@ void fives(const TritMatmulArgs& args) {
   constexpr std::size_t kDecodedBytes = kUnits * kUnitCodes * kPanelBytes;
   alignas(64) std::uint8_t decoded[kDecodedPanels * kDecodedBytes];
   Activations block;
+  alignas(64) std::uint8_t alone[kRowUnits * kUnitCodes + 64];
   for (std::size_t row = 0; row < args.rows; row += kBlockRows) {
     const std::size_t rows = args.rows - row < kBlockRows ? args.rows - row : kBlockRows;
     const std::size_t most = rows == 1 ? kRowUnits : kUnits;
@@ -392,7 +394,7 @@ void fives(const TritMatmulArgs& args) {
       const std::size_t count = units - first < most ? units - first : most;
       for (std::size_t m = 0; m < rows; ++m) {
         encode_units(args.activations + (row + m) * row_words, row_words, first * kUnitDepths,
-                     count, block.codes[m]);
+                     count, rows == 1 ? alone : block.codes[m]);
       }
       for (std::size_t n = 0; n < args.outputs; n += kDecodedPanels * kPanelOutputs) {
         const std::size_t left = args.outputs - n;
@@ -406,7 +408,7 @@ void fives(const TritMatmulArgs& args) {
             panels + n / kPanelOutputs * panel_bytes + first * kUnitLines * kPanelBytes;
         if (rows == 1) {
           for (std::size_t c = 0; c < held; ++c, from += panel_bytes) {
-            one_row(block.codes[0], from, count, from_panel(to, c));
+            one_row(alone, from, count, from_panel(to, c));
           }
           continue;
         }
