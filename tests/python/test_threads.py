@@ -173,11 +173,19 @@ def test_a_weight_that_ends_inside_an_op_locks_nobody_out() -> None:
 _FORK = """
 import os, signal, threading, torch
 from pytfmbs import Fabric, TFD, TFMBSLinear
+torch.set_num_threads(1)  # OpenMP's threads do not survive a fork
 layers = [TFMBSLinear(64, 30).eval() for _ in range(3)]
 x = torch.randn(2, 64)
 with torch.no_grad():
     expected = [layer(x) for layer in layers]
 stop = False
+# Packed weights of more than 512 KiB lie in memory that layers share.
+large, wide = TFMBSLinear(2048, 1200).eval(), torch.randn(1, 2048)
+def packs():
+    with torch.no_grad():
+        while not stop:
+            large.refresh()
+            large(wide)
 def forwards(layer):
     with torch.no_grad():
         while not stop:
@@ -188,6 +196,7 @@ def tasks():
         fabric.wait(fabric.submit(TFD(15, 15)))
 threads = [threading.Thread(target=forwards, args=(layer,)) for layer in layers[:2]]
 threads.append(threading.Thread(target=tasks))
+threads.append(threading.Thread(target=packs))
 for thread in threads:
     thread.start()
 bad = 0
@@ -198,6 +207,7 @@ for turn in range(100):
         with torch.no_grad():
             same = all(torch.equal(layer(x), y) for layer, y in zip(layers, expected))
             same = same and TFMBSLinear(10, 3)(torch.ones(1, 10)).shape == (1, 3)
+            same = same and TFMBSLinear(2048, 1200)(wide).shape == (1, 1200)
         fabric = Fabric()
         fabric.wait(fabric.submit(TFD(15, 15)))
         fabric.profile_detailed()

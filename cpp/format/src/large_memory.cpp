@@ -1,4 +1,4 @@
-#include "large_memory.hpp"
+#include "tfmbs/format/large_memory.hpp"
 
 #include <new>
 
@@ -33,6 +33,9 @@ constexpr std::size_t round_up(std::size_t bytes, std::size_t unit) noexcept {
 // Regions of whole huge pages, handed out in pieces: the smallest free range that a piece fits.
 class Pool {
  public:
+  void lock() { mutex_.lock(); }
+  void unlock() { mutex_.unlock(); }
+
   void* allocate(std::size_t bytes) {
     if (bytes > std::numeric_limits<std::size_t>::max() / 2) throw std::bad_alloc();
     bytes = round_up(bytes, kAlignment);
@@ -141,9 +144,13 @@ void release(void* memory, std::size_t bytes) noexcept {
   if (bytes < kLeastShared) return release_alone(memory);
   pool().release(memory, bytes);
 }
+void before_fork() { pool().lock(); }
+void after_fork() { pool().unlock(); }
 #else
 void* allocate(std::size_t bytes) { return allocate_alone(bytes); }
-void release(void* memory, std::size_t) noexcept { release_alone(memory); }
+void release(void* memory, std::size_t /*bytes*/) noexcept { release_alone(memory); }
+void before_fork() {}
+void after_fork() {}
 #endif
 
 }  // namespace tfmbs::large_memory

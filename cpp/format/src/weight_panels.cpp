@@ -7,8 +7,8 @@
 #include <string>
 #include <type_traits>
 
-#include "large_memory.hpp"
 #include "panel_codes.hpp"
+#include "tfmbs/format/large_memory.hpp"
 
 namespace tfmbs {
 namespace {

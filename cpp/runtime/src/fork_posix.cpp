@@ -7,6 +7,7 @@
 
 #include "fabric_registry.hpp"
 #include "fork.hpp"
+#include "tfmbs/format/large_memory.hpp"
 #include "tfmbs/runtime/fabric.hpp"
 #include "tfmbs/runtime/layer_registry.hpp"
 
@@ -30,9 +31,11 @@ void fork_prepare() {
     fabric->queue_->before_fork();
     fabric->mutex_.lock();
   }
+  large_memory::before_fork();  // last: whoever holds the others may want memory
 }
 
 void fork_parent() {
+  large_memory::after_fork();
   for (const auto& fabric : held()) {
     fabric->mutex_.unlock();
     fabric->queue_->after_fork_in_parent();
@@ -45,6 +48,7 @@ void fork_parent() {
 }
 
 void fork_child() {
+  large_memory::after_fork();
   for (const auto& fabric : held()) {
     fabric->mutex_.unlock();
     fabric->queue_->after_fork_in_child();

@@ -16,4 +16,9 @@ inline constexpr std::size_t kHugePage = std::size_t{2} << 20;
 // What allocate(bytes) gave. Huge pages that nobody uses any more go back to the system.
 void release(void* memory, std::size_t bytes) noexcept;
 
+// Around fork(), on the thread that forks, so that the child finds this memory whole: what calls
+// them allocates nothing in between. Both do nothing where memory is not shared.
+void before_fork();
+void after_fork();  // in the parent, and in the child
+
 }  // namespace tfmbs::large_memory
