@@ -62,7 +62,12 @@ inline std::uint64_t wide_sum(const std::uint32_t* values, const std::uint32_t* 
     odd =
         _mm512_add_epi64(odd, _mm512_mul_epu32(_mm512_srli_epi64(a, 32), _mm512_srli_epi64(b, 32)));
   }
-  return static_cast<std::uint64_t>(_mm512_reduce_add_epi64(_mm512_add_epi64(even, odd)));
+  // Modulo 2^64: not the intrinsic's reduction, whose last additions are of signed integers.
+  alignas(64) std::uint64_t lanes[8];
+  _mm512_store_si512(lanes, _mm512_add_epi64(even, odd));
+  std::uint64_t sum = 0;
+  for (const std::uint64_t lane : lanes) sum += lane;
+  return sum;
 }
 
 }  // namespace
