@@ -22,11 +22,7 @@ constexpr std::size_t kDecodedUnits = 12;  // 15 KiB a panel: half of the neares
 static_assert(kBlockBytes / 16 * (std::size_t{4} * 2 * 64 * 127) <= 0x7FFFFFFF);
 
 // Rows of a chunk of depths, padded with zeros to whole groups.
-struct Activations {
-  alignas(64) std::int8_t values[kBlockBytes];
-  std::int32_t sums[kBlockRows];
-  std::size_t stride;
-};
+using Activations = ValueBlock<kBlockRows, kBlockBytes>;
 
 // The instruction itself: of the intrinsic's sums the compiler keeps copies, and spills them.
 // NOLINTNEXTLINE(misc-const-correctness): the asm writes it
@@ -89,14 +85,6 @@ inline void stage_units(const Int8MatmulArgs& args, std::size_t row, std::size_t
     to.sums[m] = _mm512_reduce_add_epi32(sum);
   }
 }
-
-// Where a block of sums goes.
-struct Output {
-  std::int32_t* out;
-  std::size_t stride;
-  std::size_t left;  // outputs to write, from `out` on
-  bool first;        // the first chunk writes, the others add
-};
 
 // Sums of `rows` rows and `lines` lines, from memory: with the masks of the tail beside its loop
 // the compiler would keep the sums there all the time.

@@ -66,17 +66,7 @@ inline void encode(const std::uint64_t* block, std::uint8_t* codes) {
 }
 
 // Rows of a chunk of depths.
-struct Activations {
-  alignas(64) std::uint8_t codes[kBlockRows][kChunkCodes];
-};
-
-// Where a block of sums goes.
-struct Output {
-  std::int32_t* out;
-  std::size_t stride;
-  std::size_t left;  // outputs to write, from `out` on
-  bool first;        // the first chunk writes, the others add
-};
+using Activations = CodeBlock<kBlockRows, kChunkCodes>;
 
 // The sums of one row and one panel. The words of `all` hold s[2i] + 256 * s[2i + 1], modulo 2^16,
 // and those of `odd` s[2i + 1].
