@@ -281,13 +281,26 @@ std::shared_ptr<const LaneStatistics> Layer::statistics_of(BitPlaneView weights)
                                                 tile_slots_);
 }
 
+// A portion at a time, so that the weights are never all unpacked.
+std::shared_ptr<const LaneStatistics> Layer::statistics_of(const PackedWeights& weights) const {
+  constexpr std::size_t kRows = 8 * kPanelOutputs;
+  const std::size_t outputs = weights.panels().outputs;
+  auto made = std::make_shared<LaneStatistics>(outputs, weights.panels().depth,
+                                               fabric_->config().geometry.lanes(), tile_slots_);
+  for (std::size_t row = 0; row < outputs; row += kRows) {
+    made->add_rows(weights.rows(row, std::min(kRows, outputs - row)).view());
+  }
+  made->finish();
+  return made;
+}
+
 Layer::Snapshot Layer::take_snapshot(const Executor& executor) {
   const WeightLayout layout = preferred_layout(spec_.activation);
   if (packed_.weights->panels().layout != layout) {
     packed_.weights = std::make_shared<const PackedWeights>(*packed_.weights, layout, executor);
   }
   if (!packed_.statistics && fabric_->counting() && !fabric_->stepped()) {
-    packed_.statistics = statistics_of(packed_.weights->rows().view());
+    packed_.statistics = statistics_of(*packed_.weights);
   }
   return {packed_.weights, packed_.statistics};
 }

@@ -110,6 +110,8 @@ class Layer {
   Snapshot take_snapshot(const Executor& executor);
   [[nodiscard]] std::shared_ptr<const PackedWeights> packed_weights() const;
   [[nodiscard]] std::shared_ptr<const LaneStatistics> statistics_of(BitPlaneView weights) const;
+  [[nodiscard]] std::shared_ptr<const LaneStatistics> statistics_of(
+      const PackedWeights& weights) const;
   // Gives what was packed before; whoever destroys it must not hold the lock (see Packed::owner).
   [[nodiscard]] Packed adopt(const QuantizedWeights& weights, const Executor& executor);
   Status run(const Snapshot& snapshot, const LinearArgs& args, const Executor& executor);
