@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cmath>
+#include <latch>
 #include <memory>
 #include <string>
 #include <thread>
@@ -14,6 +15,7 @@
 #endif
 
 #include "c_layer.hpp"
+#include "fork_gate.hpp"
 #include "tfmbs/runtime/fabric.hpp"
 
 namespace tfmbs {
@@ -122,16 +124,22 @@ TEST(CThreads, AForkedChildGoesOn) {
   const auto layer = layer_of_ones(*fabric);
   const auto other = layer_of_ones(*fabric);
   ASSERT_EQ(layer->define(), TFMBS_OK);
+  testing::ForkGate gate;
   std::atomic<bool> stop{false};
+  std::latch started{1};
   std::thread busy([&] {
+    started.count_down();
     while (!stop) {
+      const auto hold = gate.allocating();
       (void)other->define();
       (void)is_right(*other);
       (void)is_right(*layer);
       tfmbs_layer_release(&other->slot);
     }
   });
+  started.wait();
   for (int i = 0; i < 30; ++i) {
+    auto hold = gate.forking();
     const pid_t child = fork();
     if (child == 0) {
       alarm(5);
@@ -141,6 +149,7 @@ TEST(CThreads, AForkedChildGoesOn) {
       tfmbs_layer_release(&own->slot);
       _exit(right ? 0 : 1);
     }
+    if (hold) hold.unlock();
     int status = -1;
     ASSERT_EQ(waitpid(child, &status, 0), child);
     EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << "fork " << i << ": " << status;

@@ -6,10 +6,12 @@
 #include <atomic>
 #include <chrono>
 #include <functional>
+#include <latch>
 #include <memory>
 #include <thread>
 #include <vector>
 
+#include "fork_gate.hpp"
 #include "tfmbs/fabric/task_queue.hpp"
 
 namespace tfmbs::fabric {
@@ -17,7 +19,8 @@ namespace {
 
 // Forks with the queue's hooks; the child's verdict is its exit status, and a child that hangs is
 // ended by SIGALRM.
-void expect_child(TaskQueue& queue, const std::function<bool()>& child) {
+void expect_child(TaskQueue& queue, const std::function<bool()>& child,
+                  testing::ForkGate::Hold gate = {}) {
   queue.before_fork();
   const pid_t id = fork();
   if (id == 0) {
@@ -26,6 +29,7 @@ void expect_child(TaskQueue& queue, const std::function<bool()>& child) {
     _exit(child() ? 0 : 1);
   }
   queue.after_fork_in_parent();
+  if (gate) gate.unlock();
   ASSERT_GT(id, 0);
   int status = 0;
   ASSERT_EQ(waitpid(id, &status, 0), id);
@@ -116,18 +120,28 @@ TEST(TaskQueueFork, GenerationsWhileOthersSubmitAndWait) {
     inside = false;
     return {};
   });
+  testing::ForkGate gate;
   std::atomic<bool> stop{false};
+  std::latch started{3};
   std::vector<std::thread> threads;
   for (int t = 0; t < 3; ++t) {
     threads.emplace_back([&] {
-      while (!stop) {
-        const auto ticket = queue.submit({});
-        queue.wait(ticket).ok() ? void() : ADD_FAILURE();
-      }
+      std::shared_ptr<TaskTicket> ticket;
+      const auto run_one = [&] {
+        {
+          const auto hold = gate.allocating();
+          ticket = queue.submit({});
+        }
+        EXPECT_TRUE(queue.wait(ticket).ok());
+      };
+      run_one();
+      started.count_down();
+      while (!stop) run_one();
     });
   }
+  started.wait();
   for (int i = 0; i < 20; ++i) {
-    expect_child(queue, [&] {
+    const auto child = [&] {
       if (inside) {
         return false;  // forked in the middle of a task
       }
@@ -144,7 +158,8 @@ TEST(TaskQueueFork, GenerationsWhileOthersSubmitAndWait) {
       int status = 0;
       good = good && waitpid(id, &status, 0) == id && status == 0;
       return good && queue.wait(queue.submit({})).ok();
-    });
+    };
+    expect_child(queue, child, gate.forking());
   }
   stop = true;
   for (std::thread& thread : threads) {
