@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from . import _fabric, errors, ops, quantizers
 from ._fabric import Fabric
 from ._hints import ACTIVATIONS
+from ._observers import is_observed
 from .quantizers import WeightQuantizer
 
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -23,6 +24,8 @@ _is_traced = torch.compiler.is_dynamo_compiling
 _linear = ops.linear
 # The same op without the Python frame of torch's OpOverload, which Dynamo wants to see.
 _eager_linear = getattr(ops.linear, "_op", ops.linear)
+_may_differentiate = torch.is_grad_enabled
+_fabric.use_tensors(Tensor, _Parameter)
 
 
 def _checked_clip(clip: float | None) -> float | None:
@@ -123,8 +126,13 @@ class TFMBSLinear(nn.Linear):
                 weight, bias = self.weight, self.bias
             if type(weight) is not _Parameter or self._custom:
                 return self._forward_general(input, weight, bias)
-            linear = _linear if _is_traced() else _eager_linear
-            return linear(input, weight, bias, self._spec, self.training)  # type: ignore[no-any-return]
+            if _is_traced():
+                return _linear(input, weight, bias, self._spec, self.training)  # type: ignore[no-any-return]
+            if not (self.training or _may_differentiate() or is_observed()):
+                output = self._layer.small_forward(input, weight, bias)
+                if output is not None:
+                    return output  # type: ignore[return-value]
+            return _eager_linear(input, weight, bias, self._spec, self.training)  # type: ignore[no-any-return]
         except (RuntimeError, TypeError) as error:
             self._raise_as_linear_does(error, input)
 

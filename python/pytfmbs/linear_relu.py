@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from . import ops
+from ._observers import is_observed
 from .linear import TFMBSLinear
 
 
@@ -29,6 +30,10 @@ class TFMBSLinearReLU(TFMBSLinear):
         ):
             return torch.relu(super().forward(input))
         try:
+            if not (self.training or is_observed()):
+                output = self._layer.small_forward(input, weight, self.bias, True)
+                if output is not None:
+                    return output  # type: ignore[return-value]
             return ops.linear_relu(input, weight, self.bias, self._spec, self.training)  # type: ignore[no-any-return]
         except (RuntimeError, TypeError) as error:
             self._raise_as_linear_does(error, input)

@@ -13,6 +13,7 @@
 #include "errors.hpp"
 #include "fabric_handle.hpp"
 #include "profile_dict.hpp"
+#include "small_forward.hpp"
 #include "tfmbs/runtime/layer_registry.hpp"
 #include "tfmbs/runtime/weight_storage.hpp"
 
@@ -131,6 +132,8 @@ void bind_layer(nb::module_& m) {
       "1.6 bits where the CPU unpacks them fast, for weights that come from memory. \"auto\": "
       "cached while the weights of all layers fit the last-level cache. Raises ArgumentError for "
       "anything else.");
+  m.def("use_tensors", &use_tensors, "tensor_type"_a, "parameter_type"_a,
+        "The types whose tensors Layer.small_forward takes. False where it cannot read them.");
   nb::class_<LayerHandle>(m, "Layer", "A layer's place on a device; TFMBSLinear holds one.")
       .def(
           "__init__",
@@ -173,6 +176,13 @@ void bind_layer(nb::module_& m) {
                 size == 0 ? 0.0 : static_cast<double>(zeros) / static_cast<double>(size));
           },
           "zeros"_a, "size"_a, "Tells the device the sparsity of the present weights.")
+      .def(
+          "small_forward",
+          [](const LayerHandle& h, nb::handle input, nb::handle weight, nb::handle bias,
+             bool relu) { return small_forward(h.layer(), input, weight, bias, relu); },
+          "input"_a, "weight"_a, "bias"_a.none(), "relu"_a = false,
+          "The output, or None where only the op will do: weights to be packed, work for several "
+          "threads, bad input. Nothing may be differentiated, traced or transformed.")
       .def("set_ste_clip", &LayerHandle::set_ste_clip, "clip"_a.none())
       .def(
           "set_pinned",

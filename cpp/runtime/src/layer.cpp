@@ -340,6 +340,26 @@ Result<Layer::Snapshot> Layer::snapshot(const WeightSource& source, const Execut
   return take_snapshot(executor);
 }
 
+// What snapshot() would give if it had nothing to do.
+std::optional<Layer::Snapshot> Layer::packed_snapshot(const WeightSource& source) const {
+  if (spec_.quantizer == WeightQuantizer::kCustom || source.outputs != spec_.outputs ||
+      source.depth != spec_.depth) {
+    return std::nullopt;
+  }
+  const std::scoped_lock lock(mutex_);
+  if (!packed_.weights || packed_.data != source.data || packed_.type != source.type ||
+      packed_.version != source.version || packed_.seen_by_content != source.by_content ||
+      packed_.weights->panels().layout != preferred_layout(spec_.activation) ||
+      (!packed_.statistics && fabric_->counting() && !fabric_->stepped())) {
+    return std::nullopt;
+  }
+  if (source.by_content &&
+      packed_.fingerprint != kernels::fingerprint(source.data, source_bytes(source))) {
+    return std::nullopt;
+  }
+  return Snapshot{packed_.weights, packed_.statistics};
+}
+
 Result<Layer::Snapshot> Layer::snapshot(const TritSource& source, const Executor& executor) {
   if (constant_.weights) {
     return Error{ErrorCode::kInvalidArgument,
@@ -400,6 +420,17 @@ Status Layer::forward(const WeightSource& weights, const LinearArgs& args,
   auto taken = snapshot(weights, executor);
   if (!taken) return std::move(taken).error();
   return run(taken.value(), args, executor);
+}
+
+bool Layer::is_small(std::size_t samples) const noexcept {
+  return samples <= kGrainProducts && spec_.outputs * spec_.depth <= kGrainProducts &&
+         samples * spec_.outputs * spec_.depth <= kGrainProducts &&
+         samples * spec_.depth <= kQuantizeGrain;
+}
+
+bool Layer::forward_packed(const WeightSource& weights, const LinearArgs& args) {
+  const auto taken = packed_snapshot(weights);
+  return taken && run(*taken, args, SerialExecutor{}).ok();
 }
 
 Status Layer::forward(const TritSource& weights, const LinearArgs& args, const Executor& executor) {

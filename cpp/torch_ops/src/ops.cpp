@@ -228,16 +228,14 @@ struct ChangeMark {
 // A call by name takes as long as a small product, so there are as few as can be. An inference
 // tensor counts no version; memory that became one's since it was remembered proves it when it is
 // asked for a version.
-ChangeMark change_mark(const Tensor& weight, std::size_t bytes) {
-  // Contents of so few bytes are compared faster than a version is asked for.
-  constexpr std::size_t kFewBytes = 8192;
+ChangeMark change_mark(const Tensor& weight, bool few_bytes) {
   const void* data = weight.const_data_ptr();
   const void*& ordinary = remembered(data);
   if (ordinary != data || data == nullptr) {
     if (call_unary<bool>("aten::is_inference", weight)) return {std::nullopt, false};
     ordinary = data;
   }
-  if (bytes <= kFewBytes) return {std::nullopt, true};
+  if (few_bytes) return {std::nullopt, true};
   try {
     return {call_unary<std::int64_t>("aten::_version", weight), false};
   } catch (const std::exception&) {
@@ -254,15 +252,18 @@ tfmbs::runtime::WeightSource weight_source(const Tensor& weight, const Tensor& c
   const FloatType type = require_float(weight, "weight");
   const auto outputs = static_cast<std::uint64_t>(weight.size(0));
   const auto depth = static_cast<std::uint64_t>(weight.size(1));
-  ChangeMark mark{std::nullopt, true};
-  if (!copied) mark = change_mark(weight, outputs * depth * tfmbs::kernels::float_bytes(type));
-  return {.data = contiguous_weight.const_data_ptr(),
-          .type = type,
-          .outputs = outputs,
-          .depth = depth,
-          .version = mark.version,
-          .by_content = training || mark.by_content,
-          .owner = copied ? nullptr : &storage};
+  tfmbs::runtime::WeightSource source{.data = contiguous_weight.const_data_ptr(),
+                                      .type = type,
+                                      .outputs = outputs,
+                                      .depth = depth,
+                                      .by_content = true,
+                                      .owner = copied ? nullptr : &storage};
+  if (!copied) {
+    const ChangeMark mark = change_mark(weight, tfmbs::runtime::compared_by_content(source));
+    source.version = mark.version;
+    source.by_content = training || mark.by_content;
+  }
+  return source;
 }
 
 // Scales as the runtime takes them: fp64 values, one or one an output.

@@ -2,6 +2,7 @@
 // the row's sum of activations is subtracted in the end. Sums wrap modulo 2^32, the result fits.
 #include <immintrin.h>
 
+#include "int8_matmul/avx512_fives_row.hpp"
 #include "operations.hpp"
 #include "panels.hpp"
 #include "tfmbs/format/five_code.hpp"
@@ -125,22 +126,22 @@ struct Quads {
   }
 };
 
-// By the low seven bits the first four codes of the magnitude, by the low six the fifth.
-alignas(64) constexpr struct FiveTables {
-  std::uint8_t pairs[128];
-  std::uint8_t fifth[64];
-} kFive = [] {
-  FiveTables tables{};
+constexpr FiveDecoder kDecoder = [] {
+  FiveDecoder decoder{};
+  for (int i = 0; i < 4; ++i) {
+    for (std::uint8_t& mask : decoder.masks[i]) mask = static_cast<std::uint8_t>(3 << 2 * i);
+  }
   for (int byte = 0; byte < 128; ++byte) {
     int rest = five_code::magnitude(byte) + 40;
     for (int i = 0; i < 4; ++i, rest /= 3) {
-      tables.pairs[byte] = static_cast<std::uint8_t>(tables.pairs[byte] | rest % 3 << 2 * i);
+      decoder.pairs[byte] = static_cast<std::uint8_t>(decoder.pairs[byte] | rest % 3 << 2 * i);
     }
   }
   for (int byte = 0; byte < 64; ++byte) {
-    tables.fifth[byte] = static_cast<std::uint8_t>(five_code::fifth(byte) + 1);
+    decoder.fifths[byte] = static_cast<std::uint8_t>(five_code::fifth(byte) + 1);
   }
-  return tables;
+  for (std::uint8_t& two : decoder.twos) two = 0xAA;
+  return decoder;
 }();
 
 // The permutations ignore the bits above those of their index. Where the sign is set, each of the
@@ -148,9 +149,9 @@ alignas(64) constexpr struct FiveTables {
 struct Fives {
   static constexpr std::size_t kGroup = 20;
   static constexpr bool kFive = true;
-  __m512i pairs_low = _mm512_load_si512(kernels::avx512::kFive.pairs);
-  __m512i pairs_high = _mm512_load_si512(kernels::avx512::kFive.pairs + 64);
-  __m512i fifths = _mm512_load_si512(kernels::avx512::kFive.fifth);
+  __m512i pairs_low = _mm512_load_si512(kDecoder.pairs);
+  __m512i pairs_high = _mm512_load_si512(kDecoder.pairs + 64);
+  __m512i fifths = _mm512_load_si512(kDecoder.fifths);
   struct Line {
     __m512i pairs;
     __m512i fifth;
@@ -160,8 +161,7 @@ struct Fives {
     const __mmask64 negative = _mm512_movepi8_mask(bytes);
     const __m512i fifth = _mm512_permutexvar_epi8(bytes, fifths);
     const __m512i pairs = _mm512_permutex2var_epi8(pairs_low, bytes, pairs_high);
-    return {_mm512_mask_sub_epi8(pairs, negative, _mm512_set1_epi8(static_cast<char>(0xAA)), pairs),
-            fifth};
+    return {_mm512_mask_sub_epi8(pairs, negative, _mm512_load_si512(kDecoder.twos), pairs), fifth};
   }
   static inline __attribute__((always_inline)) void fetch_ahead(const std::uint8_t* line) {
     _mm_prefetch(reinterpret_cast<const char*>(line) + 8192, _MM_HINT_T1);
@@ -194,13 +194,32 @@ __attribute__((noinline)) void decode_fives(const std::uint8_t* from, std::size_
   }
 }
 
-// One row times a panel: masks instead of shifts leave the codes of pair i scaled by 4^i, in sums
-// of their own that are shifted back once.
+// A row's sums of codes i of each byte, scaled by 4^i: shifted back once.
+template <std::size_t kLines>
+inline void store_scaled(const __m512i (&sums)[kLines][4], std::int32_t offset, const Output& to) {
+  __m512i results[kLines];
+#pragma GCC unroll 4
+  for (std::size_t c = 0; c < kLines; ++c) {
+    const __m512i low = _mm512_add_epi32(sums[c][0], _mm512_srai_epi32(sums[c][1], 2));
+    const __m512i high =
+        _mm512_add_epi32(_mm512_srai_epi32(sums[c][2], 4), _mm512_srai_epi32(sums[c][3], 6));
+    results[c] = _mm512_add_epi32(low, high);
+  }
+  store(results, 1, kLines, &offset, 0, to);
+}
+
+// One row times a panel, with masks instead of shifts.
 template <typename Codes, std::size_t kLines>
 __attribute__((noinline)) void one_row(const std::int8_t* activations, const std::uint8_t* panel,
                                        std::size_t groups, std::int32_t offset, const Output& to) {
-  const Codes codes;
   __m512i sums[kLines][4];
+  if constexpr (Codes::kFive && kLines == kPanelLines) {
+    if (groups > 0) {
+      fives_row(activations, panel, groups, kDecoder, sums);
+      return store_scaled(sums, offset, to);
+    }
+  }
+  const Codes codes;
 #pragma GCC unroll 4
   for (std::size_t c = 0; c < kLines; ++c) {
 #pragma GCC unroll 4
@@ -225,15 +244,7 @@ __attribute__((noinline)) void one_row(const std::int8_t* activations, const std
       }
     }
   }
-  __m512i results[kLines];
-#pragma GCC unroll 4
-  for (std::size_t c = 0; c < kLines; ++c) {
-    const __m512i low = _mm512_add_epi32(sums[c][0], _mm512_srai_epi32(sums[c][1], 2));
-    const __m512i high =
-        _mm512_add_epi32(_mm512_srai_epi32(sums[c][2], 4), _mm512_srai_epi32(sums[c][3], 6));
-    results[c] = _mm512_add_epi32(low, high);
-  }
-  store(results, 1, kLines, &offset, 0, to);
+  store_scaled(sums, offset, to);
 }
 
 // kRows rows times kLines lines of a panel. Codes are brought to the low bits once for all rows;

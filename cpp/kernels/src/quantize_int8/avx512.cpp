@@ -110,6 +110,7 @@ class Splitter {
     const __m512i negative =
         _mm512_xor_si512(_mm512_permutex2var_epi8(negative_[0], magnitudes, negative_[1]),
                          _mm512_maskz_mov_epi8(_mm512_movepi8_mask(values), nonzero));
+#pragma GCC unroll 6
     for (std::size_t p = 0; p < kInt8Planes; ++p, words += plane_stride) {
       const __m512i bit = _mm512_set1_epi8(static_cast<char>(1 << p));
       words[0] = _mm512_test_epi8_mask(nonzero, bit);
@@ -153,6 +154,14 @@ void quantize_as(const QuantizeInt8Args& args) {
     const auto words_of = [&](std::size_t k) {
       return planes + k / kBlockTrits * kBlockWords + k % kBlockTrits / 64;
     };
+    if (planes != nullptr && args.columns % kBlockTrits != 0) {
+      // The last block whole, and then the words that have values: a short row is mostly padding.
+      std::uint64_t* words = planes + row_words - kBlockWords;
+      for (std::size_t p = 0; p < kInt8Planes; ++p, words += args.plane_stride) {
+        _mm512_storeu_si512(words, _mm512_setzero_si512());
+        _mm512_storeu_si512(words + kPlaneWords, _mm512_setzero_si512());
+      }
+    }
     std::size_t k = 0;
     for (; k + 64 <= args.columns; k += 64) {
       const __m512i values = values_from(k, ~std::uint64_t{0});
@@ -164,13 +173,6 @@ void quantize_as(const QuantizeInt8Args& args) {
       const __m512i values = values_from(k, valid);
       if (to != nullptr) _mm512_mask_storeu_epi8(to + k, valid, values);
       if (planes != nullptr) splitter.split(values, words_of(k), args.plane_stride);
-      k += 64;
-    }
-    for (; planes != nullptr && k < row_words * 32; k += 64) {
-      std::uint64_t* words = words_of(k);
-      for (std::size_t p = 0; p < kInt8Planes; ++p, words += args.plane_stride) {
-        words[0] = words[kPlaneWords] = 0;
-      }
     }
   }
 }

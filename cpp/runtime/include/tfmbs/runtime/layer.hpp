@@ -67,6 +67,12 @@ class Layer {
   // kInvalidArgument where the layer has none.
   Status forward(const LinearArgs& args, const Executor& executor);
 
+  // Whether a forward of so many samples is too little work for more than one thread.
+  [[nodiscard]] bool is_small(std::size_t samples) const noexcept;
+  // A forward on the calling thread, of weights that are packed and have not changed since. False,
+  // with nothing done, where they have, or where forward() would give an error.
+  bool forward_packed(const WeightSource& weights, const LinearArgs& args);
+
   Result<bool> prefetch(const WeightSource& weights, const Executor& executor);
   Result<bool> prefetch(const TritSource& weights, const Executor& executor);
   Status set_pinned(bool pinned) { return fabric_->set_pinned(*id_, pinned); }
@@ -106,6 +112,7 @@ class Layer {
   Layer(LayerSpec spec, std::shared_ptr<Fabric> fabric);
   Result<Snapshot> snapshot(const WeightSource& source, const Executor& executor);
   Result<Snapshot> snapshot(const TritSource& source, const Executor& executor);
+  [[nodiscard]] std::optional<Snapshot> packed_snapshot(const WeightSource& source) const;
   // Of what is packed, in the layout that is preferred now.
   Snapshot take_snapshot(const Executor& executor);
   [[nodiscard]] std::shared_ptr<const PackedWeights> packed_weights() const;

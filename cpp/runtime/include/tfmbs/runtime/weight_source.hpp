@@ -36,6 +36,12 @@ struct WeightSource {
   const StorageOwner* owner{nullptr};  // null: the memory outlives the layer
 };
 
+// Contents of so few bytes are compared faster than a version is asked for.
+[[nodiscard]] inline bool compared_by_content(const WeightSource& source) noexcept {
+  constexpr std::uint64_t kFewBytes = 8192;
+  return source.outputs * source.depth * kernels::float_bytes(source.type) <= kFewBytes;
+}
+
 // Weights that somebody else quantized: trits, row-major, and one scale or one an output. Always
 // compared by content.
 struct TritSource {

@@ -1,0 +1,197 @@
+#include "small_forward.hpp"
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include "dlpack.hpp"
+#include "tfmbs/kernels/kernels.hpp"
+
+namespace nb = nanobind;
+
+namespace tfmbs::binding {
+namespace {
+
+using kernels::FloatType;
+
+// Types live as long as torch, which is never unloaded.
+struct TensorTypes {
+  const dlpack::Exchange* exchange{nullptr};
+  PyTypeObject* tensor{nullptr};
+  PyTypeObject* parameter{nullptr};
+};
+
+TensorTypes& tensor_types() {
+  static TensorTypes types;
+  return types;
+}
+
+// A dense CPU tensor of floats.
+struct Dense {
+  const void* data;
+  FloatType type;
+  std::size_t dimensions;
+  const std::int64_t* shape;
+};
+
+std::optional<FloatType> float_type(dlpack::DataType type) {
+  if (type.lanes != 1) return std::nullopt;
+  if (type.code == dlpack::kBFloat && type.bits == 16) return FloatType::kBFloat16;
+  if (type.code != dlpack::kFloat) return std::nullopt;
+  switch (type.bits) {
+    case 16:
+      return FloatType::kFloat16;
+    case 32:
+      return FloatType::kFloat32;
+    case 64:
+      return FloatType::kFloat64;
+    default:
+      return std::nullopt;
+  }
+}
+
+bool is_row_major(const dlpack::Tensor& tensor) {
+  if (tensor.strides == nullptr) return true;
+  std::int64_t stride = 1;
+  for (std::int32_t i = tensor.dimensions; i-- > 0;) {
+    if (tensor.shape[i] != 1 && tensor.strides[i] != stride) return false;
+    stride *= tensor.shape[i];
+  }
+  return true;
+}
+
+std::optional<Dense> dense(const dlpack::Exchange& exchange, nb::handle object,
+                           dlpack::Tensor& tensor) {
+  if (exchange.from_object(object.ptr(), &tensor) != 0) {
+    PyErr_Clear();
+    return std::nullopt;
+  }
+  const auto type = float_type(tensor.type);
+  if (tensor.device.type != dlpack::kCpu || !type || tensor.dimensions < 1 ||
+      !is_row_major(tensor)) {
+    return std::nullopt;
+  }
+  return Dense{.data = static_cast<const std::byte*>(tensor.data) + tensor.byte_offset,
+               .type = *type,
+               .dimensions = static_cast<std::size_t>(tensor.dimensions),
+               .shape = tensor.shape};
+}
+
+struct Delete {
+  void operator()(dlpack::ManagedTensor* tensor) const { tensor->deleter(tensor); }
+};
+
+// How the op would see that the weight has changed (weight_source of cpp/torch_ops). False: it
+// cannot be told.
+bool mark_changes(nb::handle weight, runtime::WeightSource& source) {
+  static PyObject* const kIsInference = PyUnicode_InternFromString("is_inference");
+  static PyObject* const kVersion = PyUnicode_InternFromString("_version");
+  const auto inference = nb::steal(PyObject_CallMethodNoArgs(weight.ptr(), kIsInference));
+  if (inference.is(nb::bool_(true))) return true;  // counts no version: constant
+  source.by_content = runtime::compared_by_content(source);
+  if (!inference.is_valid() || source.by_content) {
+    PyErr_Clear();
+    return inference.is_valid();
+  }
+  const auto version = nb::steal(PyObject_GetAttr(weight.ptr(), kVersion));
+  const long long value = version.is_valid() ? PyLong_AsLongLong(version.ptr()) : -1;
+  if (value >= 0) source.version = value;
+  PyErr_Clear();
+  return value >= 0;
+}
+
+}  // namespace
+
+bool use_tensors(nb::handle tensor_type, nb::handle parameter_type) {
+  const nb::object capsule = nb::getattr(tensor_type, "__dlpack_c_exchange_api__", nb::none());
+  if (!PyCapsule_IsValid(capsule.ptr(), "dlpack_exchange_api")) return false;
+  const auto* header = static_cast<const dlpack::ExchangeHeader*>(
+      PyCapsule_GetPointer(capsule.ptr(), "dlpack_exchange_api"));
+  while (header != nullptr && header->version.major > dlpack::kMajorVersion) {
+    header = header->previous;
+  }
+  if (header == nullptr || header->version.major != dlpack::kMajorVersion) return false;
+  const auto* exchange = reinterpret_cast<const dlpack::Exchange*>(header);
+  if (exchange->from_object == nullptr) return false;
+  tensor_types() = {.exchange = exchange,
+                    .tensor = reinterpret_cast<PyTypeObject*>(tensor_type.ptr()),
+                    .parameter = reinterpret_cast<PyTypeObject*>(parameter_type.ptr())};
+  return true;
+}
+
+nb::object small_forward(runtime::Layer& layer, nb::handle input, nb::handle weight,
+                         nb::handle bias, bool relu) {
+  constexpr std::size_t kMaxDimensions = 6;
+  const TensorTypes& types = tensor_types();
+  if (types.exchange == nullptr || Py_TYPE(input.ptr()) != types.tensor ||
+      Py_TYPE(weight.ptr()) != types.parameter) {
+    return nb::none();
+  }
+  const dlpack::Exchange& exchange = *types.exchange;
+  dlpack::Tensor raw_input{};
+  dlpack::Tensor raw_weight{};
+  dlpack::Tensor raw_bias{};
+  const auto x = dense(exchange, input, raw_input);
+  const auto w = dense(exchange, weight, raw_weight);
+  if (!x || !w || w->dimensions != 2 || x->dimensions > kMaxDimensions || x->type != w->type ||
+      x->shape[x->dimensions - 1] != w->shape[1]) {
+    return nb::none();
+  }
+  const std::int64_t outputs = w->shape[0];
+  std::optional<Dense> b;
+  if (!bias.is_none()) {
+    if (Py_TYPE(bias.ptr()) != types.parameter) return nb::none();
+    b = dense(exchange, bias, raw_bias);
+    if (!b || b->dimensions != 1 || b->shape[0] != outputs || b->type != x->type) {
+      return nb::none();
+    }
+  }
+  std::array<std::int64_t, kMaxDimensions> shape{};
+  std::size_t samples = 1;
+  for (std::size_t i = 0; i + 1 < x->dimensions; ++i) {
+    shape[i] = x->shape[i];
+    samples *= static_cast<std::size_t>(shape[i]);
+  }
+  shape[x->dimensions - 1] = outputs;
+
+  runtime::WeightSource source{.data = w->data,
+                               .type = w->type,
+                               .outputs = static_cast<std::uint64_t>(outputs),
+                               .depth = static_cast<std::uint64_t>(w->shape[1])};
+  if (!layer.is_small(samples)) return nb::none();
+  if (!mark_changes(weight, source)) return nb::none();
+
+  dlpack::Tensor prototype = raw_input;
+  prototype.data = nullptr;
+  prototype.byte_offset = 0;
+  prototype.shape = shape.data();
+  prototype.strides = nullptr;
+  dlpack::ManagedTensor* allocated = nullptr;
+  if (exchange.allocate(&prototype, &allocated, nullptr, [](void*, const char*, const char*) {}) !=
+      0) {
+    PyErr_Clear();
+    return nb::none();
+  }
+  std::unique_ptr<dlpack::ManagedTensor, Delete> output(allocated);
+  bool done = false;
+  {
+    const nb::gil_scoped_release release;  // the layer's lock may be another thread's
+    done = layer.forward_packed(source, {.input = x->data,
+                                         .input_type = x->type,
+                                         .samples = samples,
+                                         .bias = b ? b->data : nullptr,
+                                         .bias_type = x->type,
+                                         .output = static_cast<std::byte*>(output->tensor.data) +
+                                                   output->tensor.byte_offset,
+                                         .output_type = x->type,
+                                         .relu = relu});
+  }
+  if (!done) return nb::none();
+  void* made = nullptr;
+  if (exchange.managed_to_object(output.release(), &made) != 0) throw nb::python_error();
+  return nb::steal(static_cast<PyObject*>(made));
+}
+
+}  // namespace tfmbs::binding

@@ -1,0 +1,21 @@
+// A layer's forward without torch's dispatcher, which takes longer than a small product: tensors
+// are read and made through DLPack's C functions.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include "tfmbs/runtime/layer.hpp"
+
+namespace tfmbs::binding {
+
+// Names the types whose tensors are taken, and the table that reads them (a capsule, the attribute
+// `__dlpack_c_exchange_api__`). Gives false where there is none of a version that is known.
+bool use_tensors(nanobind::handle tensor_type, nanobind::handle parameter_type);
+
+// The output, or None, with nothing done and no error set, where a forward needs what only the op
+// has: other threads, packing, autograd's or a subclass's say, an error in torch's words.
+// What the caller has to see to: that nothing is differentiated, traced or transformed.
+nanobind::object small_forward(runtime::Layer& layer, nanobind::handle input,
+                               nanobind::handle weight, nanobind::handle bias, bool relu);
+
+}  // namespace tfmbs::binding

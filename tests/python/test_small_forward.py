@@ -1,0 +1,211 @@
+"""Forwards without torch's dispatcher: taken where nobody watches, and equal to the op's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from pytfmbs import Fabric, TFMBSLinear, TFMBSLinearReLU, linear, ops
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
+
+
+class OpCalls:
+    """Counts forwards that go through the dispatcher."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def counted(self, op: Any) -> Any:
+        def call(*args: Any) -> Tensor:
+            self.count += 1
+            result: Tensor = op(*args)
+            return result
+
+        return call
+
+
+@pytest.fixture
+def op_calls(monkeypatch: pytest.MonkeyPatch) -> OpCalls:
+    calls = OpCalls()
+    monkeypatch.setattr(linear, "_eager_linear", calls.counted(linear._eager_linear))
+    monkeypatch.setattr(ops, "linear_relu", calls.counted(ops.linear_relu))
+    return calls
+
+
+class Watcher(TorchFunctionMode):
+    """Sees everything and changes nothing: where it is on, forwards are dispatched."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*args, **(kwargs or {}))
+
+
+def small(activation: str = "ternary", **kwargs: Any) -> TFMBSLinear:
+    """In eval mode, packed."""
+    torch.manual_seed(1)
+    layer = TFMBSLinear(60, 10, activation=activation, fabric=Fabric(), **kwargs).eval()
+    with torch.no_grad():
+        layer(torch.ones(1, 60, dtype=layer.weight.dtype))
+    return layer
+
+
+@pytest.mark.parametrize("kind", [TFMBSLinear, TFMBSLinearReLU])
+@pytest.mark.parametrize("activation", ["ternary", "int8"])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("features", [(60, 10), (61, 67), (700, 129)])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_equals_the_op(
+    op_calls: OpCalls,
+    kind: type[TFMBSLinear],
+    activation: str,
+    bias: bool,
+    features: tuple[int, int],
+    dtype: torch.dtype,
+) -> None:
+    torch.manual_seed(3)
+    shapes = [(), (1,), (7,), (2, 3), (1, 1, 2, 2, 1), (0,)]
+    inputs = [torch.randn(*shape, features[0], dtype=dtype) for shape in shapes]
+    inputs[1][0, 5] = torch.nan
+    layers = [
+        kind(*features, bias, activation=activation, dtype=dtype, fabric=Fabric(), name="one")
+    ]
+    layers.append(
+        kind(*features, bias, activation=activation, dtype=dtype, fabric=Fabric(), name="one")
+    )
+    layers[1].load_state_dict(layers[0].state_dict())
+    outputs: list[list[Tensor]] = []
+    with torch.inference_mode():
+        for layer in layers:
+            layer.eval()(inputs[0])  # packs
+        op_calls.count = 0
+        outputs.append([layers[0](x) for x in inputs])
+        assert op_calls.count == 0
+        with Watcher():
+            outputs.append([layers[1](x) for x in inputs])
+        assert op_calls.count == len(inputs)
+    for found, expected in zip(*outputs, strict=True):
+        assert found.dtype == expected.dtype
+        assert found.stride() == expected.stride()
+        assert found.is_inference()
+        assert type(found) is Tensor
+        assert torch.equal(found.nan_to_num(), expected.nan_to_num())
+        assert torch.equal(found.isnan(), expected.isnan())
+    assert layers[0].fabric.profile_detailed() == layers[1].fabric.profile_detailed()
+
+
+def test_outputs_are_tensors_of_their_own(op_calls: OpCalls) -> None:
+    layer, x = small(), torch.randn(3, 60)
+    op_calls.count = 0
+    with torch.no_grad():
+        first = layer(x)
+        kept = first.clone()
+        second = layer(-x)
+        first_again = layer(x)
+    assert op_calls.count == 0
+    assert not first.requires_grad
+    assert first.is_leaf
+    assert not first.is_inference()
+    assert torch.equal(first, kept)
+    assert torch.equal(first, first_again)
+    assert second.data_ptr() != first.data_ptr()
+    first.add_(1)
+    assert first._version == 1
+
+
+def test_weights_that_change_are_seen(op_calls: OpCalls) -> None:
+    for features in ((60, 10), (900, 40)):  # compared by content, and by version
+        layer = TFMBSLinear(*features, fabric=Fabric()).eval()
+        x = torch.randn(4, features[0])
+        with torch.no_grad():
+            before = layer(x)
+            assert torch.equal(layer(x), before)
+            layer.weight.neg_()
+            bias = layer.bias
+            assert torch.allclose(layer(x) - bias, bias - before, atol=1e-4)
+            layer.weight.data = -layer.weight.data
+            assert torch.equal(layer(x), before)
+            layer.weight = nn.Parameter(-layer.weight)
+            assert torch.allclose(layer(x) - bias, bias - before, atol=1e-4)
+
+
+def test_who_watches_sees_the_op(op_calls: OpCalls) -> None:
+    layer, x = small(), torch.randn(3, 60)
+
+    class Dispatched(TorchDispatchMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.names: list[str] = []
+
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            self.names.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    with torch.no_grad():
+        expected = layer(x)
+        op_calls.count = 0
+        with Dispatched() as mode:
+            assert torch.equal(layer(x), expected)
+        assert "tfmbs.linear.default" in mode.names
+        with torch.autocast("cpu", torch.bfloat16):
+            assert layer(x).dtype == torch.bfloat16
+        with torch.autograd.profiler.profile() as profile:
+            layer(x)
+        assert "tfmbs::linear" in {event.key for event in profile.key_averages()}
+        traced = torch.jit.trace(layer, x, check_trace=False)
+        assert "tfmbs::linear" in str(traced.graph)
+        assert torch.equal(
+            torch.func.functional_call(layer, dict(layer.named_parameters()), x), expected
+        )
+    assert op_calls.count >= 4
+
+
+@pytest.mark.parametrize(
+    "case", ["grad", "training", "subclass", "strided", "no parameter", "meta"]
+)
+def test_what_only_the_op_can_do(op_calls: OpCalls, case: str) -> None:
+    layer, x = small(), torch.randn(3, 60)
+    with torch.no_grad():
+        expected = layer(x)
+
+    class Tagged(Tensor):
+        pass
+
+    op_calls.count = 0
+    with torch.set_grad_enabled(case == "grad"):
+        if case == "training":
+            layer.train()
+        elif case == "subclass":
+            x = x.as_subclass(Tagged)
+        elif case == "strided":
+            x = x.t().contiguous().t()
+        elif case == "no parameter":
+            torch.nn.utils.parametrize.register_parametrization(layer, "weight", nn.Identity())
+        found = layer.to("meta")(x.to("meta")) if case == "meta" else layer(x)
+    if case == "meta":
+        assert found.is_meta
+        assert found.shape == expected.shape
+    else:
+        assert torch.equal(found.detach(), expected)
+        assert found.requires_grad == (case == "grad")
+    assert op_calls.count == (0 if case == "no parameter" else 1)
+
+
+def test_errors_are_the_ops() -> None:
+    layer = small()
+    with torch.no_grad():
+        for bad in (torch.ones(3, 61), torch.ones(()), torch.ones(3, 60, dtype=torch.int32)):
+            with pytest.raises(RuntimeError):
+                layer(bad)
+        with pytest.raises(TypeError):
+            layer("60")
+        counters = layer.fabric.profile_detailed()
+        assert layer._layer.small_forward("60", layer.weight, None) is None
+        assert layer._layer.small_forward(torch.ones(3, 61), layer.weight, None) is None
+        assert layer._layer.small_forward(torch.ones(3, 60), torch.ones(10, 60), None) is None
+        assert layer.fabric.profile_detailed() == counters
