@@ -47,28 +47,31 @@ def points(
 
 
 def of_weights(
-    shape: tuple[int, int], threads: Sequence[int], cold: bool, effort: Effort,
+    shapes: Sequence[tuple[int, int]], threads: Sequence[int], cold: bool, effort: Effort,
     advance: Callable[[], None],
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """One row times one layer, or layers that do not fit the cache."""
-    # A sixteenth of the rows is random and repeats, for the time's sake.
-    outputs, depth = shape
-    part = np.random.default_rng(1).integers(-1, 2, (max(1, outputs // 16), depth), dtype=np.int8)
-    weights = Weights(np.resize(part, shape))
-    x = torch.randn(1, depth)
-    choose_storage(weights, cold=cold)
+    """One row times one layer, or layers that do not fit the cache: all sizes in turn, for the
+    clock drifts."""
     entrants = []
-    for contestant in contestants():
-        copies = Copies(contestant, weights, cold)
-        for count in threads:
-            timed, row = copies.timed(x, count)
-            timed.name = f"{contestant.name} {count}"
-            known = {
-                "product": contestant.name, "level": "memory" if cold else "cache",
-                "bound": "memory" if cold else "compute", "count": weights.trits.size,
-                "weight_bytes": row.weight_bytes, "layout": row.layout, "copies": row.copies,
-            }  # fmt: skip
-            entrants.append((timed, known))
+    for outputs, depth in shapes:
+        # A sixteenth of the rows is random and repeats, for the time's sake.
+        part = np.random.default_rng(1).integers(
+            -1, 2, (max(1, outputs // 16), depth), dtype=np.int8
+        )
+        weights = Weights(np.resize(part, (outputs, depth)))
+        x = torch.randn(1, depth)
+        choose_storage(weights, cold=cold)
+        for contestant in contestants():
+            copies = Copies(contestant, weights, cold)
+            for count in threads:
+                timed, row = copies.timed(x, count)
+                timed.name = f"{contestant.name} {outputs} {count}"
+                known = {
+                    "product": contestant.name, "level": "memory" if cold else "cache",
+                    "bound": "memory" if cold else "compute", "count": weights.trits.size,
+                    "weight_bytes": row.weight_bytes, "layout": row.layout, "copies": row.copies,
+                }  # fmt: skip
+                entrants.append((timed, known))
     found = points(entrants, effort, advance)
     entrants.clear()
     gc.collect()
@@ -97,11 +100,11 @@ def of_rows(
 def steps(threads: Sequence[int], quick: bool) -> list[tuple[str, Callable[..., Any]]]:
     """What is measured, in order: the kind of point, and a function of `advance`."""
     effort = QUICK if quick else FULL
-    sizes = [(shape, False) for shape in IN_CACHE]
-    sizes += [(shape, True) for shape in (BEYOND[:1] if quick else BEYOND)]
+    beyond = BEYOND[:1] if quick else BEYOND
     rows = ROWS[:3] if quick else ROWS
     return [
-        *(("weights", partial(of_weights, shape, threads, cold, effort)) for shape, cold in sizes),
+        ("weights", partial(of_weights, IN_CACHE, threads, False, effort)),
+        ("weights", partial(of_weights, beyond, threads, True, effort)),
         ("rows", partial(of_rows, rows, threads, effort)),
     ]
 

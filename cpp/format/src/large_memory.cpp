@@ -144,11 +144,19 @@ void release(void* memory, std::size_t bytes) noexcept {
   if (bytes < kLeastShared) return release_alone(memory);
   pool().release(memory, bytes);
 }
+void prefer_huge_pages(void* memory, std::size_t bytes) noexcept {
+  const auto begin = reinterpret_cast<std::uintptr_t>(memory);
+  const std::size_t ahead = (kHugePage - begin % kHugePage) % kHugePage;
+  if (bytes < 4 * kHugePage) return;
+  madvise(static_cast<std::byte*>(memory) + ahead, (bytes - ahead) / kHugePage * kHugePage,
+          MADV_HUGEPAGE);
+}
 void before_fork() { pool().lock(); }
 void after_fork() { pool().unlock(); }
 #else
 void* allocate(std::size_t bytes) { return allocate_alone(bytes); }
 void release(void* memory, std::size_t /*bytes*/) noexcept { release_alone(memory); }
+void prefer_huge_pages(void* /*memory*/, std::size_t /*bytes*/) noexcept {}
 void before_fork() {}
 void after_fork() {}
 #endif

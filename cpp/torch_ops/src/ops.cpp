@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "tfmbs/format/bit_planes.hpp"
+#include "tfmbs/format/large_memory.hpp"
 #include "tfmbs/kernels/kernels.hpp"
 #include "tfmbs/runtime/executor.hpp"
 #include "tfmbs/runtime/layer_registry.hpp"
@@ -316,6 +317,9 @@ LinearCall prepare(const Tensor& input, std::int64_t outputs, std::int64_t depth
   }
   call.args.output = call.output.mutable_data_ptr();
   call.args.output_type = require_float(call.output, "out_dtype");
+  tfmbs::large_memory::prefer_huge_pages(call.args.output,
+                                         samples * static_cast<std::size_t>(outputs) *
+                                             tfmbs::kernels::float_bytes(call.args.output_type));
   return call;
 }
 

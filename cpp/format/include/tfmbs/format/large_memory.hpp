@@ -16,6 +16,11 @@ inline constexpr std::size_t kHugePage = std::size_t{2} << 20;
 // What allocate(bytes) gave. Huge pages that nobody uses any more go back to the system.
 void release(void* memory, std::size_t bytes) noexcept;
 
+// Asks for huge pages for somebody else's memory that is about to be written for the first time: a
+// fault for each 4 KiB of a fresh output of many megabytes takes longer than writing it. A hint
+// without any other effect; nothing happens below a few huge pages.
+void prefer_huge_pages(void* memory, std::size_t bytes) noexcept;
+
 // Around fork(), on the thread that forks, so that the child finds this memory whole: what calls
 // them allocates nothing in between. Both do nothing where memory is not shared.
 void before_fork();
