@@ -27,7 +27,7 @@ from .shapes import Shape
 SLOW_SHAPE, SLOW_BATCHES = (4096, 4096), (1, 512)
 COLD_DEPTH = 2560  # smaller layers live in a cache
 SEED = 2026
-SETTLE_SECONDS = 3.0  # a contestant's and case's, at most
+SETTLE_SECONDS = 3.0  # the longest that one contestant's cold layers are waited for
 
 
 @dataclass(frozen=True)
@@ -98,16 +98,17 @@ def in_turn(calls: Sequence[Call]) -> Call:
 
 
 def settle_memory(calls: Sequence[Call]) -> None:
-    """Goes round the calls until three rounds took the same time: for seconds after many layers
-    were made, the kernel still joins their pages to huge ones, and reads wait for it."""
-    least, steady, until = float("inf"), 0, time.perf_counter() + SETTLE_SECONDS
+    """Goes round the calls until three rounds in a row took the shortest time but for 5 %: for
+    seconds after many layers were made, the kernel still joins their pages to huge ones, and reads
+    wait for it."""
+    least, steady, until = 0.0, 0, time.perf_counter() + SETTLE_SECONDS
     while steady < 3 and time.perf_counter() < until:
         start = time.perf_counter()
         for call in calls:
             call()
         seconds = time.perf_counter() - start
         steady = steady + 1 if abs(seconds - least) <= 0.05 * least else 0
-        least = min(least, seconds)
+        least = seconds if least == 0.0 else min(least, seconds)
 
 
 class Copies:

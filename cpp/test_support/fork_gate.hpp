@@ -5,16 +5,12 @@
 #include <mutex>
 #include <thread>
 
-#ifdef __has_feature
-#define TFMBS_TEST_HAS_FEATURE(name) __has_feature(name)
-#else
-#define TFMBS_TEST_HAS_FEATURE(name) 0
-#endif
-
 namespace tfmbs::testing {
 
-#if defined(__SANITIZE_ADDRESS__) || TFMBS_TEST_HAS_FEATURE(address_sanitizer)
+#if defined(__SANITIZE_ADDRESS__)  // GCC
 inline constexpr bool kAllocatorSurvivesFork = false;
+#elif defined(__has_feature)
+inline constexpr bool kAllocatorSurvivesFork = !__has_feature(address_sanitizer);
 #else
 inline constexpr bool kAllocatorSurvivesFork = true;
 #endif

@@ -33,7 +33,8 @@ _jit_trace = _private("_C._get_tracing_state")
 
 def is_observed() -> bool:
     """Whether a mode, a transform, autocast, a profiler or a tracer would see an op that is
-    dispatched now."""
+    dispatched now. Callbacks that belong to no profiler (ExecutionTraceObserver alone) cannot be
+    asked for."""
     return bool(
         _dispatch_modes()
         or _function_modes()

@@ -113,9 +113,8 @@ class TFMBSLinear(nn.Linear):
     # --- the forward --------------------------------------------------------------------------
 
     def forward(self, input: Tensor) -> Tensor:
-        """[..., in_features] to [..., out_features]; one call into C++. Bad input raises what
-        nn.Linear raises."""
-        # One Python frame and no question that can be spared: a small product takes a microsecond.
+        """[..., in_features] to [..., out_features]. Bad input raises what nn.Linear raises."""
+        # Few Python frames and no question that can be spared: a small product takes a microsecond.
         parameters = self._parameters  # nn.Module's own lookup costs as much as the product
         weight: Any
         bias: Any

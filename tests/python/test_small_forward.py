@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from pytfmbs import Fabric, TFMBSLinear, TFMBSLinearReLU, linear, ops
+from pytfmbs import Fabric, TFMBSLinear, TFMBSLinearReLU, _observers, linear, ops
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -33,6 +33,7 @@ class OpCalls:
 def op_calls(monkeypatch: pytest.MonkeyPatch) -> OpCalls:
     calls = OpCalls()
     monkeypatch.setattr(linear, "_eager_linear", calls.counted(linear._eager_linear))
+    monkeypatch.setattr(linear, "_linear", calls.counted(linear._linear))
     monkeypatch.setattr(ops, "linear_relu", calls.counted(ops.linear_relu))
     return calls
 
@@ -122,12 +123,15 @@ def test_weights_that_change_are_seen(op_calls: OpCalls) -> None:
         x = torch.randn(4, features[0])
         with torch.no_grad():
             before = layer(x)
+            op_calls.count = 0
             assert torch.equal(layer(x), before)
+            assert op_calls.count == 0
             layer.weight.neg_()
             bias = layer.bias
             assert torch.allclose(layer(x) - bias, bias - before, atol=1e-4)
             layer.weight.data = -layer.weight.data
             assert torch.equal(layer(x), before)
+            assert op_calls.count == 2
             layer.weight = nn.Parameter(-layer.weight)
             assert torch.allclose(layer(x) - bias, bias - before, atol=1e-4)
 
@@ -162,7 +166,8 @@ def test_who_watches_sees_the_op(op_calls: OpCalls) -> None:
         assert torch.equal(
             torch.func.functional_call(layer, dict(layer.named_parameters()), x), expected
         )
-    assert op_calls.count >= 4
+    # functional_call changes who holds the weights, nothing else.
+    assert op_calls.count == 4
 
 
 @pytest.mark.parametrize(
@@ -176,6 +181,10 @@ def test_what_only_the_op_can_do(op_calls: OpCalls, case: str) -> None:
     class Tagged(Tensor):
         pass
 
+    class Halved(nn.Module):
+        def forward(self, weight: Tensor) -> Tensor:
+            return weight / 2  # of the same trits
+
     op_calls.count = 0
     with torch.set_grad_enabled(case == "grad"):
         if case == "training":
@@ -185,7 +194,7 @@ def test_what_only_the_op_can_do(op_calls: OpCalls, case: str) -> None:
         elif case == "strided":
             x = x.t().contiguous().t()
         elif case == "no parameter":
-            torch.nn.utils.parametrize.register_parametrization(layer, "weight", nn.Identity())
+            torch.nn.utils.parametrize.register_parametrization(layer, "weight", Halved())
         found = layer.to("meta")(x.to("meta")) if case == "meta" else layer(x)
     if case == "meta":
         assert found.is_meta
@@ -193,7 +202,57 @@ def test_what_only_the_op_can_do(op_calls: OpCalls, case: str) -> None:
     else:
         assert torch.equal(found.detach(), expected)
         assert found.requires_grad == (case == "grad")
-    assert op_calls.count == (0 if case == "no parameter" else 1)
+    assert op_calls.count == 1
+
+
+def test_tensors_that_are_not_their_memory(op_calls: OpCalls) -> None:
+    layer = small()
+    one = TFMBSLinear(1, 1, bias=False, fabric=Fabric()).eval()
+    x = torch.randn(3, 60)
+    with torch.no_grad():
+        one(torch.ones(1, 1))
+        op_calls.count = 0
+        assert torch.equal(layer(torch._neg_view(x)), layer(-x))
+        assert torch.equal(layer(torch._efficientzerotensor((3, 60))), layer(torch.zeros(3, 60)))
+        imaginary = torch.tensor([[2 + 3j]]).conj().imag
+        assert torch.equal(one(imaginary), one(torch.tensor([[-3.0]])))
+        layer(torch._to_functional_tensor(x))
+        assert op_calls.count == 4
+        negated = nn.Parameter(torch._neg_view(layer.weight.detach().clone()), requires_grad=False)
+        expected = layer(x) - layer.bias
+        layer.weight = negated
+        for _ in range(2):
+            assert torch.allclose(layer(x) - layer.bias, -expected, atol=1e-5)
+
+
+def test_transforms_see_the_op(op_calls: OpCalls) -> None:
+    layer, x = small(), torch.randn(5, 60)
+    with torch.no_grad():
+        expected = layer(x)
+        op_calls.count = 0
+        assert torch.equal(torch.func.functionalize(layer)(x), expected)
+    assert op_calls.count == 1
+
+
+def test_what_torch_lacks_counts_as_watching() -> None:
+    assert _observers._private("_C._len_torch_dispatch_stack")() == 0
+    assert _observers._private("_C.absent")() is True
+    assert _observers._private("_C.absent.too")() is True
+
+
+@pytest.mark.parametrize(("activation", "most"), [("int8", 32768), ("ternary", 131072)])
+def test_how_large_is_small(op_calls: OpCalls, activation: str, most: int) -> None:
+    layer = TFMBSLinear(64, 8, activation=activation, fabric=Fabric()).eval()
+    with torch.inference_mode():
+        layer(torch.ones(1, 64))
+        for rows, dispatched in ((most // 64, 0), (most // 64 + 1, 1)):
+            op_calls.count = 0
+            layer(torch.ones(rows, 64))
+            assert op_calls.count == dispatched
+        for dimensions, dispatched in ((6, 0), (7, 1)):
+            op_calls.count = 0
+            layer(torch.ones(*[1] * (dimensions - 1), 64))
+            assert op_calls.count == dispatched
 
 
 def test_errors_are_the_ops() -> None:

@@ -1,5 +1,6 @@
 #include "small_forward.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -62,15 +63,31 @@ bool is_row_major(const dlpack::Tensor& tensor) {
   return true;
 }
 
+bool has_elements(const dlpack::Tensor& tensor) {
+  return std::all_of(tensor.shape, tensor.shape + tensor.dimensions,
+                     [](std::int64_t size) { return size != 0; });
+}
+
+// Whether the tensor's values are those of its memory, negated: DLPack would not say so.
+bool is_negated(nb::handle object) {
+  static PyObject* const kIsNeg = PyUnicode_InternFromString("is_neg");
+  const auto negated = nb::steal(PyObject_CallMethodNoArgs(object.ptr(), kIsNeg));
+  if (!negated.is_valid()) PyErr_Clear();
+  return !negated.is(nb::bool_(false));
+}
+
+// None for a tensor without memory, too: torch's zero tensors and functional wrappers are of the
+// plain type.
 std::optional<Dense> dense(const dlpack::Exchange& exchange, nb::handle object,
                            dlpack::Tensor& tensor) {
+  if (is_negated(object)) return std::nullopt;
   if (exchange.from_object(object.ptr(), &tensor) != 0) {
     PyErr_Clear();
     return std::nullopt;
   }
   const auto type = float_type(tensor.type);
   if (tensor.device.type != dlpack::kCpu || !type || tensor.dimensions < 1 ||
-      !is_row_major(tensor)) {
+      !is_row_major(tensor) || (tensor.data == nullptr && has_elements(tensor))) {
     return std::nullopt;
   }
   return Dense{.data = static_cast<const std::byte*>(tensor.data) + tensor.byte_offset,
@@ -114,7 +131,10 @@ bool use_tensors(nb::handle tensor_type, nb::handle parameter_type) {
   }
   if (header == nullptr || header->version.major != dlpack::kMajorVersion) return false;
   const auto* exchange = reinterpret_cast<const dlpack::Exchange*>(header);
-  if (exchange->from_object == nullptr) return false;
+  if (exchange->from_object == nullptr || exchange->allocate == nullptr ||
+      exchange->managed_to_object == nullptr) {
+    return false;
+  }
   tensor_types() = {.exchange = exchange,
                     .tensor = reinterpret_cast<PyTypeObject*>(tensor_type.ptr()),
                     .parameter = reinterpret_cast<PyTypeObject*>(parameter_type.ptr())};

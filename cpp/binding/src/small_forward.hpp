@@ -12,9 +12,10 @@ namespace tfmbs::binding {
 // `__dlpack_c_exchange_api__`). Gives false where there is none of a version that is known.
 bool use_tensors(nanobind::handle tensor_type, nanobind::handle parameter_type);
 
-// The output, or None, with nothing done and no error set, where a forward needs what only the op
-// has: other threads, packing, autograd's or a subclass's say, an error in torch's words.
-// What the caller has to see to: that nothing is differentiated, traced or transformed.
+// The output, or None, with nothing done and no error set, where only the op will do: work for
+// several threads, weights to be packed, tensors of another type or kind of memory, bad input.
+// Precondition: eval mode, no gradient wanted, and nobody who would see the op
+// (python/pytfmbs/_observers.py).
 nanobind::object small_forward(runtime::Layer& layer, nanobind::handle input,
                                nanobind::handle weight, nanobind::handle bias, bool relu);
 

@@ -423,9 +423,10 @@ Status Layer::forward(const WeightSource& weights, const LinearArgs& args,
 }
 
 bool Layer::is_small(std::size_t samples) const noexcept {
+  const std::size_t grain =
+      spec_.activation == Activation::kInt8 ? kQuantizeGrain : kTernarizeGrain;
   return samples <= kGrainProducts && spec_.outputs * spec_.depth <= kGrainProducts &&
-         samples * spec_.outputs * spec_.depth <= kGrainProducts &&
-         samples * spec_.depth <= kQuantizeGrain;
+         samples * spec_.outputs * spec_.depth <= kGrainProducts && samples * spec_.depth <= grain;
 }
 
 bool Layer::forward_packed(const WeightSource& weights, const LinearArgs& args) {

@@ -213,34 +213,35 @@ template <typename Codes, std::size_t kLines>
 __attribute__((noinline)) void one_row(const std::int8_t* activations, const std::uint8_t* panel,
                                        std::size_t groups, std::int32_t offset, const Output& to) {
   __m512i sums[kLines][4];
-  if constexpr (Codes::kFive && kLines == kPanelLines) {
-    if (groups > 0) {
-      fives_row(activations, panel, groups, kDecoder, sums);
-      return store_scaled(sums, offset, to);
-    }
-  }
-  const Codes codes;
 #pragma GCC unroll 4
   for (std::size_t c = 0; c < kLines; ++c) {
 #pragma GCC unroll 4
     for (std::size_t i = 0; i < 4; ++i) sums[c][i] = _mm512_setzero_si512();
   }
-  const __m512i masks[4] = {_mm512_set1_epi8(0x03), _mm512_set1_epi8(0x0C), _mm512_set1_epi8(0x30),
-                            _mm512_set1_epi8(static_cast<char>(0xC0))};
-  for (std::size_t g = 0; g < groups; ++g, activations += Codes::kGroup) {
-    __m512i inputs[5];
+  if constexpr (Codes::kFive && kLines == kPanelLines) {
+    if (groups > 0) fives_row(activations, panel, groups, kDecoder, sums);
+  } else {
+    const Codes codes;
+    __m512i masks[4];
+#pragma GCC unroll 4
+    for (std::size_t i = 0; i < 4; ++i) masks[i] = _mm512_load_si512(kDecoder.masks[i]);
+    for (std::size_t g = 0; g < groups; ++g, activations += Codes::kGroup) {
+      __m512i inputs[5];
 #pragma GCC unroll 5
-    for (std::size_t i = 0; i < Codes::kGroup / 4; ++i) inputs[i] = broadcast(activations + 4 * i);
-#pragma GCC unroll 4
-    for (std::size_t c = 0; c < kLines; ++c, panel += kPanelBytes) {
-      codes.fetch_ahead(panel);
-      const auto line = codes.load(panel);
-#pragma GCC unroll 4
-      for (std::size_t i = 0; i < 4; ++i) {
-        dot(sums[c][i], _mm512_and_si512(line.pairs, masks[i]), inputs[i]);
+      for (std::size_t i = 0; i < Codes::kGroup / 4; ++i) {
+        inputs[i] = broadcast(activations + 4 * i);
       }
-      if constexpr (Codes::kFive) {
-        dot(sums[c][0], line.fifth, inputs[4]);
+#pragma GCC unroll 4
+      for (std::size_t c = 0; c < kLines; ++c, panel += kPanelBytes) {
+        codes.fetch_ahead(panel);
+        const auto line = codes.load(panel);
+#pragma GCC unroll 4
+        for (std::size_t i = 0; i < 4; ++i) {
+          dot(sums[c][i], _mm512_and_si512(line.pairs, masks[i]), inputs[i]);
+        }
+        if constexpr (Codes::kFive) {
+          dot(sums[c][0], line.fifth, inputs[4]);
+        }
       }
     }
   }

@@ -1,11 +1,10 @@
 // One row times a full panel of fives, where lines come from memory and decoding sets the pace.
 //
 // How fast the 13 instructions of a line go is a matter of their order: Zen 4 chooses the pipe of
-// an instruction when it dispatches it, by what it dispatched before. One line after another
-// takes 8.6 cycles a line; the same instructions over four lines at a time, in the order below, 7.2
-// (the best of some 10,000 orders, each measured from several states of the pipes; their own limit
-// is 6.5). Compilers have an order of their own, and more copies than there are registers, so this
-// loop is assembly.
+// an instruction when it dispatches it, by what it dispatched before. Compilers have an order of
+// their own, and more copies than there are registers, so this loop is assembly: four lines at a
+// time, in an order found by measuring (docs/performance.md has the figures, and those of the
+// distance at which it fetches ahead).
 #pragma once
 
 #include <immintrin.h>
@@ -131,7 +130,7 @@ inline __attribute__((always_inline)) void fives_row(const std::int8_t* activati
     .purgem tfmbs_odd_codes
     .purgem tfmbs_negate
   )"
-                   : [activations] "+r"(activations), [panel] "+r"(panel), [groups] "+r"(groups)
+                   : [activations] "+&r"(activations), [panel] "+&r"(panel), [groups] "+&r"(groups)
                    : [decoder] "r"(&decoder), [sums] "r"(&sums)
                    : "memory", "cc", "k1", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6",
                      "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15",

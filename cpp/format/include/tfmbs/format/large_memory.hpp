@@ -17,8 +17,8 @@ inline constexpr std::size_t kHugePage = std::size_t{2} << 20;
 void release(void* memory, std::size_t bytes) noexcept;
 
 // Asks for huge pages for somebody else's memory that is about to be written for the first time: a
-// fault for each 4 KiB of a fresh output of many megabytes takes longer than writing it. A hint
-// without any other effect; nothing happens below a few huge pages.
+// fault for each 4 KiB of a fresh output of many megabytes takes longer than writing it. A hint; the
+// mapping keeps it as long as it lives. Nothing happens below four huge pages.
 void prefer_huge_pages(void* memory, std::size_t bytes) noexcept;
 
 // Around fork(), on the thread that forks, so that the child finds this memory whole: what calls
