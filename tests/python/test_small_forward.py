@@ -225,6 +225,20 @@ def test_tensors_that_are_not_their_memory(op_calls: OpCalls) -> None:
             assert torch.allclose(layer(x) - layer.bias, -expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("which", ["input", "weight", "bias"])
+@pytest.mark.parametrize("features", [(60, 10), (300, 40)])
+def test_freed_storage_raises(which: str, features: tuple[int, int]) -> None:
+    layer = TFMBSLinear(*features, fabric=Fabric()).eval()
+    x = torch.randn(3, features[0])
+    with torch.no_grad():
+        layer(x)
+        freed = x if which == "input" else getattr(layer, which)
+        freed.untyped_storage().resize_(0)
+        for watched in (False, True):
+            with Watcher() if watched else torch.no_grad(), pytest.raises(RuntimeError):
+                layer(x)
+
+
 def test_transforms_see_the_op(op_calls: OpCalls) -> None:
     layer, x = small(), torch.randn(5, 60)
     with torch.no_grad():

@@ -224,6 +224,35 @@ def test_fork_while_other_threads_are_in_forwards() -> None:
     assert run_python(_FORK) == "0"
 
 
+_FORK_AFTER_A_MOVE = """
+import os, signal, torch, pytfmbs
+signal.alarm(60)  # a fork that hangs ends here
+layer = pytfmbs.TFMBSLinear(20, 5).eval()
+x = torch.randn(3, 20)
+expected = layer(x)
+def child_and_parent():
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(30)
+        os._exit(0 if torch.equal(layer(x), expected) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert torch.equal(layer(x), expected)
+layer.ste_clip = 2.0
+child_and_parent()
+layer.name = "moved"
+child_and_parent()
+layer.tile_mask = 1
+child_and_parent()
+layer.name = "moved again"
+child_and_parent()
+print(0)
+"""
+
+
+def test_fork_after_a_layer_has_moved() -> None:
+    assert run_python(_FORK_AFTER_A_MOVE) == "0"
+
+
 def test_a_child_has_its_own_copy_of_a_device() -> None:
     with Fabric(FabricConfig()) as fabric:
         layer = TFMBSLinear(20, 5, fabric=fabric).eval()

@@ -2,6 +2,7 @@
 // unlocked. Compiled on POSIX systems only.
 #include <pthread.h>
 
+#include <algorithm>
 #include <memory>
 #include <vector>
 
@@ -14,10 +15,16 @@
 namespace tfmbs::runtime {
 namespace {
 
-// The devices whose locks the handlers hold, from prepare to parent or child.
-std::vector<std::shared_ptr<Fabric>>& held() {
-  static auto* const fabrics = new std::vector<std::shared_ptr<Fabric>>;
-  return *fabrics;
+// Whose locks the handlers hold, from prepare to parent or child. A layer that has moved is in the
+// registry under two texts, and here once.
+struct Held {
+  std::vector<std::shared_ptr<Layer>> layers;
+  std::vector<std::shared_ptr<Fabric>> fabrics;
+};
+
+Held& held() {
+  static auto* const all = new Held;
+  return *all;
 }
 
 }  // namespace
@@ -25,9 +32,14 @@ std::vector<std::shared_ptr<Fabric>>& held() {
 void fork_prepare() {
   auto& layers = LayerRegistry::instance();
   layers.mutex_.lock();
-  for (const auto& [text, layer] : layers.layers_) layer->mutex_.lock();
-  held() = FabricRegistry::instance().lock_all();
-  for (const auto& fabric : held()) {
+  auto& [held_layers, fabrics] = held();
+  for (const auto& [text, layer] : layers.layers_) held_layers.push_back(layer);
+  std::ranges::sort(held_layers);
+  const auto repeated = std::ranges::unique(held_layers);
+  held_layers.erase(repeated.begin(), repeated.end());
+  for (const auto& layer : held_layers) layer->mutex_.lock();
+  fabrics = FabricRegistry::instance().lock_all();
+  for (const auto& fabric : fabrics) {
     fabric->queue_->before_fork();
     fabric->mutex_.lock();
   }
@@ -36,30 +48,30 @@ void fork_prepare() {
 
 void fork_parent() {
   large_memory::after_fork();
-  for (const auto& fabric : held()) {
+  for (const auto& fabric : held().fabrics) {
     fabric->mutex_.unlock();
     fabric->queue_->after_fork_in_parent();
   }
   FabricRegistry::instance().unlock();
   auto& layers = LayerRegistry::instance();
-  for (const auto& [text, layer] : layers.layers_) layer->mutex_.unlock();
+  for (const auto& layer : held().layers) layer->mutex_.unlock();
   layers.mutex_.unlock();
-  held().clear();
+  held() = {};
 }
 
 void fork_child() {
   large_memory::after_fork();
-  for (const auto& fabric : held()) {
+  for (const auto& fabric : held().fabrics) {
     fabric->mutex_.unlock();
     fabric->queue_->after_fork_in_child();
   }
   FabricRegistry::instance().unlock();
   auto& layers = LayerRegistry::instance();
-  for (const auto& [text, layer] : layers.layers_) layer->mutex_.unlock();
+  for (const auto& layer : held().layers) layer->mutex_.unlock();
   // Not unlocked: threads that waited to read it are counted in it, and do not exist here, so the
   // next writer would wait for them forever.
   std::construct_at(&layers.mutex_);
-  held().clear();
+  held() = {};
 }
 
 bool handle_forks() { return pthread_atfork(&fork_prepare, &fork_parent, &fork_child) == 0; }

@@ -157,6 +157,14 @@ FloatType require_float(const Tensor& tensor, const char* what) {
   return *type;
 }
 
+// A tensor whose storage was freed (FSDP does) still says its sizes.
+const void* data_of(const Tensor& tensor, const char* what) {
+  const void* data = tensor.const_data_ptr();
+  STD_TORCH_CHECK(data != nullptr || tensor.numel() == 0, "tfmbs: ", what,
+                  " has no memory: its storage was freed or was never allocated");
+  return data;
+}
+
 Tensor as_contiguous(const Tensor& tensor) {
   return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
 }
@@ -253,7 +261,7 @@ tfmbs::runtime::WeightSource weight_source(const Tensor& weight, const Tensor& c
   const FloatType type = require_float(weight, "weight");
   const auto outputs = static_cast<std::uint64_t>(weight.size(0));
   const auto depth = static_cast<std::uint64_t>(weight.size(1));
-  tfmbs::runtime::WeightSource source{.data = contiguous_weight.const_data_ptr(),
+  tfmbs::runtime::WeightSource source{.data = data_of(contiguous_weight, "weight"),
                                       .type = type,
                                       .outputs = outputs,
                                       .depth = depth,
@@ -303,7 +311,7 @@ LinearCall prepare(const Tensor& input, std::int64_t outputs, std::int64_t depth
   sizes.back() = outputs;
 
   LinearCall call{as_contiguous(input), std::nullopt, empty(sizes, out_type), {}};
-  call.args.input = call.input.const_data_ptr();
+  call.args.input = data_of(call.input, "input");
   call.args.input_type = require_float(input, "input");
   call.args.samples = samples;
   if (bias) {
@@ -312,7 +320,7 @@ LinearCall prepare(const Tensor& input, std::int64_t outputs, std::int64_t depth
     STD_TORCH_CHECK(out_dtype.has_value() || bias->scalar_type() == input.scalar_type(),
                     "tfmbs: input and bias must have the same dtype");
     call.bias = as_contiguous(*bias);
-    call.args.bias = call.bias->const_data_ptr();
+    call.args.bias = data_of(*call.bias, "bias");
     call.args.bias_type = require_float(*bias, "bias");
   }
   call.args.output = call.output.mutable_data_ptr();
