@@ -345,11 +345,11 @@ def test_growth_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(growth, "ROWS_SHAPE", (16, 64))
     effort = measure.Effort(rounds=2, least_rounds=2, budget=0.01, block=1e-5)
     with torch.inference_mode():
-        weights = growth.of_weights((64, 32), [1], False, effort, lambda: None)
+        weights = growth.of_weights([(64, 32), (32, 32)], [1], False, effort, lambda: None)
         rows = growth.of_rows([2, 4], [1], effort, lambda: None)
     pytfmbs.Fabric().telemetry = True
     assert [(p["product"], p["count"], p["threads"]) for p in weights] == [
-        (INT8, 2048, 1), (TRIT, 2048, 1),
+        (INT8, 2048, 1), (TRIT, 2048, 1), (INT8, 1024, 1), (TRIT, 1024, 1),
     ]  # fmt: skip
     assert [p["count"] for p in rows] == [2, 4, 2, 4]
     assert all(0 < p["low"] <= p["seconds"] <= p["high"] for p in weights + rows)
