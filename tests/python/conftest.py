@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,11 @@ import torch
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    from bad_calls import Stage
     from pytfmbs.compiler import Toolchain
+
+# Modules that assert for the tests: a failure shows its operands.
+pytest.register_assert_rewrite("bad_calls", "onnx_models")
 
 # "repeat", the default, draws the same examples each time; "explore" draws new ones.
 settings.register_profile("repeat", derandomize=True)
@@ -47,3 +52,14 @@ def mlir_tools() -> Toolchain:
 def dialect_tools(mlir_tools: Toolchain) -> Toolchain:
     """The same and the project's plugin: what compiles a module with layers."""
     return _toolchain("plugin")
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    """What bad calls are made on."""
+    from bad_calls import Stage
+
+    built = Stage()
+    yield built
+    built.fabric.close()
+    built.other.close()
