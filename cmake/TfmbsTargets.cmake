@@ -35,10 +35,16 @@ function(tfmbs_layer layer)
 endfunction()
 
 # tfmbs_layer_test(<layer> <sources...>): one GoogleTest program and one ctest entry a layer. In its
-# brief output GoogleTest prints failures, skips with their reasons, and the totals.
+# brief output GoogleTest prints failures, skips with their reasons, and the totals. A test of the
+# layer that is not among the sources would never run, so that is an error.
 function(tfmbs_layer_test layer)
   if(NOT TFMBS_BUILD_TESTS)
     return()
+  endif()
+  file(GLOB present CONFIGURE_DEPENDS RELATIVE ${CMAKE_CURRENT_SOURCE_DIR} tests/test_*.cpp)
+  list(REMOVE_ITEM present ${ARGN})
+  if(present AND UNIX)  # elsewhere those of forks are left out
+    message(FATAL_ERROR "not among the sources of test_${layer}: ${present}")
   endif()
   add_executable(test_${layer} ${ARGN})
   tfmbs_compile_settings(test_${layer})

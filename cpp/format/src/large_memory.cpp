@@ -145,11 +145,9 @@ void release(void* memory, std::size_t bytes) noexcept {
   pool().release(memory, bytes);
 }
 void prefer_huge_pages(void* memory, std::size_t bytes) noexcept {
-  const auto begin = reinterpret_cast<std::uintptr_t>(memory);
-  const std::size_t ahead = (kHugePage - begin % kHugePage) % kHugePage;
-  if (bytes < 4 * kHugePage) return;
-  madvise(static_cast<std::byte*>(memory) + ahead, (bytes - ahead) / kHugePage * kHugePage,
-          MADV_HUGEPAGE);
+  const auto [offset, size] =
+      detail::whole_huge_pages(reinterpret_cast<std::uintptr_t>(memory), bytes);
+  if (size > 0) madvise(static_cast<std::byte*>(memory) + offset, size, MADV_HUGEPAGE);
 }
 void before_fork() { pool().lock(); }
 void after_fork() { pool().unlock(); }
