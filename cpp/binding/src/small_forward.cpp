@@ -100,23 +100,26 @@ struct Delete {
   void operator()(dlpack::ManagedTensor* tensor) const { tensor->deleter(tensor); }
 };
 
-// How the op would see that the weight has changed (weight_source of cpp/torch_ops). False: it
-// cannot be told.
+// False: it cannot be told.
 bool mark_changes(nb::handle weight, runtime::WeightSource& source) {
   static PyObject* const kIsInference = PyUnicode_InternFromString("is_inference");
   static PyObject* const kVersion = PyUnicode_InternFromString("_version");
-  const auto inference = nb::steal(PyObject_CallMethodNoArgs(weight.ptr(), kIsInference));
-  if (inference.is(nb::bool_(true))) return true;  // counts no version: constant
-  source.by_content = runtime::compared_by_content(source);
-  if (!inference.is_valid() || source.by_content) {
-    PyErr_Clear();
-    return inference.is_valid();
-  }
-  const auto version = nb::steal(PyObject_GetAttr(weight.ptr(), kVersion));
-  const long long value = version.is_valid() ? PyLong_AsLongLong(version.ptr()) : -1;
-  if (value >= 0) source.version = value;
+  bool told = true;
+  runtime::mark_changes(
+      source,
+      [&] {
+        const auto inference = nb::steal(PyObject_CallMethodNoArgs(weight.ptr(), kIsInference));
+        told = inference.is_valid();
+        return inference.is(nb::bool_(false));
+      },
+      [&]() -> std::optional<std::int64_t> {
+        const auto version = nb::steal(PyObject_GetAttr(weight.ptr(), kVersion));
+        const long long value = version.is_valid() ? PyLong_AsLongLong(version.ptr()) : -1;
+        told = value >= 0;
+        return told ? std::optional<std::int64_t>(value) : std::nullopt;
+      });
   PyErr_Clear();
-  return value >= 0;
+  return told;
 }
 
 }  // namespace

@@ -312,13 +312,12 @@ Result<Layer::Snapshot> Layer::snapshot(const WeightSource& source, const Execut
   }
   if (auto s = check_shape(spec_, source.outputs, source.depth); !s) return std::move(s).error();
   Packed before;  // ends after the lock has
-  std::shared_ptr<const void> owner_before;
+  std::shared_ptr<const RetainedStorage> owner_before;
   const std::scoped_lock lock(mutex_);
   // The first comparison after training is by content too: a write through `.data` between the last
   // training forward and eval() raises no version.
   const bool by_content = source.by_content || packed_.seen_by_content;
-  const bool same_place = packed_.weights && packed_.data == source.data &&
-                          packed_.type == source.type && packed_.version == source.version;
+  const bool same_place = packed_.is_of(source);
   if (same_place && !by_content) return take_snapshot(executor);
 
   std::optional<std::uint64_t> fingerprint;
@@ -347,8 +346,7 @@ std::optional<Layer::Snapshot> Layer::packed_snapshot(const WeightSource& source
     return std::nullopt;
   }
   const std::scoped_lock lock(mutex_);
-  if (!packed_.weights || packed_.data != source.data || packed_.type != source.type ||
-      packed_.version != source.version || packed_.seen_by_content != source.by_content ||
+  if (!packed_.is_of(source) || packed_.seen_by_content != source.by_content ||
       packed_.weights->panels().layout != preferred_layout(spec_.activation) ||
       (!packed_.statistics && fabric_->counting() && !fabric_->stepped())) {
     return std::nullopt;

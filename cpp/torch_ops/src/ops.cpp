@@ -119,16 +119,28 @@ Out call_unary(const char* name, const Tensor& tensor) {
 
 // Another tensor of the same storage: holding it keeps the storage's address from being used again,
 // even after `parameter.data = other`, which swaps storages in place.
+class RetainedTensor final : public tfmbs::runtime::RetainedStorage {
+ public:
+  explicit RetainedTensor(AtenTensorHandle handle) : tensor_(handle) {}
+  [[nodiscard]] const void* data() const noexcept override {
+    const void* data = nullptr;
+    return torch_get_const_data_ptr(tensor_.get(), &data) == AOTI_TORCH_SUCCESS ? data : nullptr;
+  }
+
+ private:
+  Tensor tensor_;
+};
+
 class TensorStorage final : public tfmbs::runtime::StorageOwner {
  public:
   explicit TensorStorage(const Tensor& tensor) : tensor_(tensor) {}
-  [[nodiscard]] std::shared_ptr<const void> retain() const override {
+  [[nodiscard]] std::shared_ptr<const tfmbs::runtime::RetainedStorage> retain() const override {
     // Not a view in autograd's sense: that would hold the parameter itself, and its gradient.
     AtenTensorHandle handle = nullptr;
     TORCH_ERROR_CODE_CHECK(aoti_torch__reinterpret_tensor(
         tensor_.get(), tensor_.dim(), tensor_.sizes().data(), tensor_.strides().data(),
         tensor_.storage_offset(), &handle));
-    return std::make_shared<const Tensor>(handle);
+    return std::make_shared<const RetainedTensor>(handle);
   }
 
  private:
@@ -228,28 +240,23 @@ const void*& remembered(const void* data) {
   return memory[reinterpret_cast<std::uintptr_t>(data) / 64 % kRemembered];
 }
 
-// What tells whether a weight has changed.
-struct ChangeMark {
-  std::optional<std::int64_t> version;
-  bool by_content;
-};
-
-// A call by name takes as long as a small product, so there are as few as can be. An inference
-// tensor counts no version; memory that became one's since it was remembered proves it when it is
-// asked for a version.
-ChangeMark change_mark(const Tensor& weight, bool few_bytes) {
+// A call by name takes as long as a small product, so there are as few as can be.
+bool counts_versions(const Tensor& weight) {
   const void* data = weight.const_data_ptr();
   const void*& ordinary = remembered(data);
-  if (ordinary != data || data == nullptr) {
-    if (call_unary<bool>("aten::is_inference", weight)) return {std::nullopt, false};
-    ordinary = data;
-  }
-  if (few_bytes) return {std::nullopt, true};
+  if (ordinary == data && data != nullptr) return true;
+  if (call_unary<bool>("aten::is_inference", weight)) return false;
+  ordinary = data;
+  return true;
+}
+
+// Memory that became an inference tensor's since it was remembered proves it here.
+std::optional<std::int64_t> version_of(const Tensor& weight) {
   try {
-    return {call_unary<std::int64_t>("aten::_version", weight), false};
+    return call_unary<std::int64_t>("aten::_version", weight);
   } catch (const std::exception&) {
-    ordinary = nullptr;
-    return {std::nullopt, false};
+    remembered(weight.const_data_ptr()) = nullptr;
+    return std::nullopt;
   }
 }
 
@@ -265,13 +272,12 @@ tfmbs::runtime::WeightSource weight_source(const Tensor& weight, const Tensor& c
                                       .type = type,
                                       .outputs = outputs,
                                       .depth = depth,
-                                      .by_content = true,
                                       .owner = copied ? nullptr : &storage};
   if (!copied) {
-    const ChangeMark mark = change_mark(weight, tfmbs::runtime::compared_by_content(source));
-    source.version = mark.version;
-    source.by_content = training || mark.by_content;
+    tfmbs::runtime::mark_changes(
+        source, [&] { return counts_versions(weight); }, [&] { return version_of(weight); });
   }
+  source.by_content |= copied || training;
   return source;
 }
 

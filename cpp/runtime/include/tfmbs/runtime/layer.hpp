@@ -96,8 +96,14 @@ class Layer {
     std::optional<std::uint64_t> fingerprint{};
     // Its end may wait for a language's own lock (the Python interpreter's, for torch storage that
     // Python has seen), whose holder may wait for this layer's: so it is never ended under it.
-    std::shared_ptr<const void> owner{};
+    std::shared_ptr<const RetainedStorage> owner{};
     bool seen_by_content{false};  // the last comparison was one of contents
+
+    // Whether the source is of the same memory, and nobody has written to it as far as it counts.
+    [[nodiscard]] bool is_of(const WeightSource& source) const noexcept {
+      return weights && data == source.data && type == source.type && version == source.version &&
+             (source.by_content || !owner || owner->data() == data);
+    }
   };
   // The weights of one forward.
   struct Snapshot {

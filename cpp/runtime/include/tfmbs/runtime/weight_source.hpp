@@ -12,15 +12,25 @@
 
 namespace tfmbs::runtime {
 
-// Gives a reference that keeps the weight's memory from being freed, and so its address from being
-// reused by other weights.
+// A reference to a weight's memory, which keeps its address from being reused by other weights:
+// unless somebody frees the memory all the same (torch: untyped_storage().resize_(0)).
+class RetainedStorage {
+ public:
+  RetainedStorage() = default;
+  RetainedStorage(const RetainedStorage&) = delete;
+  RetainedStorage& operator=(const RetainedStorage&) = delete;
+  virtual ~RetainedStorage() = default;
+  // Where the weights stand now; null once their memory was freed.
+  [[nodiscard]] virtual const void* data() const noexcept = 0;
+};
+
 class StorageOwner {
  public:
   StorageOwner() = default;
   StorageOwner(const StorageOwner&) = delete;
   StorageOwner& operator=(const StorageOwner&) = delete;
   virtual ~StorageOwner() = default;
-  [[nodiscard]] virtual std::shared_ptr<const void> retain() const = 0;
+  [[nodiscard]] virtual std::shared_ptr<const RetainedStorage> retain() const = 0;
 };
 
 // Row-major weights, outputs x depth, contiguous.
@@ -36,10 +46,17 @@ struct WeightSource {
   const StorageOwner* owner{nullptr};  // null: the memory outlives the layer
 };
 
-// Contents of so few bytes are compared faster than a version is asked for.
-[[nodiscard]] inline bool compared_by_content(const WeightSource& source) noexcept {
+// Says in `source`, which is as it is made, how a change of it is seen. A weight that counts no
+// version (an inference tensor of torch) is constant; contents of few bytes are compared faster
+// than a version is asked for. `version` gives none where the weight turns out to count none.
+template <typename CountsVersions, typename Version>
+void mark_changes(WeightSource& source, const CountsVersions& counts_versions,
+                  const Version& version) {
   constexpr std::uint64_t kFewBytes = 8192;
-  return source.outputs * source.depth * kernels::float_bytes(source.type) <= kFewBytes;
+  if (!counts_versions()) return;
+  source.by_content =
+      source.outputs * source.depth * kernels::float_bytes(source.type) <= kFewBytes;
+  if (!source.by_content) source.version = version();
 }
 
 // Weights that somebody else quantized: trits, row-major, and one scale or one an output. Always
