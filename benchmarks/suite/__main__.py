@@ -11,11 +11,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 
 from . import results as results_module
 from .machine import HELD_TO, describe
-from .results import Results
+from .results import CONTESTS, GROWTH, Measured, Results
 from .shapes import Shape, select_shapes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,7 +64,12 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="few rounds, three shapes, batches 1 and 64, one thread: to see it work",
     )
-    run.add_argument("--json", type=Path, default=DEFAULT_JSON)
+    run.add_argument(
+        "--json",
+        type=Path,
+        default=DEFAULT_JSON,
+        help="where the results go; a growth of this machine that is there stays",
+    )
 
     growth = commands.add_parser("growth", help="time a weight and a row, over sizes")
     growth.add_argument("--threads", nargs="+", type=int, default=[1, 2])
@@ -72,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
         "--json",
         type=Path,
         default=DEFAULT_JSON,
-        help="results that the growth goes into, made where there are none",
+        help="where the growth goes; other results of this machine that are there stay",
     )
 
     judge = commands.add_parser("judge", help="the ratios that the project is held to")
@@ -181,9 +187,32 @@ def judge(results: Results, every: bool = False) -> None:
     from . import tables
 
     out = tables.console()
-    out.print(tables.verdict_table(judge_module.judge(results), every))
+    if results.contests:
+        out.print(tables.verdict_table(judge_module.judge(results), every))
     if results.growth:
         out.print(tables.growth_table(judge_module.judge_growth(results.growth)))
+    out.print(f"{results.machine['cpu']}: {results.provenance}")
+
+
+def measured_now(arguments: argparse.Namespace) -> Measured:
+    """At the beginning of what is measured."""
+    known = ("command", "json", "plots", "write_docs")
+    options = {key: value for key, value in vars(arguments).items() if key not in known}
+    when = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return Measured(when, describe(), options)
+
+
+def keep_others(results: Results, path: Path) -> None:
+    """The parts in the file that were not measured now. Says what is not kept."""
+    if not path.exists():
+        return
+    try:
+        older = results_module.read(path)
+    except ValueError as error:
+        print(f"nothing is kept of what was there: {error}")
+        return
+    for line in results.keep(older):
+        print(line)
 
 
 def finish(results: Results, arguments: argparse.Namespace) -> None:
@@ -208,19 +237,21 @@ def main(given: Sequence[str] | None = None) -> None:
     if arguments.command == "run":
         start = time.monotonic()
         jobs = plan(arguments, *kernel_sets())
-        options = {k: v for k, v in vars(arguments).items() if k not in ("command", "json")}
-        results = Results(describe(), options)
-        results.contests = [run_job(job) for job in jobs]
-        results.seconds = time.monotonic() - start
+        measured = measured_now(arguments)
+        results = Results({CONTESTS: measured}, contests=[run_job(job) for job in jobs])
+        measured.seconds = time.monotonic() - start
+        keep_others(results, arguments.json)
         tables.show_cases(results, tables.console())
         judge(results)
         return finish(results, arguments)
     if arguments.command == "growth":
         from . import growth
 
-        there = arguments.json.exists()
-        results = results_module.read(arguments.json) if there else Results(describe(), {})
-        results.growth = growth.run(arguments.threads, arguments.quick)
+        start = time.monotonic()
+        measured = measured_now(arguments)
+        results = Results({GROWTH: measured}, growth=growth.run(arguments.threads, arguments.quick))
+        measured.seconds = time.monotonic() - start
+        keep_others(results, arguments.json)
         judge(results)
         return finish(results, arguments)
     results = results_module.merge(results_module.read(path) for path in arguments.json)

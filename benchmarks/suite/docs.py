@@ -64,7 +64,8 @@ def page(results: Results) -> str:
     lines = [
         BEGIN,
         "",
-        f"{machine['cpu']}, {machine['cores']} cores ({caches}); {versions}. Medians.",
+        f"{machine['cpu']}, {machine['cores']} cores ({caches}); {versions}. Medians; "
+        f"{results.provenance}.",
         "",
         "![Products a second over products a byte](images/bench-roofline.png)",
         "![Speed against torch fp32](images/bench-bars.png)",

@@ -8,6 +8,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+# What makes two machines differ, of describe(); the rest changes from day to day on one machine.
+HARDWARE = ("cpu", "family", "cores", "caches")
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 PACKAGES = (
     "torch", "numpy", "onnxruntime", "transformers", "llama-cpp-python", "litespark-inference",
@@ -50,6 +52,15 @@ def cpu_flags() -> set[str]:
     return set(get_cpu_info().get("flags", []))
 
 
+def differences(one: dict[str, Any], other: dict[str, Any]) -> str:
+    """In what the hardware of two descriptions differs, in words; empty where it does not."""
+    return "; ".join(
+        f"{key}: {one.get(key)}, {other.get(key)}"
+        for key in HARDWARE
+        if one.get(key) != other.get(key)
+    )
+
+
 def version(package: str) -> str | None:
     try:
         return metadata.version(package)
@@ -58,6 +69,7 @@ def version(package: str) -> str | None:
 
 
 def describe() -> dict[str, Any]:
+    """As JSON holds it: it comes back from a file as it is here."""
     try:
         from cpuinfo import get_cpu_info
 
@@ -73,6 +85,6 @@ def describe() -> dict[str, Any]:
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "load": os.getloadavg(),
+        "load": list(os.getloadavg()),
         "versions": {package: version(package) for package in PACKAGES},
     }

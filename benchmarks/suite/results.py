@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-SCHEMA = 1
+from .machine import differences
+
+SCHEMA = 2
+# The parts of the results, each measured by a command of its own: fields of Results.
+CONTESTS, GROWTH = "contests", "growth"
 
 
 @dataclass
@@ -104,13 +108,51 @@ class Contest:
 
 
 @dataclass
-class Results:
+class Measured:
+    """Where a part comes from. when: it began, UTC, as ISO 8601 has it; empty where nobody knows."""
+
+    when: str
     machine: dict[str, Any]
-    options: dict[str, Any]
+    options: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        when = f"{self.when[:16].replace('T', ' ')} UTC" if self.when else "at an unknown time"
+        quick = ", --quick" if self.options.get("quick") else ""
+        return f"{when}{quick}, with torch {self.machine['versions']['torch']}"
+
+
+@dataclass
+class Results:
+    """measured: of each part that is there. All are of one machine."""
+
+    measured: dict[str, Measured]
     contests: list[Contest] = field(default_factory=list)
     growth: dict[str, Any] | None = None
-    seconds: float = 0.0
     schema: int = SCHEMA
+
+    @property
+    def machine(self) -> dict[str, Any]:
+        """With the versions that the contests had, where there are contests."""
+        return (self.measured.get(CONTESTS) or self.measured[GROWTH]).machine
+
+    @property
+    def provenance(self) -> str:
+        return "; ".join(f"{part} measured {found}" for part, found in self.measured.items())
+
+    def keep(self, older: Results) -> list[str]:
+        """Takes over the parts that were not measured now, of the same machine. Returns what it
+        drops and why, a line each."""
+        dropped = []
+        for part, found in older.measured.items():
+            if part in self.measured:
+                continue
+            if other := differences(found.machine, self.machine):
+                dropped.append(f"{part} of another machine dropped, measured {found} ({other})")
+                continue
+            self.measured[part] = found
+            setattr(self, part, getattr(older, part))
+        return dropped
 
     def write(self, path: Path) -> None:
         text = json.dumps(_short(asdict(self)), ensure_ascii=False, separators=(",", ":"))
@@ -142,22 +184,46 @@ def read(path: Path) -> Results:
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is no JSON: {error}") from None
     found = data.get("schema") if isinstance(data, dict) else None
-    if found != SCHEMA:
-        raise ValueError(f"{path} has schema {found!r}; this program reads {SCHEMA}")
+    if found not in (1, SCHEMA):
+        raise ValueError(f"{path} has schema {found!r}; this program reads 1 and {SCHEMA}")
     try:
-        return Results(**{**data, "contests": [contest_from(c) for c in data["contests"]]})
-    except (KeyError, TypeError) as error:
+        if found == 1:
+            data = _from_schema_1(data)
+        measured = {part: Measured(**known) for part, known in data["measured"].items()}
+        contests = [contest_from(contest) for contest in data["contests"]]
+        results = Results(**{**data, "measured": measured, "contests": contests})
+        there = {CONTESTS: bool(results.contests), GROWTH: bool(results.growth)}
+        if {part for part, is_there in there.items() if is_there} != measured.keys():
+            raise KeyError("measured")
+    except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{path} does not hold the suite's results: {error!r}") from None
+    if not measured:
+        raise ValueError(f"{path} holds no results")
+    return results
+
+
+def _from_schema_1(data: dict[str, Any]) -> dict[str, Any]:
+    """Which had one machine for both parts, and did not say when."""
+    machine, contests, growth = data["machine"], data["contests"], data["growth"]
+    known = {"when": "", "machine": machine}
+    measured: dict[str, Any] = {}
+    if contests:
+        measured[CONTESTS] = {**known, "options": data["options"], "seconds": data["seconds"]}
+    if growth:
+        measured[GROWTH] = known
+    return {"measured": measured, "contests": contests, "growth": growth}
 
 
 def merge(results: Iterable[Results]) -> Results:
     """Contests and growth of several files, of one machine."""
     first, *others = results
     for other in others:
-        if other.machine["cpu"] != first.machine["cpu"]:
-            raise ValueError(
-                f"results of two machines: {first.machine['cpu']}, {other.machine['cpu']}"
-            )
+        if found := differences(first.machine, other.machine):
+            raise ValueError(f"results of two machines: {found}")
         first.contests += other.contests
         first.growth = other.growth or first.growth
+        began = [r.measured[CONTESTS].when for r in (first, other) if CONTESTS in r.measured]
+        first.measured |= other.measured
+        if began:
+            first.measured[CONTESTS] = replace(first.measured[CONTESTS], when=min(began))
     return first

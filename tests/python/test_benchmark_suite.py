@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import sys
 import time
 from collections.abc import Iterator
@@ -22,7 +24,7 @@ from benchmarks.suite import results as results_module  # noqa: E402
 from benchmarks.suite.ceilings import DOT_PRODUCT, LIBRARY, READ_MEMORY, Ceilings  # noqa: E402
 from benchmarks.suite.contestants import CONTESTANTS, ggml, ours, torch_layers  # noqa: E402
 from benchmarks.suite.contestants.base import Call, Contestant, Layer, Unavailable, Weights  # noqa: E402
-from benchmarks.suite.results import Case, Contest, Results, Row  # noqa: E402
+from benchmarks.suite.results import Case, Contest, Measured, Results, Row  # noqa: E402
 from benchmarks.suite.shapes import SHAPES_FILE, Shape, parse_shapes, select_shapes  # noqa: E402
 
 INT8, TRIT = ours.Int8.name, ours.Trit.name
@@ -118,19 +120,26 @@ def job(**changes: object) -> worker.Job:
     return worker.Job(**{**options, **changes})  # type: ignore[arg-type]
 
 
+# A shape that some peers do not take, and one that all do.
+ODD, EVERYBODYS = (12, 40), (64, 512)
+
+
 @pytest.mark.parametrize("kind", CONTESTANTS, ids=lambda kind: kind.name)
-@pytest.mark.parametrize(("outputs", "depth"), [(12, 40), (64, 512)])
+@pytest.mark.parametrize(("outputs", "depth"), [ODD, EVERYBODYS])
 def test_a_contestant_computes_the_product(
     kind: type[Contestant], outputs: int, depth: int
 ) -> None:
-    if kind.slow:
-        pytest.skip("compiles for half a minute")
     try:
         contestant = kind(1, KERNELS)
-        weights = Weights.random(outputs, depth)
-        layer = contestant.build(weights)
     except (Unavailable, ImportError) as reason:
+        assert not kind.ours
         pytest.skip(str(reason))
+    weights = Weights.random(outputs, depth)
+    if (outputs, depth) == ODD and kind in (ggml.Tq1, ggml.Tq2):
+        with pytest.raises(Unavailable, match="needs depths in multiples of 256"):
+            contestant.build(weights)
+        return
+    layer = contestant.build(weights)
     with torch.inference_mode():
         for rows in (1, 70):
             x = torch.randn(rows, depth, generator=torch.Generator().manual_seed(rows))
@@ -263,9 +272,15 @@ def contest(depth: int = 2560, batch: int = 1, state: str = "hot", best: bool = 
     return Contest("avx512" if best else "avx2", best, 1, {}, known, [case])
 
 
-def results(*contests: Contest) -> Results:
-    machine = {"cpu": "a CPU", "cores": 2, "caches": {"L3": 32 << 20}, "versions": {"torch": "2"}}
-    return Results(machine, {}, list(contests))
+MACHINE = {"cpu": "a CPU", "cores": 2, "caches": {"L3": 32 << 20}, "versions": {"torch": "2"}}
+
+
+def measured(hour: int, **machine: object) -> Measured:
+    return Measured(f"2026-05-01T{hour:02}:00:30+00:00", {**MACHINE, **machine})
+
+
+def results(*contests: Contest, hour: int = 9, **machine: object) -> Results:
+    return Results({"contests": measured(hour, **machine)}, list(contests))
 
 
 def test_ratios_are_of_the_same_round() -> None:
@@ -361,10 +376,12 @@ def test_growth_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_json_comes_back_as_it_was(tmp_path: Path) -> None:
     written = results(contest(), contest(best=False))
     written.growth = GROWTH  # type: ignore[assignment]
+    written.measured["growth"] = measured(11)
     written.write(tmp_path / "r.json")
     found = results_module.read(tmp_path / "r.json")
     assert found.contests[0].cases[0].rows == written.contests[0].cases[0].rows
     assert found.growth == GROWTH
+    assert found.measured == written.measured
     # Floats have five digits, and keep them.
     found.write(tmp_path / "again.json")
     assert results_module.read(tmp_path / "again.json") == found
@@ -375,9 +392,12 @@ def test_json_comes_back_as_it_was(tmp_path: Path) -> None:
     [
         ("{", "is no JSON"),
         ("[]", "schema None"),
-        ('{"schema": 999}', "schema 999; this program reads 1"),
+        ('{"schema": 999}', "schema 999; this program reads 1 and 2"),
         ('{"schema": 1}', "does not hold"),
         ('{"schema": 1, "machine": {}, "options": {}, "contests": [{}]}', "does not hold"),
+        ('{"schema": 2, "measured": {}, "contests": [], "growth": {"rows": []}}', "does not hold"),
+        ('{"schema": 2, "measured": [], "contests": [], "growth": null}', "does not hold"),
+        ('{"schema": 2, "measured": {}, "contests": [], "growth": null}', "holds no results"),
     ],
 )
 def test_other_json_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -388,11 +408,26 @@ def test_other_json_is_refused(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_results_of_two_machines_do_not_mix() -> None:
-    other = results(contest())
-    other.machine = {**other.machine, "cpu": "another"}
-    assert len(results_module.merge([results(contest()), results(contest())]).contests) == 2
-    with pytest.raises(ValueError, match="two machines: a CPU, another"):
-        results_module.merge([results(contest()), other])
+    both = results_module.merge([results(contest()), results(contest(), hour=8)])
+    assert len(both.contests) == 2
+    assert both.provenance == "contests measured 2026-05-01 08:00 UTC, with torch 2"
+    with pytest.raises(ValueError, match="two machines: cpu: a CPU, another"):
+        results_module.merge([results(contest()), results(contest(), cpu="another")])
+
+
+def test_results_of_schema_1_are_read(tmp_path: Path) -> None:
+    older = {
+        "schema": 1, "machine": MACHINE, "options": {"quick": True}, "seconds": 3.0,
+        "contests": [dataclasses.asdict(contest())], "growth": GROWTH,
+    }  # fmt: skip
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps(older), encoding="utf-8")
+    found = results_module.read(path)
+    assert found.measured == {
+        "contests": Measured("", MACHINE, {"quick": True}, 3.0), "growth": Measured("", MACHINE),
+    }  # fmt: skip
+    assert (len(found.contests), found.growth) == (1, GROWTH)
+    assert "growth measured at an unknown time, with torch 2" in found.provenance
 
 
 def test_tables_show_everybody(capsys: pytest.CaptureFixture[str]) -> None:
@@ -429,6 +464,7 @@ def test_pictures_and_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert text.startswith("# Before\n")
     assert text.endswith("\n\n# After\n")
     assert "old" not in text
+    assert "Medians; contests measured 2026-05-01 09:00 UTC, with torch 2.\n" in text
     assert "| 2560→100, batch 1 | 1.00 ms | – | 30.0 ms | quick int8: 1.60 ms |" in text
     docs.write(found)
     assert page.read_text(encoding="utf-8") == text
@@ -467,6 +503,71 @@ def test_a_run_has_a_process_for_each_kernel_set_and_threads(
 def test_bad_options_say_what_is_allowed(given: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         jobs(*given)
+
+
+class Commands:
+    """The command line on a machine that is described here, with figures from here."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, path: Path) -> None:
+        self.path, self.machine = path, MACHINE
+        patch.setattr(command_line, "describe", lambda: dict(self.machine))
+        patch.setattr(command_line, "kernel_sets", lambda: ("avx512", ["avx512"]))
+        patch.setattr(command_line, "run_job", lambda job: contest())
+        patch.setattr(growth, "run", lambda threads, quick: GROWTH)
+
+    def __call__(self, *given: str) -> Results:
+        command_line.main([*given, "--json", str(self.path)])
+        return results_module.read(self.path)
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Commands:
+    return Commands(monkeypatch, tmp_path / "bench.json")
+
+
+def test_a_command_keeps_what_it_does_not_measure(
+    commands: Commands, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = commands("run", "--threads", "1")
+    assert list(run.measured) == ["contests"]
+    grown = commands("growth", "--threads", "1")
+    assert grown.contests == run.contests
+    assert grown.measured["contests"] == run.measured["contests"]
+    assert grown.measured["growth"].options["threads"] == [1]
+    # Another torch, on the machine that it was.
+    commands.machine = {**MACHINE, "load": [1.5], "versions": {"torch": "3"}}
+    capsys.readouterr()
+    again = commands("run", "--quick", "--threads", "1")
+    assert again.growth == GROWTH
+    assert again.measured["growth"] == grown.measured["growth"]
+    assert again.measured["contests"].options["quick"]
+    assert again.machine["versions"] == {"torch": "3"}
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Growth (line 8)" in text
+    assert "UTC, --quick, with torch 3; growth measured 20" in text
+
+
+@pytest.mark.parametrize(("first", "second"), [("run", "growth"), ("growth", "run")])
+def test_figures_of_another_machine_are_dropped_and_it_is_said(
+    commands: Commands, capsys: pytest.CaptureFixture[str], first: str, second: str
+) -> None:
+    (part,) = commands(first, "--threads", "1").measured
+    commands.machine = {**MACHINE, "cores": 4}
+    found = commands(second, "--threads", "1")
+    assert list(found.measured) == [{"run": "contests", "growth": "growth"}[second]]
+    assert bool(found.contests) != bool(found.growth)
+    assert found.machine["cores"] == 4
+    text = capsys.readouterr().out
+    assert f"{part} of another machine dropped, measured 20" in text
+    assert "(cores: 2, 4)" in text
+
+
+def test_a_file_that_nobody_reads_is_written_anew(
+    commands: Commands, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands.path.write_text('{"schema": 999}', encoding="utf-8")
+    assert commands("growth").growth == GROWTH
+    assert "nothing is kept of what was there: " in capsys.readouterr().out
 
 
 def test_weights_are_trits_and_the_same_every_time() -> None:
