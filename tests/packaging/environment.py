@@ -32,6 +32,11 @@ def run(command: list[str], cwd: Path, timeout: float = 900) -> str:
     return result.stdout
 
 
+def dynamic_section(library: Path) -> str:
+    """What the dynamic loader is told, as readelf shows it, which comes with the linker."""
+    return run(["readelf", "-d", str(library)], library.parent)
+
+
 def closure(name: str) -> dict[str, importlib.metadata.Distribution]:
     """A distribution and everything that it requires here, by name."""
     found: dict[str, importlib.metadata.Distribution] = {}

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
-from environment import ROOT, run
+from environment import ROOT, dynamic_section, run
 
 pytestmark = pytest.mark.packaging
 
@@ -44,12 +43,7 @@ def test_what_is_installed_is_the_cpp_library_and_no_more(prefix: Path) -> None:
 
 
 def test_the_library_needs_neither_torch_nor_python(prefix: Path) -> None:
-    if not shutil.which("readelf"):
-        pytest.skip("readelf is not here (Debian's package: binutils)")
     library = next(prefix.rglob("libtfmbs.so"))
-    dynamic = subprocess.run(
-        ["readelf", "-d", str(library)], capture_output=True, text=True, check=True
-    ).stdout
-    needed = re.findall(r"NEEDED\).*\[(.*)\]", dynamic)
+    needed = re.findall(r"NEEDED\).*\[(.*)\]", dynamic_section(library))
     assert needed
     assert not [name for name in needed if re.search("torch|python|c10", name)]

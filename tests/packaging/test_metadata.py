@@ -19,7 +19,7 @@ def names(lines: list[str]) -> set[str]:
     return {match[0] for match in found if match}
 
 
-@pytest.mark.parametrize("extra", ["demo", "test", "lint"])
+@pytest.mark.parametrize("extra", ["compile", "demo", "test", "lint"])
 def test_each_extra_is_pinned(extra: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     pinned = (ROOT / "requirements" / f"{extra}.txt").read_text().splitlines()

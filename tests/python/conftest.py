@@ -32,12 +32,14 @@ def _threads() -> None:
 
 def _toolchain(*needs: str) -> Toolchain:
     """A Toolchain that has the named tools; skips with its own words where one is missing."""
-    compiler = pytest.importorskip("pytfmbs.compiler")
-    tools: Toolchain = compiler.Toolchain()
+    pytest.importorskip("onnx")  # which the compiler reads
+    from pytfmbs.compiler import Toolchain, ToolNotFoundError
+
+    tools = Toolchain()
     try:
         for tool in needs:
             tools.path(tool)
-    except compiler.ToolNotFoundError as error:
+    except ToolNotFoundError as error:
         pytest.skip(str(error))
     return tools
 

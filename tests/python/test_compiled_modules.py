@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 import pytfmbs
@@ -80,7 +81,6 @@ def test_each_operation_is_rounded_once(compiled: Compile, element: str, operati
 @pytest.mark.parametrize("source", ["f32", "f64"])
 @pytest.mark.parametrize("element", ["f16", "bf16"])
 def test_a_conversion_is_rounded_once(compiled: Compile, element: str, source: str) -> None:
-    ml_dtypes = pytest.importorskip("ml_dtypes")
     text = f"""func.func @main(%x: tensor<?x{source}>) -> tensor<?x{element}> {{
   %y = arith.truncf %x : tensor<?x{source}> to tensor<?x{element}>
   return %y : tensor<?x{element}>
@@ -160,7 +160,6 @@ def test_arrays_in_arrays_out(compiled: Compile) -> None:
     x = np.ones((2, 3), np.float32)
     assert isinstance(module(x, x), np.ndarray)
     assert isinstance(module(torch.from_numpy(x), x), torch.Tensor)
-    ml_dtypes = pytest.importorskip("ml_dtypes")
     half = np.ones((2, 3), ml_dtypes.bfloat16)
     result = compiled(elementwise("bf16", "addf"))(half, half)
     assert result.dtype == ml_dtypes.bfloat16
