@@ -179,7 +179,7 @@ x = torch.randn(2, 64)
 with torch.no_grad():
     expected = [layer(x) for layer in layers]
 stop = False
-# Packed weights of more than 512 KiB lie in memory that layers share.
+# Packed weights of 128 KiB and more lie in memory that layers share.
 large, wide = TFMBSLinear(2048, 1200).eval(), torch.randn(1, 2048)
 def packs():
     with torch.no_grad():

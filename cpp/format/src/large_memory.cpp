@@ -23,7 +23,7 @@ void release_alone(void* memory) noexcept {
 }
 
 #ifdef __linux__
-constexpr std::size_t kLeastShared = std::size_t{1} << 19;
+constexpr std::size_t kLeastShared = std::size_t{1} << 17;
 constexpr std::size_t kRegion = std::size_t{64} << 20;  // of addresses; pages come when written
 
 constexpr std::size_t round_up(std::size_t bytes, std::size_t unit) noexcept {

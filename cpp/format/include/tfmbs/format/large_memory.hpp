@@ -1,6 +1,6 @@
 // Memory for weights. Where a product reads them from memory, page translations cost up to half of
-// the bandwidth, so matrices of half a megabyte and more share huge pages (Linux): one that ends in
-// the middle of a page is followed by the next, for a page of its own would often be half empty.
+// the bandwidth, so matrices of 128 KiB and more share huge pages (Linux): one that ends in the
+// middle of a page is followed by the next, for a page of its own would often be half empty.
 // Elsewhere, or where the system has no huge pages, it is as any memory. Thread-safe.
 #pragma once
 
