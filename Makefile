@@ -126,7 +126,7 @@ test-mlir: build .venv/.installed-demo .venv/.installed-compile .venv/.installed
 test-python: build .venv/.installed-demo .venv/.installed-compile .venv/.installed-test
 	@if scripts/system-packages.sh mlir; then $(MAKE) --no-print-directory build-mlir; \
 	 else echo "SKIPPED the tests of compiled models: MLIR 22 is missing"; fi
-	@cmake --build $(BUILD) --target tfmbs_ceilings
+	@cmake --build $(BUILD) --target tfmbs_ceilings tfmbs_forwards
 	@$(PY) -m pytest $(ARGS)
 
 # --- bench ----------------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ BENCH = .venv-bench/bin/python -m benchmarks.suite
 	@touch $@
 
 bench: build .venv-bench/.created
-	@cmake --build $(BUILD) --target tfmbs_ceilings
+	@cmake --build $(BUILD) --target tfmbs_ceilings tfmbs_forwards
 	@$(BENCH) run $(ARGS)
 
 bench-growth: build .venv-bench/.created

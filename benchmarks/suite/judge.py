@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from .ceilings import DOT_PRODUCT, READ_MEMORY
+from .contestants.from_cpp import Int8Cpp, TritCpp
 from .contestants.ours import Int8, Int8Telemetry, Trit, TritTelemetry
 from .results import Case, Contest, Results
 from .worker import COLD_DEPTH
@@ -102,19 +103,28 @@ class Bar:
 
 
 INT8, TRIT = Int8.name, Trit.name
+INT8_CPP, TRIT_CPP = Int8Cpp.name, TritCpp.name
 BARS = (
     Bar(1, "int8 × trit, fastest peer", INT8, (1,), "hot", over_peers(), 1.5),
     Bar(1, "int8 × trit, torch fp32", INT8, (1,), "hot", over(FP32), 25),
+    Bar(1, "int8 × trit from C++, vpdpbusd peak", INT8_CPP, (1,), "hot", of_dot_product_peak, 0.75,
+        unit="%"),
     Bar(1, "int8 × trit, vpdpbusd peak", INT8, (1,), "hot", of_dot_product_peak, 0.75, unit="%"),
+    Bar(2, "int8 × trit from C++, read bandwidth", INT8_CPP, (1,), "cold", of_read_bandwidth, 0.85,
+        unit="%"),
     Bar(2, "int8 × trit, read bandwidth", INT8, (1,), "cold", of_read_bandwidth, 0.85, unit="%"),
     Bar(2, "int8 × trit, bits a weight", INT8, (1,), "cold", bits_a_weight, most=1.65, unit=" bits"),
     Bar(2, "int8 × trit, fastest peer", INT8, (1,), "cold", over_peers(), 1.2),
     Bar(3, "int8 × trit, fastest peer", INT8, (8, 64, 512), "hot", over_peers(), 0.97),
+    Bar(3, "int8 × trit from C++, vpdpbusd peak", INT8_CPP, (512,), "hot", of_dot_product_peak, 0.88,
+        unit="%"),
     Bar(3, "int8 × trit, vpdpbusd peak", INT8, (512,), "hot", of_dot_product_peak, 0.88, unit="%"),
     Bar(3, "int8 × trit, torch fp32", INT8, (512,), "hot", over(FP32), 4.5),
+    Bar(4, "trit × trit from C++, vpdpbusd peak", TRIT_CPP, (512,), "hot", of_dot_product_peak, 2.0),
     Bar(4, "trit × trit, vpdpbusd peak", TRIT, (512,), "hot", of_dot_product_peak, 2.0),
     Bar(4, "trit × trit, fastest int8 peer", TRIT, (512,), "hot", over_peers("int8"), 2.3),
     Bar(4, "trit × trit, torch fp32", TRIT, (512,), "hot", over(FP32), 10),
+    Bar(4, "trit × trit from C++, vpdpbusd peak", TRIT_CPP, (64,), "hot", of_dot_product_peak, 1.8),
     Bar(4, "trit × trit, vpdpbusd peak", TRIT, (64,), "hot", of_dot_product_peak, 1.8),
     Bar(4, "trit × trit, fastest int8 peer", TRIT, (64,), "hot", over_peers("int8"), 2.0),
     Bar(4, "trit × trit, torch fp32", TRIT, (64,), "hot", over(FP32), 8),

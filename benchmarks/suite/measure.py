@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch.utils.benchmark import Timer
 
 SLOW = 20e-3  # seconds a call, from which a block is one warm-up and one call
@@ -43,12 +44,14 @@ QUICK = Effort(rounds=5, least_rounds=2, budget=0.05, block=1e-3)
 
 @dataclass
 class Timed:
-    """call: what is timed; enter: run before each block; threads: torch's, for this contestant."""
+    """call: what is timed; enter: run before each block; threads: torch's, for this contestant;
+    block: what times so many calls itself, in seconds, instead of a loop in Python."""
 
     name: str
     call: Callable[[], Any]
     threads: int
     enter: Callable[[], None] = lambda: None
+    block: Callable[[int], float] | None = None
     rounds: list[int] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)  # a call's, of each of `rounds`
 
@@ -60,7 +63,7 @@ class Timed:
         self.enter()
         once = min(_seconds(self.call) for _ in range(2))
         if once < SLOW:
-            once = self._timer.timeit(max(1, int(effort.block / 4 / max(once, 1e-9)))).median
+            once = self._time(max(1, int(effort.block / 4 / max(once, 1e-9))))
         self._slow = once >= SLOW
         self._number = max(1, int(effort.block / max(once, 1e-9)))
         # Timer.timeit warms up with max(2, 1 %) calls, blocked_autorange with one.
@@ -70,16 +73,23 @@ class Timed:
         rounds = min(effort.rounds, max(least, int(effort.budget / cost)))
         self._takes_part = {i * effort.rounds // rounds for i in range(rounds)}
 
+    def _time(self, number: int) -> float:
+        """Seconds a call, of so many after a warm-up."""
+        if self.block is not None:
+            torch.set_num_threads(self.threads)
+            self.block(max(2, number // 100))
+            return self.block(number) / number
+        return self._timer.timeit(number).median
+
+    def _time_slow(self) -> float:
+        return self._timer.blocked_autorange(min_run_time=1e-6).median
+
     def take_turn(self, number: int) -> None:
         if number not in self._takes_part:
             return
         self.enter()
-        if self._slow:
-            value = self._timer.blocked_autorange(min_run_time=1e-6).median
-        else:
-            value = self._timer.timeit(self._number).median
         self.rounds.append(number)
-        self.seconds.append(value)
+        self.seconds.append(self._time_slow() if self._slow else self._time(self._number))
 
 
 def run_rounds(

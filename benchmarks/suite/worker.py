@@ -137,7 +137,8 @@ class Copies:
             check=self.contestant.check(calls[-1], x, self.weights),
         )
         name, enter = self.contestant.name, self.contestant.enter
-        return Timed(name, in_turn(calls), threads, enter), row
+        block = self.contestant.timed_block(self.layers, x)
+        return Timed(name, in_turn(calls), threads, enter, block), row
 
 
 def build_all(

@@ -14,12 +14,16 @@ import torch
 
 from benchmarks.suite import growth, measure, tables, worker
 from benchmarks.suite.ceilings import LIBRARY, READ_MEMORY, Ceilings
-from benchmarks.suite.contestants import CONTESTANTS, ggml, ours, torch_layers
+from benchmarks.suite.contestants import CONTESTANTS, from_cpp, ggml, ours, torch_layers
 from benchmarks.suite.contestants.base import Call, Contestant, Layer, Unavailable, Weights
 from benchmarks.suite.results import Case, Contest
 from benchmarks.suite.shapes import SHAPES_FILE, Shape, parse_shapes, select_shapes
 
 INT8, TRIT, FP32 = ours.Int8.name, ours.Trit.name, torch_layers.Fp32.name
+needs_libraries = pytest.mark.skipif(
+    not (LIBRARY.exists() and from_cpp.LIBRARY.exists()),
+    reason="tfmbs_ceilings or tfmbs_forwards is not built",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -114,7 +118,13 @@ def job(**changes: object) -> worker.Job:
 ODD, EVERYBODYS = (12, 40), (64, 512)
 
 
-@pytest.mark.parametrize("kind", CONTESTANTS, ids=lambda kind: kind.name)
+def marks_of(kind: type[Contestant]) -> tuple[pytest.MarkDecorator, ...]:
+    return (needs_libraries,) if issubclass(kind, from_cpp.FromCpp) else ()
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=marks_of(kind), id=kind.name) for kind in CONTESTANTS]
+)
 @pytest.mark.parametrize(("outputs", "depth"), [ODD, EVERYBODYS])
 def test_a_contestant_computes_the_product(
     kind: type[Contestant], outputs: int, depth: int
@@ -138,6 +148,27 @@ def test_a_contestant_computes_the_product(
             assert check["ok"], (rows, check)
     assert 0 < layer.weight_bytes <= 4 * 64 * 512
     pytfmbs.Fabric().telemetry = True
+
+
+@needs_libraries
+def test_blocks_from_cpp_take_layers_in_turn() -> None:
+    contestant = from_cpp.Int8Cpp(1, KERNELS)
+    made = [Weights.random(12, 40, seed) for seed in range(3)]
+    layers = [contestant.build(weights) for weights in made]
+    x = torch.randn(2, 40)
+    output = torch.empty(2, 12)
+    contestant.enter()
+    timed = from_cpp.forwards(contestant.library, layers, x, output)  # type: ignore[arg-type]
+    for calls, last in ((1, 0), (2, 2), (3, 2), (4, 0), (302, 2)):
+        assert timed(calls) > 0
+        wanted = contestant.reference(x.numpy().astype(np.float64), made[last].trits)
+        assert np.allclose(output.numpy(), wanted, rtol=1e-5)
+    block = contestant.timed_block(layers, x)
+    entrant = measure.Timed("cpp", layers[0].bind(x), 1, block=block)
+    entrant.prepare(measure.QUICK)
+    entrant.take_turn(0)
+    assert len(entrant.seconds) == 1
+    assert entrant.seconds[0] > 0
 
 
 class Wrong(torch_layers.Fp32):
@@ -198,10 +229,14 @@ def test_layers_that_settle_on_less_are_more(monkeypatch: pytest.MonkeyPatch) ->
     assert len(worker.Copies(contestant, Weights.random(2, 2), cold=False).layers) == 1
 
 
+@needs_libraries
 def test_who_is_absent_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(ggml, "FOLDER", tmp_path)
     present, known = worker.gather(job(peers=["ggml", "fp32"]))
-    assert list(present) == [INT8, ours.Int8Telemetry.name, TRIT, ours.TritTelemetry.name, FP32]
+    assert list(present) == [
+        INT8, ours.Int8Telemetry.name, from_cpp.Int8Cpp.name,
+        TRIT, ours.TritTelemetry.name, from_cpp.TritCpp.name, FP32,
+    ]  # fmt: skip
     assert "missing" in known["ggml TQ2_0"]["unavailable"] or KERNELS == "portable"
     assert not known[FP32]["unavailable"]
     contest = Contest(KERNELS, True, 1, {}, known, [Case(12, 40, "", 1, "hot")])
@@ -225,7 +260,7 @@ def test_cases_are_hot_before_cold_and_small_layers_never_cold() -> None:
     assert plan.cases(Shape(64, 784)) == [("hot", 1), ("hot", 8)]
 
 
-@pytest.mark.skipif(not LIBRARY.exists(), reason="tfmbs_ceilings is not built")
+@needs_libraries
 def test_ceilings_are_rates_of_this_machine() -> None:
     found = Ceilings(1, KERNELS, seconds=1e-4).measure()
     assert found[READ_MEMORY] > 1e8

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -86,6 +86,11 @@ class Contestant(ABC):
 
     def enter(self) -> None:  # noqa: B027
         """Called before a block of timed calls."""
+
+    def timed_block(self, layers: Sequence[Layer], x: Tensor) -> Callable[[int], float] | None:
+        """What times so many calls of the layers in turn by itself, in seconds; None: they are
+        called, and timed, from Python."""
+        return None
 
     def reference(self, x: NDArray[np.float64], trits: NDArray[np.int8]) -> NDArray[np.float64]:
         """What the call must give."""

@@ -22,9 +22,9 @@
 #include "tfmbs/format/bit_planes.hpp"
 #include "tfmbs/format/large_memory.hpp"
 #include "tfmbs/kernels/kernels.hpp"
-#include "tfmbs/runtime/executor.hpp"
 #include "tfmbs/runtime/layer_registry.hpp"
 #include "tfmbs/runtime/quantized_weights.hpp"
+#include "torch_executor.hpp"
 
 namespace {
 
@@ -88,27 +88,6 @@ T require(tfmbs::Result<T> result) {
 }
 
 // --- torch's side of the runtime's interfaces ----------------------------------------------------
-
-// torch's own pool and settings (torch.set_num_threads).
-class TorchExecutor final : public tfmbs::runtime::Executor {
- public:
-  [[nodiscard]] std::size_t threads() const noexcept override {
-    return torch::stable::get_num_threads();
-  }
-  void parallel_for(std::size_t count, std::size_t grain,
-                    tfmbs::runtime::RangeFunction body) const override {
-    if (count == 0) return;
-    if (count <= grain) {  // what parallel_for would do, without its price
-      body(0, count);
-      return;
-    }
-    torch::stable::parallel_for(
-        0, static_cast<std::int64_t>(count), static_cast<std::int64_t>(grain),
-        [&body](std::int64_t begin, std::int64_t end) {
-          body(static_cast<std::size_t>(begin), static_cast<std::size_t>(end));
-        });
-  }
-};
 
 template <typename Out>
 Out call_unary(const char* name, const Tensor& tensor) {
@@ -367,7 +346,7 @@ Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Ten
   const TensorStorage storage(weight);
   const auto source = weight_source(weight, dense, storage, training);
   on_layer(layer, weight, [&](tfmbs::runtime::Layer& found) {
-    return found.forward(source, call.args, TorchExecutor{});
+    return found.forward(source, call.args, tfmbs::TorchExecutor{});
   });
   return call.output;
 }
@@ -423,7 +402,7 @@ Tensor linear_trits(const Tensor& input, const Tensor& weight, const Tensor& tri
   const TritWeights weights = trit_weights(weight, trits, scale);
   const LinearCall call = prepare(input, trits.size(0), trits.size(1), bias, out_dtype);
   on_layer(layer, trits, [&](tfmbs::runtime::Layer& found) {
-    return found.forward(weights.source, call.args, TorchExecutor{});
+    return found.forward(weights.source, call.args, tfmbs::TorchExecutor{});
   });
   return call.output;
 }
@@ -434,7 +413,7 @@ bool prefetch(const Tensor& weight, const Text& layer, bool training) {
   const TensorStorage storage(weight);
   const auto source = weight_source(weight, dense, storage, training);
   return on_layer(layer, weight, [&](tfmbs::runtime::Layer& found) {
-    return found.prefetch(source, TorchExecutor{});
+    return found.prefetch(source, tfmbs::TorchExecutor{});
   });
 }
 
@@ -442,7 +421,7 @@ bool prefetch_trits(const Tensor& weight, const Tensor& trits, const Tensor& sca
                     const Text& layer) {
   const TritWeights weights = trit_weights(weight, trits, scale);
   return on_layer(layer, trits, [&](tfmbs::runtime::Layer& found) {
-    return found.prefetch(weights.source, TorchExecutor{});
+    return found.prefetch(weights.source, tfmbs::TorchExecutor{});
   });
 }
 
@@ -472,7 +451,7 @@ std::tuple<Tensor, Tensor> quantize_weight(const Tensor& weight, const Text& qua
                                         .type = type,
                                         .outputs = static_cast<std::uint64_t>(weight.size(0)),
                                         .depth = static_cast<std::uint64_t>(weight.size(1))},
-                                       kind, TorchExecutor{});
+                                       kind, tfmbs::TorchExecutor{});
   Tensor trits = empty({weight.size(0), weight.size(1)}, ScalarType::Char);
   require(tfmbs::unpack_bit_planes(packed.planes.view(),
                                    {static_cast<std::int8_t*>(trits.mutable_data_ptr()),
