@@ -57,32 +57,53 @@ Status BankMap::enter(LayerId id, std::string name, std::uint64_t outputs, std::
     if (replacing) std::erase(evicted, *replacing);
   }
   tenants_.emplace(id, std::move(tenant));
+  ++era_;
   return {};
+}
+
+void BankMap::leave(LayerId id) noexcept {
+  tenants_.erase(id);
+  ++era_;
 }
 
 Result<BankMap::Admission> BankMap::admit(LayerId id, std::uint64_t serial) {
   Tenant& tenant = tenants_.at(id);
   Admission admission;
   admission.placement.tile_mask = tenant.tile_mask;
-  if (fits(id)) {
-    admission.placement.words = static_cast<std::uint32_t>(tenant.words);
-    if (tenant.loaded || tenant.given_word) {
-      admission.hit = tenant.loaded && tenant.serial == serial;
-      admission.placement.first_word = tenant.word;
-      settle(tenant, serial);
-      return admission;
-    }
-    if (const auto last_resort = first_fit(id, tenant.tile_mask, tenant.words, true)) {
-      auto word = first_fit(id, tenant.tile_mask, tenant.words, false);
-      while (!word && evict_one(id, tenant.tile_mask, admission.evicted)) {
-        word = first_fit(id, tenant.tile_mask, tenant.words, false);
-      }
-      tenant.word = word.value_or(*last_resort);
-      settle(tenant, serial);
-      admission.placement.first_word = tenant.word;
-      return admission;
-    }
+  if (tenant.window_era != era_) {
+    if (fits(tenant) && settle(id, tenant, serial, admission)) return admission;
+    if (auto s = find_window(id, tenant, admission.evicted); !s) return std::move(s).error();
   }
+  admission.placement.streamed = true;
+  admission.placement.first_word = tenant.window.word;
+  admission.placement.words = tenant.window.words;
+  tenant.last_use = ++clock_;
+  return admission;
+}
+
+bool BankMap::settle(LayerId id, Tenant& tenant, std::uint64_t serial, Admission& admission) {
+  if (tenant.loaded || tenant.given_word) {
+    admission.hit = tenant.loaded && tenant.serial == serial;
+    if (!tenant.loaded) ++era_;
+  } else {
+    const auto last_resort = first_fit(id, tenant.tile_mask, tenant.words, true);
+    if (!last_resort) return false;
+    auto word = first_fit(id, tenant.tile_mask, tenant.words, false);
+    while (!word && evict_one(id, tenant.tile_mask, admission.evicted)) {
+      word = first_fit(id, tenant.tile_mask, tenant.words, false);
+    }
+    tenant.word = word.value_or(*last_resort);
+    ++era_;
+  }
+  admission.placement.first_word = tenant.word;
+  admission.placement.words = static_cast<std::uint32_t>(tenant.words);
+  tenant.loaded = true;
+  tenant.serial = serial;
+  tenant.last_use = ++clock_;
+  return true;
+}
+
+Status BankMap::find_window(LayerId id, Tenant& tenant, std::vector<LayerId>& evicted) {
   const std::uint32_t least = min_window_words(geometry_);
   const Run best = largest_run(id, tenant.tile_mask, true);
   if (best.words < least) {
@@ -96,35 +117,35 @@ Result<BankMap::Admission> BankMap::admit(LayerId id, std::uint64_t serial) {
   const std::uint32_t wanted =
       best.words >= wanted_window_words(geometry_) ? wanted_window_words(geometry_) : least;
   Run window = largest_run(id, tenant.tile_mask, false);
-  while (window.words < wanted && evict_one(id, tenant.tile_mask, admission.evicted)) {
+  while (window.words < wanted && evict_one(id, tenant.tile_mask, evicted)) {
     window = largest_run(id, tenant.tile_mask, false);
   }
-  admission.placement.streamed = true;
-  admission.placement.first_word = window.word;
-  admission.placement.words = window.words;
-  tenant.last_use = ++clock_;
-  return admission;
+  tenant.window = window;
+  tenant.window_era = era_;
+  return {};
 }
 
 void BankMap::unload(LayerId id) noexcept {
   if (const auto found = tenants_.find(id); found != tenants_.end()) found->second.loaded = false;
+  ++era_;
 }
 
 bool BankMap::can_reside(LayerId id) const {
   const Tenant& tenant = tenants_.at(id);
-  return fits(id) && (tenant.loaded || tenant.given_word ||
-                      first_fit(id, tenant.tile_mask, tenant.words, true).has_value());
+  return fits(tenant) && (tenant.loaded || tenant.given_word ||
+                          first_fit(id, tenant.tile_mask, tenant.words, true).has_value());
 }
 
 Status BankMap::set_pinned(LayerId id, bool pinned) {
   Tenant& tenant = tenants_.at(id);
-  if (pinned && !fits(id)) {
+  if (pinned && !fits(tenant)) {
     return Error{ErrorCode::kPlacement, "layer '" + tenant.name + "' cannot be pinned: it needs " +
                                             std::to_string(tenant.words) +
                                             " words of Bank A in each tile, and a bank has " +
                                             std::to_string(geometry_.bank_a_words())};
   }
   tenant.pinned = pinned;
+  ++era_;
   return {};
 }
 
@@ -138,13 +159,8 @@ std::vector<LayerId> BankMap::overwrite(std::uint64_t tile_mask, std::uint32_t w
       evicted.push_back(id);
     }
   }
+  ++era_;
   return evicted;
-}
-
-void BankMap::settle(Tenant& tenant, std::uint64_t serial) noexcept {
-  tenant.loaded = true;
-  tenant.serial = serial;
-  tenant.last_use = ++clock_;
 }
 
 std::vector<BankMap::Run> BankMap::free_runs(LayerId id, std::uint64_t tile_mask,
@@ -196,6 +212,7 @@ bool BankMap::evict_one(LayerId id, std::uint64_t tile_mask, std::vector<LayerId
   }
   if (oldest == nullptr) return false;
   tenants_.at(oldest->first).loaded = false;
+  ++era_;
   evicted.push_back(oldest->first);
   return true;
 }

@@ -1,5 +1,9 @@
 #include <gtest/gtest.h>
 
+#include <optional>
+#include <random>
+#include <set>
+
 #include "tfmbs/format/limits.hpp"
 #include "tfmbs/placement/bank_map.hpp"
 
@@ -153,6 +157,58 @@ TEST_F(BankMapTest, OverwritingFromOutsideEvicts) {
   EXPECT_TRUE(map.overwrite(2, 0, 5).empty());
   EXPECT_EQ(map.overwrite(1, 99, 5), std::vector<LayerId>{1});
   EXPECT_FALSE(admit(1).hit);
+}
+
+// A map that remembers windows does as one that looks at all layers each time: a copy whose era was
+// ended by an overwriting of nothing.
+TEST_F(BankMapTest, RememberedWindowsAreWhatALookAtAllWouldFind) {
+  std::mt19937_64 random(20261123);
+  const auto below = [&](std::uint64_t limit) { return random() % limit; };
+  std::size_t streamed = 0;
+  std::size_t refused = 0;
+  for (int round = 0; round < 40; ++round) {
+    map = BankMap{Geometry{}};
+    std::set<LayerId> present;
+    for (int step = 0; step < 400; ++step) {
+      const LayerId id = 1 + below(8);
+      const std::uint64_t mask = 1 + below(3);
+      if (!present.contains(id)) {
+        const auto address = below(6) == 0
+                                 ? std::optional(Geometry{}.bank_a_base(0) + 4 * below(1024))
+                                 : std::nullopt;
+        if (enter(id, 1 + below(below(2) == 0 ? 1024 : 3000), mask, address)) present.insert(id);
+        continue;
+      }
+      const std::uint64_t action = below(40);
+      if (action == 0) {
+        map.leave(id);
+        present.erase(id);
+      } else if (action == 1) {
+        (void)map.set_pinned(id, below(4) != 0);
+      } else if (action == 2) {
+        map.unload(id);
+      } else if (action == 3) {
+        map.overwrite(mask, static_cast<std::uint32_t>(below(1024)), 64);
+      } else {
+        BankMap thorough = map;
+        thorough.overwrite(0, 0, 0);
+        const std::uint64_t serial = below(2);
+        const auto expected = thorough.admit(id, serial);
+        const auto found = map.admit(id, serial);
+        ASSERT_EQ(found.ok(), expected.ok());
+        if (!found) {
+          ++refused;
+          continue;
+        }
+        EXPECT_EQ(found.value().placement, expected.value().placement);
+        EXPECT_EQ(found.value().hit, expected.value().hit);
+        EXPECT_EQ(found.value().evicted, expected.value().evicted);
+        if (found.value().placement.streamed) ++streamed;
+      }
+    }
+  }
+  EXPECT_GT(streamed, 1000U);
+  EXPECT_GT(refused, 0U);
 }
 
 }  // namespace

@@ -21,6 +21,11 @@ class BankMap {
  public:
   explicit BankMap(const Geometry& geometry) : geometry_(geometry) {}
 
+  struct Run {
+    std::uint32_t word{0};
+    std::uint32_t words{0};
+  };
+
   struct Tenant {
     std::string name;
     std::uint64_t tile_mask{1};
@@ -31,6 +36,8 @@ class BankMap {
     std::uint64_t serial{0};  // of the weights that were loaded
     std::uint32_t word{0};    // valid where loaded or given
     std::uint64_t last_use{0};
+    Run window{};                 // through which it streamed last,
+    std::uint64_t window_era{0};  // and when: it is that window again while the era lasts
   };
 
   struct Admission {
@@ -47,7 +54,7 @@ class BankMap {
   Status enter(LayerId id, std::string name, std::uint64_t outputs, std::uint64_t depth,
                std::uint64_t tile_mask, std::optional<std::uint64_t> weight_address,
                std::vector<LayerId>& evicted, std::optional<LayerId> replacing = std::nullopt);
-  void leave(LayerId id) noexcept { tenants_.erase(id); }
+  void leave(LayerId id) noexcept;
 
   // A forward needs the layer's weights, those of `serial`: found (hit), placed (evicting the least
   // recently used unpinned layers as needed), or streamed through a window. Errors: kPlacement
@@ -71,12 +78,8 @@ class BankMap {
   }
 
  private:
-  struct Run {
-    std::uint32_t word{0};
-    std::uint32_t words{0};
-  };
-  [[nodiscard]] bool fits(LayerId id) const {
-    return tenants_.at(id).words <= geometry_.bank_a_words();
+  [[nodiscard]] bool fits(const Tenant& tenant) const {
+    return tenant.words <= geometry_.bank_a_words();
   }
   // Free runs for a mask, in order; `kept_only` counts only layers that cannot be evicted.
   [[nodiscard]] std::vector<Run> free_runs(LayerId id, std::uint64_t tile_mask,
@@ -87,11 +90,18 @@ class BankMap {
   // Evicts the least recently used unpinned automatic layer on the mask; false if there is none.
   bool evict_one(LayerId id, std::uint64_t tile_mask, std::vector<LayerId>& evicted);
 
-  void settle(Tenant& tenant, std::uint64_t serial) noexcept;
+  // A layer that fits is found or placed, in `admission`; false, with nothing changed, where what
+  // is kept leaves no room for it.
+  bool settle(LayerId id, Tenant& tenant, std::uint64_t serial, Admission& admission);
+  // The tenant's window, of this era. Errors: as admit().
+  Status find_window(LayerId id, Tenant& tenant, std::vector<LayerId>& evicted);
 
   Geometry geometry_;
   std::unordered_map<LayerId, Tenant> tenants_;
   std::uint64_t clock_{0};
+  // Ends whenever words are taken or freed, or become evictable or not. A forward of a layer that
+  // streams so looks at no other layer while nobody moves.
+  std::uint64_t era_{1};
 };
 
 }  // namespace tfmbs::placement
