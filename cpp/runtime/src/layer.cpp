@@ -20,7 +20,7 @@ using kernels::FloatType;
 constexpr std::size_t kBlockRows = 64;
 constexpr std::size_t kBlockSums = std::size_t{1} << 16;
 // Work below which another thread costs more than it brings: products, and values to quantize.
-constexpr std::size_t kGrainProducts = std::size_t{1} << 21;
+constexpr std::size_t kGrainProducts = std::size_t{1} << 20;
 constexpr std::size_t kTernarizeGrain = std::size_t{1} << 17;
 constexpr std::size_t kQuantizeGrain = std::size_t{1} << 15;
 
@@ -186,7 +186,8 @@ void multiply(const QuantizedInput& input, const PackedWeights& weights, const L
   const WeightPanelsView panels = weights.panels();
   const std::size_t products_a_row = panels.outputs * panels.depth;
   if (panels.panels() >= kPanelsAThread * executor.threads() || args.samples <= kRowStep) {
-    const std::size_t grain = 1 + kGrainProducts * kPanelOutputs / (args.samples * products_a_row);
+    const std::size_t grain =
+        1 + kGrainProducts / (args.samples * kPanelOutputs * panels.depth);
     executor.parallel_for(panels.panels(), grain, [&](std::size_t begin, std::size_t end) {
       multiply_part(input, weights, args,
                     {.row = 0,
