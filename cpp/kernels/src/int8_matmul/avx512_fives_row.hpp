@@ -85,6 +85,11 @@ inline __attribute__((always_inline)) void fives_row(const std::int8_t* activati
     vmovdqa64 384(%[decoder]), %%zmm22
     vmovdqa64 448(%[decoder]), %%zmm23
 
+    # The loop fetches ahead of each line that it begins, and these three are begun here: what is not
+    # fetched is waited for.
+    prefetcht1 16384(%[panel])
+    prefetcht1 16448(%[panel])
+    prefetcht1 16512(%[panel])
     vmovdqa64 0(%[panel]), %%zmm24
     vpermb %%zmm22, %%zmm24, %%zmm28
     vpdpbusd 16(%[activations])%{1to16%}, %%zmm28, %%zmm0
