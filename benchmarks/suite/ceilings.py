@@ -29,7 +29,7 @@ FP32 = {"avx512": "fp32 FMA, 512 bits", "avx2": "fp32 FMA, 256 bits"}
 AVX2_NAMES = {name for name, function in PRODUCTS.items() if function.endswith("avx2")}
 READ_MEMORY = "read, beyond the cache"
 READ_MIB = (1, 4, 12)
-COLD_FACTOR = 4  # of the last-level cache: what is that large comes from memory
+COLD_FACTOR = 8  # of the last-level cache: what is that large comes from memory
 
 
 class Ceilings:

@@ -14,7 +14,7 @@ constexpr std::size_t kLineOutputs = 16;
 constexpr std::size_t kPanelLines = kPanelOutputs / kLineOutputs;
 constexpr std::size_t kMaxRows = 8;     // whose sums stay in registers
 constexpr std::size_t kBlockRows = 64;  // that share a block of activations
-constexpr std::size_t kBlockBytes = std::size_t{1} << 16;
+constexpr std::size_t kBlockBytes = std::size_t{1} << 17;
 // Four groups of fives are five of quads (decode_fives), and so many depths a chunk's unit.
 constexpr std::size_t kUnitDepths = 80;
 constexpr std::size_t kUnitGroups = 4;
