@@ -202,16 +202,14 @@ def measured_now(arguments: argparse.Namespace) -> Measured:
     return Measured(when, describe(), options)
 
 
-def keep_others(results: Results, path: Path) -> None:
-    """The parts in the file that were not measured now. Says what is not kept."""
-    if not path.exists():
-        return
-    try:
-        older = results_module.read(path)
-    except ValueError as error:
-        print(f"nothing is kept of what was there: {error}")
-        return
-    for line in results.keep(older):
+def read_older(path: Path) -> Results | None:
+    """What the file holds, whose parts that are not measured now are kept. Asked before anything is
+    measured: ValueError where the file is something else, which is not to be overwritten."""
+    return results_module.read(path) if path.exists() else None
+
+
+def keep_others(results: Results, older: Results | None) -> None:
+    for line in results.keep(older) if older is not None else ():
         print(line)
 
 
@@ -235,23 +233,25 @@ def main(given: Sequence[str] | None = None) -> None:
     if arguments.command == "worker":
         return work(arguments.job, arguments.output)
     if arguments.command == "run":
+        older = read_older(arguments.json)
         start = time.monotonic()
         jobs = plan(arguments, *kernel_sets())
         measured = measured_now(arguments)
         results = Results({CONTESTS: measured}, contests=[run_job(job) for job in jobs])
         measured.seconds = time.monotonic() - start
-        keep_others(results, arguments.json)
+        keep_others(results, older)
         tables.show_cases(results, tables.console())
         judge(results)
         return finish(results, arguments)
     if arguments.command == "growth":
         from . import growth
 
+        older = read_older(arguments.json)
         start = time.monotonic()
         measured = measured_now(arguments)
         results = Results({GROWTH: measured}, growth=growth.run(arguments.threads, arguments.quick))
         measured.seconds = time.monotonic() - start
-        keep_others(results, arguments.json)
+        keep_others(results, older)
         judge(results)
         return finish(results, arguments)
     results = results_module.merge(results_module.read(path) for path in arguments.json)

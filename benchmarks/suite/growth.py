@@ -14,24 +14,28 @@ import torch
 
 from .ceilings import COLD_FACTOR
 from .contestants.base import Contestant, Weights
+from .contestants.from_cpp import Int8Cpp, TritCpp
 from .contestants.ours import Int8, Trit, choose_storage
 from .machine import last_level_cache
 from .measure import Effort, Timed, quartiles, run_rounds
 from .worker import Copies
 
 # (outputs, depth). Small enough for the cache at 2 bits; then up to 400 M weights, of which as many
-# layers are gone round as make four times the cache.
+# layers are gone round as come from memory.
 IN_CACHE = ((512, 2048), (1024, 2048), (2048, 2048), (2048, 4096), (4096, 4096), (4096, 8192))
 BEYOND = ((4096, 4096), (8192, 8192), (16384, 12288), (24576, 16384))
 ROWS = (64, 128, 256, 512, 1024, 2048, 4096)
 ROWS_SHAPE = (4096, 4096)
+PRODUCTS = (Int8, Trit)
+FROM_CPP = (Int8Cpp, TritCpp)  # one row: a call from Python would be a part of its time
 FULL = Effort(rounds=15, least_rounds=4, budget=0.6, block=3e-3)
 QUICK = Effort(rounds=4, least_rounds=2, budget=0.05, block=1e-3)
 
 
-def contestants() -> list[Contestant]:
+def contestants(kinds: Sequence[type[Contestant]]) -> list[tuple[str, Contestant]]:
+    """With the names of their products."""
     kernels = pytfmbs.active_kernels()
-    return [Int8(1, kernels), Trit(1, kernels)]
+    return [(product.name, kind(1, kernels)) for product, kind in zip(PRODUCTS, kinds, strict=True)]
 
 
 def points(
@@ -50,8 +54,8 @@ def of_weights(
     shapes: Sequence[tuple[int, int]], threads: Sequence[int], cold: bool, effort: Effort,
     advance: Callable[[], None],
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """One row times one layer, or layers that do not fit the cache: all sizes in turn, for the
-    clock drifts."""
+    """One row times one layer, or layers that do not fit the cache, called from C++: all sizes in
+    turn, for the clock drifts."""
     entrants = []
     for outputs, depth in shapes:
         # A sixteenth of the rows is random and repeats, for the time's sake.
@@ -61,13 +65,13 @@ def of_weights(
         weights = Weights(np.resize(part, (outputs, depth)))
         x = torch.randn(1, depth)
         choose_storage(weights, cold=cold)
-        for contestant in contestants():
+        for product, contestant in contestants(FROM_CPP):
             copies = Copies(contestant, weights, cold)
             for count in threads:
                 timed, row = copies.timed(x, count)
                 timed.name = f"{contestant.name} {outputs} {count}"
                 known = {
-                    "product": contestant.name, "level": "memory" if cold else "cache",
+                    "product": product, "level": "memory" if cold else "cache",
                     "bound": "memory" if cold else "compute", "count": weights.trits.size,
                     "weight_bytes": row.weight_bytes, "layout": row.layout, "copies": row.copies,
                 }  # fmt: skip
@@ -84,14 +88,14 @@ def of_rows(
     weights = Weights.random(*ROWS_SHAPE)
     choose_storage(weights, cold=False)
     entrants = []
-    for contestant in contestants():
+    for product, contestant in contestants(PRODUCTS):
         copies = Copies(contestant, weights, False)
         for batch in rows:
             x = torch.randn(batch, weights.depth)
             for count in threads:
                 timed, _ = copies.timed(x, count)
                 timed.name = f"{contestant.name} {batch} {count}"
-                known = {"product": contestant.name, "level": "4096→4096", "bound": "compute",
+                known = {"product": product, "level": "4096→4096", "bound": "compute",
                          "count": batch}  # fmt: skip
                 entrants.append((timed, known))
     return points(entrants, effort, advance)

@@ -1,8 +1,8 @@
 """Timing: contestants take turns in rounds, so that a drift of the machine meets all of them.
 
-A round times each contestant once, in a random order, as a block of calls with torch's Timer, and
-measures the ceilings. So round r of one contestant stands beside round r of another, and ratios are
-taken within rounds.
+A round times each contestant once, in a random order, as a block of calls with torch's Timer (or by
+the contestant itself, where the calls are not Python's), and measures the ceilings. So round r of
+one contestant stands beside round r of another, and ratios are taken within rounds.
 """
 
 from __future__ import annotations
@@ -25,6 +25,11 @@ def _seconds(call: Callable[[], Any]) -> float:
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
+
+
+def _warm_up(number: int) -> int:
+    """Calls before so many that are timed: those of Timer.timeit."""
+    return max(2, number // 100)
 
 
 @dataclass(frozen=True)
@@ -66,8 +71,7 @@ class Timed:
             once = self._time(max(1, int(effort.block / 4 / max(once, 1e-9))))
         self._slow = once >= SLOW
         self._number = max(1, int(effort.block / max(once, 1e-9)))
-        # Timer.timeit warms up with max(2, 1 %) calls, blocked_autorange with one.
-        warm_up = 1 if self._slow else max(2, self._number // 100)
+        warm_up = 1 if self._slow else _warm_up(self._number)  # blocked_autorange has one
         cost = once * (self._number + warm_up)
         least = 1 if once >= ONE_ROUND else effort.least_rounds
         rounds = min(effort.rounds, max(least, int(effort.budget / cost)))
@@ -76,9 +80,13 @@ class Timed:
     def _time(self, number: int) -> float:
         """Seconds a call, of so many after a warm-up."""
         if self.block is not None:
+            before = torch.get_num_threads()
             torch.set_num_threads(self.threads)
-            self.block(max(2, number // 100))
-            return self.block(number) / number
+            try:
+                self.block(_warm_up(number))
+                return self.block(number) / number
+            finally:
+                torch.set_num_threads(before)
         return self._timer.timeit(number).median
 
     def _time_slow(self) -> float:

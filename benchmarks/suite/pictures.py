@@ -78,7 +78,7 @@ def roofline(contest: Contest, cpu: str, path: Path) -> None:
     middle = hot[len(hot) // 2]
     left, right = 0.2, 8 * 1.25 * 2 * max(case.batch for case in hot)
     roofs = [
-        (BIT_PLANES, "bit planes (AND, ternary logic, vpopcntq)", OURS[Trit.name]),
+        (BIT_PLANES, "bit planes, for comparison (AND, ternary logic, vpopcntq)", OURS[Trit.name]),
         (DOT_PRODUCT, "dot product (vpdpbusd)", OURS[Int8.name]),
         (DOT_PRODUCT_AVX2, "dot product (vpmaddubsw, vpmaddwd)", OURS[Int8.name]),
         (FP32.get(contest.kernels, FP32["avx2"]), "fp32 FMA", "0.3"),
@@ -165,7 +165,8 @@ def bars(contest: Contest, cpu: str, path: Path) -> None:
         axes.barh(range(len(names)), ratios, 0.72,
                   color=[OURS.get(name, "0.72") for name in names])  # fmt: skip
         for place, (name, ratio) in enumerate(zip(names, ratios, strict=True)):
-            text = f"{ratio:.1f}×  {duration(case.rows[name].median)}" if ratio else "–"
+            times = f"{ratio:.1f}×" if ratio >= 0.95 else f"{ratio:.1g}×"
+            text = f"{times}  {duration(case.rows[name].median)}" if ratio else "–"
             axes.text(ratio + 0.015 * max(ratios), place, text, va="center", fontsize=8,
                       fontweight="bold" if name in OURS else "normal")  # fmt: skip
         axes.set_xlim(0, 1.62 * max(ratios))
@@ -188,7 +189,7 @@ def growth(found: dict[str, Any], cpu: str, path: Path) -> None:
     """Time a weight over weights, and time a row over rows."""
     figure, panels = plt.subplots(1, 2, figsize=(12, 4.6), layout="constrained")
     kinds: Sequence[tuple[str, float, str, str]] = (
-        ("weights", 1e12, "weights of the layer", "ps a weight (one row)"),
+        ("weights", 1e12, "weights of the layer", "ps a weight (one row, called from C++)"),
         ("rows", 1e6, "rows, 4096→4096", "µs a row"),
     )
     for axes, (kind, factor, xlabel, ylabel) in zip(panels, kinds, strict=True):
@@ -219,7 +220,8 @@ def growth(found: dict[str, Any], cpu: str, path: Path) -> None:
             axes.xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:.0f}"))
         tidy(axes)
         axes.legend(fontsize=8.5, frameon=False)
-    figure.suptitle(f"Growth, {cpu}", x=0.01, ha="left", fontsize=11)
+    figure.suptitle(f"Time a weight and time a row, as layers and batches grow, {cpu}", x=0.01,
+                    ha="left", fontsize=11)  # fmt: skip
     save(figure, path)
 
 

@@ -100,6 +100,7 @@ class Contest:
     held_to: dict[str, str]
     contestants: dict[str, dict[str, Any]]
     cases: list[Case] = field(default_factory=list)
+    cold_factor: int = 4  # cold layers are together so many times the last-level cache
 
     def peers(self, activation: str | None = None) -> Iterator[str]:
         for name, known in self.contestants.items():
@@ -220,10 +221,19 @@ def merge(results: Iterable[Results]) -> Results:
     for other in others:
         if found := differences(first.machine, other.machine):
             raise ValueError(f"results of two machines: {found}")
+        factors = {contest.cold_factor for contest in first.contests + other.contests}
+        if len(factors) > 1:
+            raise ValueError(f"cold layers of {sorted(factors)} times the cache are not compared")
         first.contests += other.contests
         first.growth = other.growth or first.growth
-        began = [r.measured[CONTESTS].when for r in (first, other) if CONTESTS in r.measured]
+        both = [r.measured[CONTESTS] for r in (first, other) if CONTESTS in r.measured]
         first.measured |= other.measured
-        if began:
-            first.measured[CONTESTS] = replace(first.measured[CONTESTS], when=min(began))
+        if both:
+            quick = any(found.options.get("quick") for found in both)
+            first.measured[CONTESTS] = replace(
+                both[-1],
+                when=min(found.when for found in both),
+                options={**both[-1].options, "quick": quick},
+                seconds=sum(found.seconds for found in both),
+            )
     return first

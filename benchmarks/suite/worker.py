@@ -198,7 +198,7 @@ def run(job: Job) -> Contest:
     torch.set_num_threads(job.threads)
     held = {name: os.environ[name] for name in HELD_TO.get(job.kernels, {}) if name in os.environ}
     contestants, known = gather(job)
-    contest = Contest(job.kernels, job.best, job.threads, held, known)
+    contest = Contest(job.kernels, job.best, job.threads, held, known, cold_factor=COLD_FACTOR)
     ceilings = Ceilings(job.threads, job.kernels)
     columns = (
         TextColumn("{task.description:<52}"), BarColumn(24), MofNCompleteColumn(),

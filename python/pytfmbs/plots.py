@@ -25,7 +25,7 @@ try:
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 except ImportError as error:
-    raise ImportError("pytfmbs.plots needs matplotlib: pip install pytfmbs[demo]") from error
+    raise ImportError("pytfmbs.plots needs matplotlib: pip install matplotlib") from error
 
 Trits = npt.NDArray[np.int8]
 

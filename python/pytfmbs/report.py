@@ -1,4 +1,4 @@
-"""Tables of a fabric's telemetry for the terminal. Needs rich (``pip install pytfmbs[demo]``).
+"""Tables of a fabric's telemetry for the terminal. Needs rich (the extra ``demo``).
 
     fabric = pytfmbs.Fabric()
     model(batch)
@@ -20,7 +20,7 @@ try:
     from rich.markup import escape
     from rich.table import Table
 except ImportError as error:
-    raise ImportError("pytfmbs.report needs rich: pip install pytfmbs[demo]") from error
+    raise ImportError("pytfmbs.report needs rich: pip install rich") from error
 
 _ENERGY_UNITS = ((1e12, "J"), (1e9, "mJ"), (1e6, "µJ"), (1e3, "nJ"))  # picojoules a unit
 

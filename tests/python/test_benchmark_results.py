@@ -13,7 +13,7 @@ from benchmarks.suite import __main__ as command_line
 from benchmarks.suite import docs, growth, judge, pictures, tables
 from benchmarks.suite import results as results_module
 from benchmarks.suite.ceilings import DOT_PRODUCT, READ_MEMORY
-from benchmarks.suite.contestants import ours, torch_layers
+from benchmarks.suite.contestants import CONTESTANTS, from_cpp, ours, torch_layers
 from benchmarks.suite.results import Case, Contest, Measured, Results, Row
 
 INT8, TRIT, FP32 = ours.Int8.name, ours.Trit.name, torch_layers.Fp32.name
@@ -102,6 +102,21 @@ def test_small_layers_and_forced_kernels_have_bars_of_their_own() -> None:
     assert {verdict.bar.line for verdict in forced} == {5}
 
 
+def test_layers_from_cpp_have_bars_of_the_machines_limits() -> None:
+    for state, bar in (("hot", "vpdpbusd peak"), ("cold", "read bandwidth")):
+        measured_contest = contest(state=state)
+        rows = measured_contest.cases[0].rows
+        rows[from_cpp.Int8Cpp.name] = row([0.96e-3] * 4)
+        found = {v.bar.text: v.found.value for v in judge.judge(results(measured_contest))}
+        assert found[f"int8 × trit from C++, {bar}"] == pytest.approx(
+            found[f"int8 × trit, {bar}"] / 0.96
+        )
+
+
+def test_every_bar_is_of_somebody_who_takes_part() -> None:
+    assert {bar.name for bar in judge.BARS} <= {kind.name for kind in CONTESTANTS}
+
+
 def test_every_aim_has_a_bar_and_every_bar_one_limit() -> None:
     assert {bar.line for bar in judge.BARS} == {0, 1, 2, 3, 4, 5, 6}
     assert all((bar.least is None) != (bar.most is None) for bar in judge.BARS)
@@ -175,6 +190,15 @@ def test_results_of_two_machines_do_not_mix() -> None:
     assert both.provenance == "contests measured 2026-05-01 08:00 UTC, with torch 2"
     with pytest.raises(ValueError, match="two machines: cpu: a CPU, another"):
         results_module.merge([results(contest()), results(contest(), cpu="another")])
+    other = dataclasses.replace(contest(), cold_factor=8)
+    with pytest.raises(ValueError, match=r"cold layers of \[4, 8\] times the cache"):
+        results_module.merge([results(contest()), results(other)])
+    quick, full = results(contest()), results(contest())
+    quick.measured["contests"].options, quick.measured["contests"].seconds = {"quick": True}, 5.0
+    full.measured["contests"].options, full.measured["contests"].seconds = {"quick": False}, 50.0
+    merged = results_module.merge([quick, full]).measured["contests"]
+    assert merged.options["quick"]
+    assert merged.seconds == 55.0
 
 
 def test_results_of_schema_1_are_read(tmp_path: Path) -> None:
@@ -324,9 +348,11 @@ def test_figures_of_another_machine_are_dropped_and_it_is_said(
     assert "(cores: 2, 4)" in text
 
 
-def test_a_file_that_nobody_reads_is_written_anew(
-    commands: Commands, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("command", ["run", "growth"])
+def test_a_file_that_nobody_reads_is_not_overwritten(
+    commands: Commands, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
     commands.path.write_text('{"schema": 999}', encoding="utf-8")
-    assert commands("growth").growth == GROWTH
-    assert "nothing is kept of what was there: " in capsys.readouterr().out
+    with pytest.raises(ValueError, match="has schema 999"):
+        commands(command)
+    assert commands.path.read_text(encoding="utf-8") == '{"schema": 999}'

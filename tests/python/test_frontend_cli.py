@@ -23,6 +23,8 @@ def test_without_arguments_writes_the_same_bytes_each_time(
         assert main([], root=tmp_path / run) == 0
         written.append((tmp_path / run / "tests" / "mlir" / "torch_tfmbs.mlir").read_bytes())
     assert written[0] == written[1]
+    sample = TOOL.parents[1] / "tests" / "mlir" / "torch_tfmbs.mlir"
+    assert written[0] == sample.read_bytes(), "tools/torch_to_tfmbs.py writes it anew"
     assert b'telemetry = {layer = "0", sparsity = 0.0000' in written[0]
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["Gemm", "node_linear", "0", "60", "x", "784", "0xf", "0.0000"] in rows

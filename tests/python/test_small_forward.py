@@ -256,7 +256,8 @@ def test_what_torch_lacks_counts_as_watching() -> None:
 
 @pytest.mark.parametrize(("activation", "most"), [("int8", 32768), ("ternary", 131072)])
 def test_how_large_is_small(op_calls: OpCalls, activation: str, most: int) -> None:
-    layer = TFMBSLinear(64, 8, activation=activation, fabric=Fabric()).eval()
+    """By activations to quantize; then, below, by products."""
+    layer = TFMBSLinear(64, 4, activation=activation, fabric=Fabric()).eval()
     with torch.inference_mode():
         layer(torch.ones(1, 64))
         for rows, dispatched in ((most // 64, 0), (most // 64 + 1, 1)):
@@ -266,6 +267,17 @@ def test_how_large_is_small(op_calls: OpCalls, activation: str, most: int) -> No
         for dimensions, dispatched in ((6, 0), (7, 1)):
             op_calls.count = 0
             layer(torch.ones(*[1] * (dimensions - 1), 64))
+            assert op_calls.count == dispatched
+
+
+@pytest.mark.parametrize("activation", ["int8", "ternary"])
+def test_how_many_products_are_few(op_calls: OpCalls, activation: str) -> None:
+    layer = TFMBSLinear(1024, 512, activation=activation, fabric=Fabric()).eval()
+    with torch.inference_mode():
+        layer(torch.ones(1, 1024))
+        for rows, dispatched in ((1, 0), (2, 0), (3, 1)):
+            op_calls.count = 0
+            layer(torch.ones(rows, 1024))
             assert op_calls.count == dispatched
 
 

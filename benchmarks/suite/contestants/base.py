@@ -1,4 +1,4 @@
-"""What a contestant is: something that computes x · Wᵀ for a ternary W, called from Python."""
+"""What a contestant is: something that computes x · Wᵀ for a ternary W."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """pytfmbs's layers as a C++ program calls them, for the shares of the machine's limits: quantizing,
-product and scale, without an interpreter between two calls."""
+product and scale, into an output that is kept, without an interpreter between two calls."""
 
 from __future__ import annotations
 

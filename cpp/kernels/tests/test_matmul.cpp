@@ -105,14 +105,17 @@ TEST_P(Matmul, EveryTailOfOutputs) {
 
 // Beyond every block that a kernel cuts rows and depths into.
 TEST_P(Matmul, LargerThanEveryBlock) {
-  constexpr std::array<std::array<std::size_t, 3>, 8> kShapes = {{{1, 70, 9000},
-                                                                  {2, 5, 70000},
-                                                                  {67, 70, 1100},
-                                                                  {130, 20, 2500},
-                                                                  {5, 5, 66000},
-                                                                  {33, 300, 300},
-                                                                  {9, 20, 17001},
-                                                                  {1, 2, 131072}}};
+  constexpr std::array<std::array<std::size_t, 3>, 11> kShapes = {{{1, 70, 9000},
+                                                                   {2, 5, 70000},
+                                                                   {67, 70, 1100},
+                                                                   {130, 20, 2500},
+                                                                   {5, 5, 66000},
+                                                                   {33, 300, 300},
+                                                                   {9, 20, 17001},
+                                                                   {1, 2, 131072},
+                                                                   {1, 64, 131039},
+                                                                   {1, 130, 131041},
+                                                                   {1, 64, 270000}}};
   for (std::size_t i = 0; i < kShapes.size(); ++i) {
     ASSERT_NO_FATAL_FAILURE(
         check_random(case_seed(15000 + i), kShapes[i][0], kShapes[i][1], kShapes[i][2]));
@@ -124,12 +127,12 @@ TEST_P(Matmul, Extremes) {
   const int limit = is_int8(layout()) ? 127 : 1;
   for (const std::size_t depth :
        {1UL, 31UL, 123UL, 124UL, 125UL, 256UL, 257UL, 4096UL, 8128UL, 8129UL, 33000UL, 131072UL}) {
-    const std::size_t outputs = depth > 10000 ? 2 : 65;
     for (const int w : {-1, 1}) {
-      WeightPanels weights(layout(), outputs, depth);
-      const TritMatrix trits = constant_trits(outputs, depth, static_cast<std::int8_t>(w));
-      ASSERT_TRUE(weights.set_rows(0, trits.planes.view()).ok());
       for (const std::size_t rows : {1UL, 9UL}) {
+        const std::size_t outputs = depth <= 10000 ? 65 : rows == 1 ? kPanelOutputs : 2;
+        WeightPanels weights(layout(), outputs, depth);
+        const TritMatrix trits = constant_trits(outputs, depth, static_cast<std::int8_t>(w));
+        ASSERT_TRUE(weights.set_rows(0, trits.planes.view()).ok());
         for (const int a : {-limit, limit}) {
           const std::vector<std::int8_t> activations(rows * depth, static_cast<std::int8_t>(a));
           std::vector<std::int32_t> out(rows * outputs);

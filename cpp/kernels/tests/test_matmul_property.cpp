@@ -68,8 +68,8 @@ Shape large_shape(Random& random) {
 
 // Up to, and beyond, the depths of the largest models.
 Shape deep_shape(Random& random) {
-  return {random.from_to(1, 3), random.from_to(1, 3),
-          random.chance(0.3) ? 131072 : random.from_to(60000, 140000)};
+  return {random.from_to(1, 3), random.chance(0.3) ? kPanelOutputs : random.from_to(1, 3),
+          random.chance(0.3) ? 131072 : random.from_to(60000, 280000)};
 }
 
 // Bit planes from whole words: all zero, all +1, all -1, or random of some density.

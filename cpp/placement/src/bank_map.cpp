@@ -211,9 +211,9 @@ bool BankMap::evict_one(LayerId id, std::uint64_t tile_mask, std::vector<LayerId
     if (oldest == nullptr || tenant.last_use < oldest->second.last_use) oldest = &entry;
   }
   if (oldest == nullptr) return false;
+  evicted.push_back(oldest->first);
   tenants_.at(oldest->first).loaded = false;
   ++era_;
-  evicted.push_back(oldest->first);
   return true;
 }
 

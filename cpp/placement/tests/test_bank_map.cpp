@@ -8,7 +8,6 @@
 #include "tfmbs/placement/bank_map.hpp"
 
 namespace tfmbs::placement {
-namespace {
 
 // The default device: Bank A of 1,024 words; a layer of 15 outputs on one tile takes `depth` words.
 class BankMapTest : public ::testing::Test {
@@ -23,9 +22,13 @@ class BankMapTest : public ::testing::Test {
     return admission.value();
   }
 
+  static void forget_windows(BankMap& map) { ++map.era_; }
+
   BankMap map{Geometry{}};
   std::vector<LayerId> evicted;
 };
+
+namespace {
 
 TEST_F(BankMapTest, FirstFitThenHits) {
   ASSERT_TRUE(enter(1, 784));
@@ -159,8 +162,18 @@ TEST_F(BankMapTest, OverwritingFromOutsideEvicts) {
   EXPECT_FALSE(admit(1).hit);
 }
 
-// A map that remembers windows does as one that looks at all layers each time: a copy whose era was
-// ended by an overwriting of nothing.
+TEST_F(BankMapTest, AWindowWidensWhenItsNeighboursWordsAreOverwritten) {
+  ASSERT_TRUE(enter(1, 300));
+  ASSERT_TRUE(enter(2, 5000));
+  admit(1);
+  const auto beside = admit(2);
+  EXPECT_TRUE(beside.placement.streamed);
+  EXPECT_EQ(admit(2).placement, beside.placement);
+  EXPECT_EQ(map.overwrite(1, 0, 1), std::vector<LayerId>{1});
+  EXPECT_EQ(admit(2).placement.words, beside.placement.words + 300);
+}
+
+// A map that remembers windows does as one that looks at all layers each time.
 TEST_F(BankMapTest, RememberedWindowsAreWhatALookAtAllWouldFind) {
   std::mt19937_64 random(20261123);
   const auto below = [&](std::uint64_t limit) { return random() % limit; };
@@ -191,7 +204,7 @@ TEST_F(BankMapTest, RememberedWindowsAreWhatALookAtAllWouldFind) {
         map.overwrite(mask, static_cast<std::uint32_t>(below(1024)), 64);
       } else {
         BankMap thorough = map;
-        thorough.overwrite(0, 0, 0);
+        forget_windows(thorough);
         const std::uint64_t serial = below(2);
         const auto expected = thorough.admit(id, serial);
         const auto found = map.admit(id, serial);

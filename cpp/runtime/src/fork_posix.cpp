@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "fabric_registry.hpp"
@@ -27,6 +28,10 @@ Held& held() {
   return *all;
 }
 
+// Taken over before anything is unlocked, for the next fork fills it; and ended when all is, for a
+// layer's end takes locks.
+Held take_held() { return std::exchange(held(), {}); }
+
 }  // namespace
 
 void fork_prepare() {
@@ -47,31 +52,31 @@ void fork_prepare() {
 }
 
 void fork_parent() {
+  const Held all = take_held();
   large_memory::after_fork();
-  for (const auto& fabric : held().fabrics) {
+  for (const auto& fabric : all.fabrics) {
     fabric->mutex_.unlock();
     fabric->queue_->after_fork_in_parent();
   }
   FabricRegistry::instance().unlock();
   auto& layers = LayerRegistry::instance();
-  for (const auto& layer : held().layers) layer->mutex_.unlock();
+  for (const auto& layer : all.layers) layer->mutex_.unlock();
   layers.mutex_.unlock();
-  held() = {};
 }
 
 void fork_child() {
+  const Held all = take_held();
   large_memory::after_fork();
-  for (const auto& fabric : held().fabrics) {
+  for (const auto& fabric : all.fabrics) {
     fabric->mutex_.unlock();
     fabric->queue_->after_fork_in_child();
   }
   FabricRegistry::instance().unlock();
   auto& layers = LayerRegistry::instance();
-  for (const auto& layer : held().layers) layer->mutex_.unlock();
+  for (const auto& layer : all.layers) layer->mutex_.unlock();
   // Not unlocked: threads that waited to read it are counted in it, and do not exist here, so the
   // next writer would wait for them forever.
   std::construct_at(&layers.mutex_);
-  held() = {};
 }
 
 bool handle_forks() { return pthread_atfork(&fork_prepare, &fork_parent, &fork_child) == 0; }

@@ -186,8 +186,7 @@ void multiply(const QuantizedInput& input, const PackedWeights& weights, const L
   const WeightPanelsView panels = weights.panels();
   const std::size_t products_a_row = panels.outputs * panels.depth;
   if (panels.panels() >= kPanelsAThread * executor.threads() || args.samples <= kRowStep) {
-    const std::size_t grain =
-        1 + kGrainProducts / (args.samples * kPanelOutputs * panels.depth);
+    const std::size_t grain = 1 + kGrainProducts / (args.samples * kPanelOutputs * panels.depth);
     executor.parallel_for(panels.panels(), grain, [&](std::size_t begin, std::size_t end) {
       multiply_part(input, weights, args,
                     {.row = 0,

@@ -1,10 +1,11 @@
 #include "forwards.hpp"
 
+#include <array>
 #include <chrono>
+#include <cstdio>
 #include <exception>
 #include <memory>
 #include <stdexcept>
-#include <string>
 #include <utility>
 #include <vector>
 
@@ -33,8 +34,9 @@ struct tfmbs_bench_layer {
 
 namespace {
 
-std::string& last_error() {
-  thread_local std::string message;
+// Cut where it is longer: to keep it must not fail.
+std::array<char, 512>& last_error() {
+  thread_local std::array<char, 512> message{};
   return message;
 }
 
@@ -49,7 +51,7 @@ Result guarded(Result failed, const Call& call) noexcept {
   try {
     return call();
   } catch (const std::exception& error) {
-    last_error() = error.what();
+    std::snprintf(last_error().data(), last_error().size(), "%s", error.what());
     return failed;
   }
 }
@@ -88,7 +90,7 @@ void tfmbs_bench_layer_free(tfmbs_bench_layer* layer) noexcept {
   const std::unique_ptr<tfmbs_bench_layer> owned(layer);
 }
 
-const char* tfmbs_bench_error() noexcept { return last_error().c_str(); }
+const char* tfmbs_bench_error() noexcept { return last_error().data(); }
 
 std::uint64_t tfmbs_bench_layer_weight_bytes(const tfmbs_bench_layer* layer) noexcept {
   return layer->layer->packed_bytes();

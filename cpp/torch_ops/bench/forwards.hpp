@@ -1,5 +1,6 @@
-// Forwards as a C++ program calls them, timed without an interpreter between them: what
-// benchmarks/suite divides by the machine's limits. C linkage, so that the suite can load it.
+// Forwards as a C++ program calls them, into an output that it keeps, timed without an interpreter
+// between them: what benchmarks/suite divides by the machine's limits. C linkage, so that the suite
+// can load it.
 #pragma once
 
 #include <cstddef>

@@ -72,6 +72,13 @@ class AdaptiveRuntimeAgent:
         self._history = History()
         self._applied: list[tuple[Plan, Application]] = []  # since a model was observed
 
+    def __repr__(self) -> str:
+        return (
+            f"AdaptiveRuntimeAgent(config={self.config!r}, cpu={self.cpu!r}, "
+            f"clock_hz={self.clock_hz!r}, min_gain={self.min_gain!r}, "
+            f"max_candidates={self.max_candidates!r})"
+        )
+
     # --- telemetry ----------------------------------------------------------------------------
 
     @property

@@ -95,7 +95,7 @@ class Plan:
         }
 
     def table(self, title: str = "The plan, a layer at a time") -> Table:
-        """A table for the terminal. Needs rich (``pip install pytfmbs[demo]``)."""
+        """A table for the terminal. Needs rich (the extra ``demo``)."""
         from rich.markup import escape
 
         from ..report import new_table

@@ -35,7 +35,9 @@ _INSTALL_TOOLS = (
     f"libmlir-{LLVM_MAJOR}-dev (where the system has no such package, https://apt.llvm.org has); "
     f"with Homebrew: brew install llvm@{LLVM_MAJOR}."
 )
-_INSTALL_PLUGIN = "From a checkout `make build-mlir` builds it."
+_INSTALL_PLUGIN = (
+    "In the project's folder `make build-mlir` builds it; elsewhere name it in TFMBS_MLIR_PLUGIN."
+)
 _INSTALL_LINKER = "On Debian or Ubuntu: apt-get install g++."
 _TIMEOUT = 1800.0  # seconds; a 4096x11008 layer takes some tens
 
@@ -177,7 +179,9 @@ class Toolchain:
                 missing = f"{''.join(reversed(named))}: not there"
                 raise ToolNotFoundError("the tfmbs plugin", [missing], _INSTALL_PLUGIN)
             return str(Path(named[0]).resolve())
-        places = [_ROOT / "build" / PLUGIN_NAME, _PACKAGE / PLUGIN_NAME]
+        places = [_PACKAGE / PLUGIN_NAME]
+        if (_ROOT / "pyproject.toml").is_file():
+            places.insert(0, _ROOT / "build" / PLUGIN_NAME)
         for place in places:
             if place.is_file():
                 return str(place)

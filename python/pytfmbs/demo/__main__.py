@@ -13,7 +13,7 @@ try:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 except ImportError as error:
-    raise ImportError("the demo needs rich: pip install pytfmbs[demo]") from error
+    raise ImportError("the demo needs rich: pip install rich") from error
 
 from pytfmbs import TFMBSLinear, active_kernels, plots
 from pytfmbs.report import fabric_table
@@ -94,7 +94,8 @@ def main() -> int:
     console.print(summary.verdict(results))
     profile = experiment.show_on_fabric(results.model, digits)
     console.print()
-    console.print(fabric_table(profile, f"The fabric over {held_out} digits, a layer at a time"))
+    title = f"The fabric over {held_out} digits, a layer at a time (one seed's network)"
+    console.print(fabric_table(profile, title))
 
     reloaded = reload.survives(results.model, digits.test_images, folder)
     pictures = _draw(results.model, profile, held_out, folder)

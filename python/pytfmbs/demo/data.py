@@ -12,7 +12,7 @@ try:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 except ImportError as error:
-    raise ImportError("the demo needs scikit-learn: pip install pytfmbs[demo]") from error
+    raise ImportError("the demo needs scikit-learn: pip install scikit-learn") from error
 
 SIDE = 28  # pixels
 HELD_OUT = 540  # of 1,797 digits; not used to choose anything, with the one exception that recipes.py names

@@ -18,8 +18,7 @@ import pytfmbs
 
 
 def survives(model: nn.Module, inputs: Tensor, folder: Path) -> bool:
-    """Saves the model to folder/model.pt, and its inputs and outputs to folder/probe.pt; True if a
-    fresh process gets the same outputs."""
+    """Saves the model to folder/model.pt; True if a fresh process gets the same outputs of it."""
     with torch.inference_mode():
         outputs = model(inputs)
     saved, probe = folder / "model.pt", folder / "probe.pt"
@@ -32,6 +31,7 @@ def survives(model: nn.Module, inputs: Tensor, folder: Path) -> bool:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))},
         check=False,
     )
+    probe.unlink()
     return finished.returncode == 0
 
 

@@ -1,4 +1,4 @@
-"""Models with TFMBSLinear as ONNX files: docs/onnx.md. Needs ``pip install pytfmbs[compile]``."""
+"""Models with TFMBSLinear as ONNX files: docs/onnx.md. Needs the extra ``compile``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ try:
     import onnx_ir as _onnx_ir  # noqa: F401
 except ImportError as error:
     raise ImportError(
-        f"pytfmbs.onnx needs onnx, onnx-ir and onnxscript ({error}): pip install pytfmbs[compile]"
+        f"pytfmbs.onnx needs onnx, onnx-ir and onnxscript ({error}): pip install onnx onnxscript"
     ) from error
 
 from ._layers import ExportError

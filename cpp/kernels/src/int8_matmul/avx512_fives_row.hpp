@@ -33,6 +33,7 @@ inline __attribute__((always_inline)) void fives_row(const std::int8_t* activati
                                                      __m512i (&sums)[4][4]) {
   // zmm0-15 sums; 16-19 masks, 20-21 pairs, 22 fifths, 23 twos; 24-27 lines: bytes, then codes; in
   // turn 28-31, separated codes and fifth codes; k1 signs.
+  constexpr int kFetchAhead = 16384;  // bytes
   __asm__ volatile(R"(
     # Begins line `new` and goes on with the three before it, `old1` to `old3`. At the start `code1`
     # and `code3` are codes of old3 and `fifth` is old1's; at the end `code3` and `free` are codes 1
@@ -40,7 +41,7 @@ inline __attribute__((always_inline)) void fives_row(const std::int8_t* activati
     # activations of old1 and old3 stand; sum1, sum3: their first sums.
     .macro tfmbs_step new, at, old1, act1, sum1, old2, old3, act3, s0, s1, s2, s3, code1, code3, free, fifth
       vmovdqa64 \at(%[panel]), %%zmm\new
-      prefetcht1 \at+16384(%[panel])
+      prefetcht1 \at+%c[ahead](%[panel])
       vpandd %%zmm16, %%zmm\old3, %%zmm\free
       vpdpbusd \act3+0(%[activations])%{1to16%}, %%zmm\free, %%zmm\s0
       vpandd %%zmm18, %%zmm\old3, %%zmm\old3
@@ -87,9 +88,9 @@ inline __attribute__((always_inline)) void fives_row(const std::int8_t* activati
 
     # The loop fetches ahead of each line that it begins, and these three are begun here: what is not
     # fetched is waited for.
-    prefetcht1 16384(%[panel])
-    prefetcht1 16448(%[panel])
-    prefetcht1 16512(%[panel])
+    prefetcht1 %c[ahead](%[panel])
+    prefetcht1 64+%c[ahead](%[panel])
+    prefetcht1 128+%c[ahead](%[panel])
     vmovdqa64 0(%[panel]), %%zmm24
     vpermb %%zmm22, %%zmm24, %%zmm28
     vpdpbusd 16(%[activations])%{1to16%}, %%zmm28, %%zmm0
@@ -136,7 +137,7 @@ inline __attribute__((always_inline)) void fives_row(const std::int8_t* activati
     .purgem tfmbs_negate
   )"
                    : [activations] "+&r"(activations), [panel] "+&r"(panel), [groups] "+&r"(groups)
-                   : [decoder] "r"(&decoder), [sums] "r"(&sums)
+                   : [decoder] "r"(&decoder), [sums] "r"(&sums), [ahead] "i"(kFetchAhead)
                    : "memory", "cc", "k1", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6",
                      "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15",
                      "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", "xmm23",

@@ -78,6 +78,8 @@ class BankMap {
   }
 
  private:
+  friend class BankMapTest;  // compares with a map that remembers no window
+
   [[nodiscard]] bool fits(const Tenant& tenant) const {
     return tenant.words <= geometry_.bank_a_words();
   }

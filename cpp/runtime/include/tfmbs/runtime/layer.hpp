@@ -100,6 +100,8 @@ class Layer {
     bool seen_by_content{false};  // the last comparison was one of contents
 
     // Whether the source is of the same memory, and nobody has written to it as far as it counts.
+    // Where contents are compared anyway, freed memory is not asked for: the first comparison after
+    // that is one of contents too (seen_by_content).
     [[nodiscard]] bool is_of(const WeightSource& source) const noexcept {
       return weights && data == source.data && type == source.type && version == source.version &&
              (source.by_content || !owner || owner->data() == data);

@@ -24,6 +24,7 @@ class RetainedStorage {
   [[nodiscard]] virtual const void* data() const noexcept = 0;
 };
 
+// Who can give such a reference.
 class StorageOwner {
  public:
   StorageOwner() = default;

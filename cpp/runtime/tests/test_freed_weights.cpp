@@ -1,0 +1,106 @@
+// Weights whose memory goes while the layer holds a reference to it.
+#include <gtest/gtest.h>
+
+#include <cstddef>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "tfmbs/runtime/layer.hpp"
+
+namespace tfmbs::runtime {
+namespace {
+
+// Where the weights stand, as a storage object says that may be emptied.
+using Place = std::shared_ptr<const void*>;
+
+class Reference final : public RetainedStorage {
+ public:
+  explicit Reference(Place place) : place_(std::move(place)) {}
+  [[nodiscard]] const void* data() const noexcept override { return *place_; }
+
+ private:
+  Place place_;
+};
+
+class Owner final : public StorageOwner {
+ public:
+  explicit Owner(Place place) : place_(std::move(place)) {}
+  [[nodiscard]] std::shared_ptr<const RetainedStorage> retain() const override {
+    return std::make_shared<const Reference>(place_);
+  }
+
+ private:
+  Place place_;
+};
+
+class FreedWeights : public ::testing::Test {
+ protected:
+  static constexpr std::size_t kOutputs = 3;
+  static constexpr std::size_t kDepth = 5;
+
+  // The first output of a forward over ones, of weights that are all `weight`.
+  float forward(float weight, const Place& place, bool by_content = false) {
+    weights.assign(kOutputs * kDepth, weight);  // at the same address each time
+    std::vector<float> out(kOutputs);
+    const Owner owner(place);
+    EXPECT_TRUE(layer->forward(source(owner, by_content), args(out), SerialExecutor{}));
+    return out[0];
+  }
+  // Whether forward_packed takes the weights for those that are packed.
+  bool are_packed(const Place& place) {
+    std::vector<float> out(kOutputs);
+    const Owner owner(place);
+    return layer->forward_packed(source(owner, false), args(out));
+  }
+  WeightSource source(const Owner& owner, bool by_content) const {
+    return {.data = weights.data(),
+            .outputs = kOutputs,
+            .depth = kDepth,
+            .version = 0,
+            .by_content = by_content,
+            .owner = &owner};
+  }
+  LinearArgs args(std::vector<float>& out) const {
+    return {.input = ones.data(), .samples = 1, .output = out.data()};
+  }
+  Place here() const { return std::make_shared<const void*>(weights.data()); }
+
+  std::vector<float> weights = std::vector<float>(kOutputs * kDepth);
+  std::vector<float> ones = std::vector<float>(kDepth, 1.0F);
+  std::shared_ptr<Layer> layer = Layer::make({.name = "a", .outputs = kOutputs, .depth = kDepth},
+                                             Fabric::open(Engine::kClosedForm, {}))
+                                     .value();
+};
+
+TEST_F(FreedWeights, OfOneAddressAndVersionAreTheSameWhileTheMemoryIsHeld) {
+  const Place place = here();
+  EXPECT_EQ(forward(1, place), 5.0F);
+  EXPECT_EQ(forward(-1, place), 5.0F);  // nobody said that it was written to
+  EXPECT_TRUE(are_packed(here()));
+}
+
+TEST_F(FreedWeights, AreOthersOnceTheMemoryWasFreed) {
+  const Place first = here();
+  EXPECT_EQ(forward(1, first), 5.0F);
+  *first = nullptr;
+  EXPECT_FALSE(are_packed(here()));
+  const Place second = here();
+  EXPECT_EQ(forward(-1, second), -5.0F);
+  EXPECT_TRUE(are_packed(here()));
+  *second = &ones;  // or moved
+  EXPECT_FALSE(are_packed(here()));
+  EXPECT_EQ(forward(1, here()), 5.0F);
+}
+
+TEST_F(FreedWeights, AreSeenAfterAForwardThatComparedContents) {
+  const Place place = here();
+  EXPECT_EQ(forward(1, place, true), 5.0F);
+  *place = nullptr;
+  EXPECT_EQ(forward(-1, here(), true), -5.0F);
+  EXPECT_EQ(forward(1, here()), 5.0F);
+  EXPECT_TRUE(are_packed(here()));
+}
+
+}  // namespace
+}  // namespace tfmbs::runtime
