@@ -1,5 +1,5 @@
 module {
-  func.func @main(%arg0: tensor<?x784xf32> {bufferization.writable = false, tfmbs.dims = ["batch", ""]}) -> (tensor<?x10xf32>) {
+  func.func @main(%arg0: tensor<?x784xf32> {bufferization.writable = false, tfmbs.dims = ["batch", ""]}) -> (tensor<?x10xf32>) attributes {tfmbs.requires = ["%1 = size 0 0", "%room0.0 = mul 784 %1", "room %room0.0 Gemm node 'node_linear'"]} {
     %0 = arith.constant 0 : index
     %1 = tensor.dim %arg0, %0 : tensor<?x784xf32>
     %2 = tfmbs.weights dense_resource<_0> : tensor<9408xi8> -> tensor<60x784x!tfmbs.trit>
