@@ -254,31 +254,33 @@ def test_what_torch_lacks_counts_as_watching() -> None:
     assert _observers._private("_C.absent.too")() is True
 
 
-@pytest.mark.parametrize(("activation", "most"), [("int8", 32768), ("ternary", 131072)])
+@pytest.mark.parametrize(("activation", "most"), [("int8", 7), ("ternary", 25)])
 def test_how_large_is_small(op_calls: OpCalls, activation: str, most: int) -> None:
     """By activations to quantize; then, below, by products."""
-    layer = TFMBSLinear(64, 4, activation=activation, fabric=Fabric()).eval()
+    layer = TFMBSLinear(4096, 4, activation=activation, fabric=Fabric()).eval()
     with torch.inference_mode():
-        layer(torch.ones(1, 64))
-        for rows, dispatched in ((most // 64, 0), (most // 64 + 1, 1)):
+        layer(torch.ones(1, 4096))
+        for rows, dispatched in ((most, 0), (most + 1, 1)):
             op_calls.count = 0
-            layer(torch.ones(rows, 64))
+            layer(torch.ones(rows, 4096))
             assert op_calls.count == dispatched
         for dimensions, dispatched in ((6, 0), (7, 1)):
             op_calls.count = 0
-            layer(torch.ones(*[1] * (dimensions - 1), 64))
+            layer(torch.ones(*[1] * (dimensions - 1), 4096))
             assert op_calls.count == dispatched
 
 
 @pytest.mark.parametrize("activation", ["int8", "ternary"])
 def test_how_many_products_are_few(op_calls: OpCalls, activation: str) -> None:
-    layer = TFMBSLinear(1024, 512, activation=activation, fabric=Fabric()).eval()
-    with torch.inference_mode():
-        layer(torch.ones(1, 1024))
-        for rows, dispatched in ((1, 0), (2, 0), (3, 1)):
-            op_calls.count = 0
-            layer(torch.ones(rows, 1024))
-            assert op_calls.count == dispatched
+    """A row counts as 4,096 products more than it has."""
+    for depth, outputs, most in ((1000, 512, 2), (1000, 100, 10)):
+        layer = TFMBSLinear(depth, outputs, activation=activation, fabric=Fabric()).eval()
+        with torch.inference_mode():
+            layer(torch.ones(1, depth))
+            for rows, dispatched in ((1, 0), (most, 0), (most + 1, 1)):
+                op_calls.count = 0
+                layer(torch.ones(rows, depth))
+                assert op_calls.count == dispatched
 
 
 def test_errors_are_the_ops() -> None:

@@ -23,6 +23,10 @@ constexpr std::size_t kBlockSums = std::size_t{1} << 16;
 constexpr std::size_t kGrainProducts = std::size_t{1} << 20;
 constexpr std::size_t kTernarizeGrain = std::size_t{1} << 17;
 constexpr std::size_t kQuantizeGrain = std::size_t{1} << 15;
+// What a row costs whatever its size, 10 to 30 ns: in products, and in values to quantize.
+constexpr std::size_t kRowProducts = 4096;
+constexpr std::size_t kTernarizeRow = 1024;
+constexpr std::size_t kQuantizeRow = 128;
 
 // Memory that one thread keeps between forwards.
 struct Scratch {
@@ -55,7 +59,7 @@ QuantizedInput ternarize_input(const LinearArgs& args, std::size_t depth,
   memory.nan_rows.resize(args.samples);
   const auto* input = static_cast<const std::byte*>(args.input);
   const std::size_t row_bytes = depth * kernels::float_bytes(args.input_type);
-  executor.parallel_for(args.samples, 1 + kTernarizeGrain / depth,
+  executor.parallel_for(args.samples, 1 + kTernarizeGrain / (depth + kTernarizeRow),
                         [&](std::size_t begin, std::size_t end) {
                           kernels::active().ternarize({.input = input + begin * row_bytes,
                                                        .type = args.input_type,
@@ -82,8 +86,10 @@ QuantizedInput quantize_input(const LinearArgs& args, std::size_t depth, bool wi
   memory.scales.resize(args.samples);
   const auto* input = static_cast<const std::byte*>(args.input);
   const std::size_t row_bytes = depth * kernels::float_bytes(args.input_type);
-  // Planes lie a whole matrix apart, so each range writes a stretch of every one.
-  executor.parallel_for(args.samples, 1 + kQuantizeGrain / depth,
+  // Planes lie a whole matrix apart, so each range writes a stretch of every one. Those of few
+  // values are counted by this thread, and it would wait for lines that another one has written.
+  const std::size_t row_values = depth + (with_planes ? 0 : kQuantizeRow);
+  executor.parallel_for(args.samples, 1 + kQuantizeGrain / row_values,
                         [&](std::size_t begin, std::size_t end) {
                           kernels::active().quantize_int8(
                               {.input = input + begin * row_bytes,
@@ -184,7 +190,7 @@ void multiply(const QuantizedInput& input, const PackedWeights& weights, const L
   constexpr std::size_t kPanelsAThread = 8;  // the last may be short, and one more is an eighth
   constexpr std::size_t kRowStep = 8;        // what kernels take at once
   const WeightPanelsView panels = weights.panels();
-  const std::size_t products_a_row = panels.outputs * panels.depth;
+  const std::size_t products_a_row = panels.outputs * panels.depth + kRowProducts;
   if (panels.panels() >= kPanelsAThread * executor.threads() || args.samples <= kRowStep) {
     const std::size_t grain = 1 + kGrainProducts / (args.samples * kPanelOutputs * panels.depth);
     executor.parallel_for(panels.panels(), grain, [&](std::size_t begin, std::size_t end) {
@@ -421,10 +427,11 @@ Status Layer::forward(const WeightSource& weights, const LinearArgs& args,
 }
 
 bool Layer::is_small(std::size_t samples) const noexcept {
-  const std::size_t grain =
-      spec_.activation == Activation::kInt8 ? kQuantizeGrain : kTernarizeGrain;
-  return samples <= kGrainProducts && spec_.outputs * spec_.depth <= kGrainProducts &&
-         samples * spec_.outputs * spec_.depth <= kGrainProducts && samples * spec_.depth <= grain;
+  const bool int8 = spec_.activation == Activation::kInt8;
+  const std::size_t grain = int8 ? kQuantizeGrain : kTernarizeGrain;
+  return samples <= grain && spec_.outputs * spec_.depth <= kGrainProducts &&
+         samples * (spec_.outputs * spec_.depth + kRowProducts) <= kGrainProducts &&
+         samples * (spec_.depth + (int8 ? kQuantizeRow : kTernarizeRow)) <= grain;
 }
 
 bool Layer::forward_packed(const WeightSource& weights, const LinearArgs& args) {

@@ -53,6 +53,7 @@ TEST(WorkSplit, WideAndNarrowLayersAreSharedAlike) {
   EXPECT_TRUE(is_shared(640, 2560, 1));
   EXPECT_TRUE(is_shared(128, 4096, 8));
   EXPECT_TRUE(is_shared(64, 256, 512));
+  EXPECT_TRUE(is_shared(10, 60, 512));  // few products, but many rows
 }
 
 TEST(WorkSplit, LittleWorkIsNot) {
