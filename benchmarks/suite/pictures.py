@@ -88,7 +88,8 @@ def roofline(contest: Contest, cpu: str, path: Path) -> None:
         if top <= 0 or (name == DOT_PRODUCT_AVX2 and middle.ceiling(DOT_PRODUCT) > 0):
             continue
         axes.axhline(top, color=color, linewidth=1, linestyle=(0, (5, 3)))
-        axes.annotate(f"{label}: {top:.0f}", (right, top), (-4, 4), fontsize=8.5, color=color,
+        below = name == BIT_PLANES  # what is drawn above lies on this one
+        axes.annotate(f"{label}: {top:.0f}", (right, top), (-4, -12 if below else 4), fontsize=8.5, color=color,
                       textcoords="offset points", ha="right")  # fmt: skip
     for name in [*PEERS, *OURS]:
         ours = name in OURS
@@ -213,7 +214,7 @@ def growth(found: dict[str, Any], cpu: str, path: Path) -> None:
             axes.plot([], [], color="0.4", marker="o", markerfacecolor="white",
                       label=f"from memory ({found['beyond_factor']}× the last cache)")  # fmt: skip
         axes.set(xscale="log", xlabel=xlabel, ylabel=ylabel)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.22 * axes.get_ylim()[1])  # room for the legend
         if kind == "rows":
             axes.set_xscale("log", base=2)
             axes.set_xticks(sorted({spot["count"] for spot in found[kind]}))
