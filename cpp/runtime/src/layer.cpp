@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <bit>
+#include <cstring>
 #include <span>
 #include <utility>
 #include <vector>
@@ -43,6 +44,23 @@ Scratch& scratch() {
 
 std::uint64_t source_bytes(const WeightSource& source) {
   return source.outputs * source.depth * kernels::float_bytes(source.type);
+}
+
+// Sixteen values spread over the weights. Memory that was freed and came back at its address, with
+// other values and the version as it was (FSDP gathers parameters so), is told by it.
+std::uint64_t spread_sample(const WeightSource& source) noexcept {
+  constexpr std::uint64_t kValues = 16;
+  const std::uint64_t count = source.outputs * source.depth;
+  if (count == 0) return 0;
+  const std::size_t size = kernels::float_bytes(source.type);
+  const auto* values = static_cast<const std::byte*>(source.data);
+  std::uint64_t sample = 0;
+  for (std::uint64_t i = 0; i < kValues; ++i) {
+    std::uint64_t value = 0;
+    std::memcpy(&value, values + (count - 1) * i / (kValues - 1) * size, size);
+    sample = (std::rotl(sample, 23) ^ value) * 0x9E3779B97F4A7C15U;
+  }
+  return sample;
 }
 
 struct QuantizedInput {
@@ -311,6 +329,14 @@ Layer::Snapshot Layer::take_snapshot(const Executor& executor) {
   return {packed_.weights, packed_.statistics};
 }
 
+bool Layer::Packed::is_of(const WeightSource& source) const noexcept {
+  if (!weights || data != source.data || type != source.type || version != source.version) {
+    return false;
+  }
+  return source.by_content ||
+         ((!owner || owner->data() == data) && sample == spread_sample(source));
+}
+
 Result<Layer::Snapshot> Layer::snapshot(const WeightSource& source, const Executor& executor) {
   if (spec_.quantizer == WeightQuantizer::kCustom) {
     return Error{ErrorCode::kInvalidArgument,
@@ -337,6 +363,7 @@ Result<Layer::Snapshot> Layer::snapshot(const WeightSource& source, const Execut
   packed_.data = source.data;
   packed_.type = source.type;
   packed_.version = source.version;
+  packed_.sample = spread_sample(source);
   packed_.seen_by_content = source.by_content;
   if (!same_place || !packed_.owner) {
     owner_before =

@@ -189,11 +189,14 @@ TEST(Forward, SeesAWeightThatChanges) {
   Problem problem = make_problem(random, 20, 50, 2, 0.2);
   const auto layer = make_layer(Fabric::open(Engine::kClosedForm, {}), problem);
   EXPECT_EQ(run(*layer, problem, 1), reference(problem));
-  for (float& w : problem.weights) w = -w;
+  problem.weights[1] += problem.weights[1] < 0 ? 2.0F : -2.0F;
+  problem.input[1] = 1.0F;
   EXPECT_NE(run(*layer, problem, 1),
             reference(problem));  // same place and version: taken as unchanged
   EXPECT_EQ(run(*layer, problem, 2), reference(problem));
   for (float& w : problem.weights) w = -w;
+  EXPECT_EQ(run(*layer, problem, 2), reference(problem));  // but not where all are others
+  problem.weights[1] = -problem.weights[1];
   layer->refresh();
   EXPECT_EQ(run(*layer, problem, 2), reference(problem));
 }

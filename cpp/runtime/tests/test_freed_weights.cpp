@@ -37,11 +37,12 @@ class Owner final : public StorageOwner {
 class FreedWeights : public ::testing::Test {
  protected:
   static constexpr std::size_t kOutputs = 3;
-  static constexpr std::size_t kDepth = 5;
+  static constexpr std::size_t kDepth = 500;
 
-  // The first output of a forward over ones, of weights that are all `weight`.
+  // The first output of a forward over ones, of weights that are 1 but for `weight`, which no
+  // sample of them sees.
   float forward(float weight, const Place& place, bool by_content = false) {
-    weights.assign(kOutputs * kDepth, weight);  // at the same address each time
+    weights[1] = weight;
     std::vector<float> out(kOutputs);
     const Owner owner(place);
     EXPECT_TRUE(layer->forward(source(owner, by_content), args(out), SerialExecutor{}));
@@ -66,7 +67,7 @@ class FreedWeights : public ::testing::Test {
   }
   Place here() const { return std::make_shared<const void*>(weights.data()); }
 
-  std::vector<float> weights = std::vector<float>(kOutputs * kDepth);
+  std::vector<float> weights = std::vector<float>(kOutputs * kDepth, 1.0F);
   std::vector<float> ones = std::vector<float>(kDepth, 1.0F);
   std::shared_ptr<Layer> layer = Layer::make({.name = "a", .outputs = kOutputs, .depth = kDepth},
                                              Fabric::open(Engine::kClosedForm, {}))
@@ -75,30 +76,38 @@ class FreedWeights : public ::testing::Test {
 
 TEST_F(FreedWeights, OfOneAddressAndVersionAreTheSameWhileTheMemoryIsHeld) {
   const Place place = here();
-  EXPECT_EQ(forward(1, place), 5.0F);
-  EXPECT_EQ(forward(-1, place), 5.0F);  // nobody said that it was written to
+  EXPECT_EQ(forward(1, place), 500.0F);
+  EXPECT_EQ(forward(-1, place), 500.0F);  // nobody said that it was written to
   EXPECT_TRUE(are_packed(here()));
 }
 
 TEST_F(FreedWeights, AreOthersOnceTheMemoryWasFreed) {
   const Place first = here();
-  EXPECT_EQ(forward(1, first), 5.0F);
+  EXPECT_EQ(forward(1, first), 500.0F);
   *first = nullptr;
   EXPECT_FALSE(are_packed(here()));
   const Place second = here();
-  EXPECT_EQ(forward(-1, second), -5.0F);
+  EXPECT_EQ(forward(-1, second), 498.0F);
   EXPECT_TRUE(are_packed(here()));
   *second = &ones;  // or moved
   EXPECT_FALSE(are_packed(here()));
-  EXPECT_EQ(forward(1, here()), 5.0F);
+  EXPECT_EQ(forward(1, here()), 500.0F);
+}
+
+TEST_F(FreedWeights, AreOthersWhereTheirValuesAreAllOthers) {
+  const Place place = here();
+  EXPECT_EQ(forward(1, place), 500.0F);
+  for (float& weight : weights) weight = -weight;  // as memory that came back at its address
+  EXPECT_FALSE(are_packed(place));
+  EXPECT_EQ(forward(-1, place), -500.0F);
 }
 
 TEST_F(FreedWeights, AreSeenAfterAForwardThatComparedContents) {
   const Place place = here();
-  EXPECT_EQ(forward(1, place, true), 5.0F);
+  EXPECT_EQ(forward(1, place, true), 500.0F);
   *place = nullptr;
-  EXPECT_EQ(forward(-1, here(), true), -5.0F);
-  EXPECT_EQ(forward(1, here()), 5.0F);
+  EXPECT_EQ(forward(-1, here(), true), 498.0F);
+  EXPECT_EQ(forward(1, here()), 500.0F);
   EXPECT_TRUE(are_packed(here()));
 }
 

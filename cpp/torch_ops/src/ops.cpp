@@ -267,12 +267,12 @@ std::vector<double> scale_values(const Tensor& scale, std::int64_t outputs) {
   const Tensor dense = as_contiguous(scale);
   const auto count = static_cast<std::size_t>(scale.numel());
   if (scale.scalar_type() == ScalarType::Double) {
-    const auto* values = static_cast<const double*>(dense.const_data_ptr());
+    const auto* values = static_cast<const double*>(data_of(dense, "scale"));
     return {values, values + count};
   }
   STD_TORCH_CHECK(scale.scalar_type() == ScalarType::Float,
                   "tfmbs: scale must be float32 or float64");
-  const auto* values = static_cast<const float*>(dense.const_data_ptr());
+  const auto* values = static_cast<const float*>(data_of(dense, "scale"));
   return {values, values + count};
 }
 
@@ -379,7 +379,7 @@ TritWeights trit_weights(const Tensor& weight, const Tensor& trits, const Tensor
   // The trits cannot say where the weight was no number.
   const Tensor dense = as_contiguous(weight);
   tfmbs::BitPlaneMatrix planes(outputs, depth);
-  tfmbs::kernels::active().ternarize({.input = dense.const_data_ptr(),
+  tfmbs::kernels::active().ternarize({.input = data_of(dense, "weight"),
                                       .type = require_float(weight, "weight"),
                                       .rows = outputs,
                                       .columns = depth,
@@ -387,7 +387,7 @@ TritWeights trit_weights(const Tensor& weight, const Tensor& trits, const Tensor
                                       .thresholds = nullptr,
                                       .planes = planes.data(),
                                       .nan_rows = made.nan_outputs.data()});
-  made.source = {.trits = static_cast<const std::int8_t*>(made.trits.const_data_ptr()),
+  made.source = {.trits = static_cast<const std::int8_t*>(data_of(made.trits, "trits")),
                  .outputs = outputs,
                  .depth = depth,
                  .scales = made.scales.data(),
@@ -447,7 +447,7 @@ std::tuple<Tensor, Tensor> quantize_weight(const Tensor& weight, const Text& qua
   const Tensor dense = as_contiguous(weight);
   const FloatType type = require_float(weight, "weight");
   const auto packed =
-      tfmbs::runtime::quantize_weights({.data = dense.const_data_ptr(),
+      tfmbs::runtime::quantize_weights({.data = data_of(dense, "weight"),
                                         .type = type,
                                         .outputs = static_cast<std::uint64_t>(weight.size(0)),
                                         .depth = static_cast<std::uint64_t>(weight.size(1))},
@@ -480,7 +480,7 @@ std::tuple<Tensor, Tensor> quantize_activation(const Tensor& input, const Text& 
   auto* out = static_cast<std::int8_t*>(values.mutable_data_ptr());
   if (kind == tfmbs::runtime::Activation::kTernary) {
     tfmbs::BitPlaneMatrix planes(samples, depth);
-    tfmbs::kernels::active().ternarize({.input = dense.const_data_ptr(),
+    tfmbs::kernels::active().ternarize({.input = data_of(dense, "input"),
                                         .type = type,
                                         .rows = samples,
                                         .columns = depth,
@@ -491,7 +491,7 @@ std::tuple<Tensor, Tensor> quantize_activation(const Tensor& input, const Text& 
     require(tfmbs::unpack_bit_planes(planes.view(), {out, samples * depth}));
   } else {
     tfmbs::BitPlaneMatrix planes(samples * tfmbs::kernels::kInt8Planes, depth);
-    tfmbs::kernels::active().quantize_int8({.input = dense.const_data_ptr(),
+    tfmbs::kernels::active().quantize_int8({.input = data_of(dense, "input"),
                                             .type = type,
                                             .rows = samples,
                                             .columns = depth,

@@ -13,8 +13,9 @@ namespace {
 constexpr std::size_t kLineOutputs = 16;
 constexpr std::size_t kPanelLines = kPanelOutputs / kLineOutputs;
 constexpr std::size_t kMaxRows = 8;     // whose sums stay in registers
-constexpr std::size_t kBlockRows = 64;  // that share a block of activations
-constexpr std::size_t kBlockBytes = std::size_t{1} << 17;
+constexpr std::size_t kBlockRows = 64;  // that share a block of activations, and decoded fives
+constexpr std::size_t kQuadRows = 32;   // where nothing is decoded: chunks are twice as deep
+constexpr std::size_t kBlockBytes = std::size_t{1} << 16;  // on the stack
 // Four groups of fives are five of quads (decode_fives), and so many depths a chunk's unit.
 constexpr std::size_t kUnitDepths = 80;
 constexpr std::size_t kUnitGroups = 4;
@@ -344,7 +345,7 @@ void panel_product(const Activations& from, std::size_t row, std::size_t rows,
 }
 
 // A chunk of a panel's depths stays in the nearest caches while every row of a block passes over
-// it: fives that are decoded in the first, quads of 64 rows, 32 KB, in the second, which keeps up.
+// it: fives that are decoded in the first, quads of 32 rows, 32 KB, in the second, which keeps up.
 template <typename Codes>
 void product(const Int8MatmulArgs& args) {
   const WeightPanelsView& weights = args.weights;
@@ -352,8 +353,9 @@ void product(const Int8MatmulArgs& args) {
   alignas(64) std::uint8_t decoded[Codes::kFive ? kDecodedUnits * (kUnitDepths / Quads::kGroup) *
                                                       kPanelLines * kPanelBytes
                                                 : 1];
-  for (std::size_t row = 0; row < args.rows; row += kBlockRows) {
-    const std::size_t rows = args.rows - row < kBlockRows ? args.rows - row : kBlockRows;
+  constexpr std::size_t kMostRows = Codes::kFive ? kBlockRows : kQuadRows;
+  for (std::size_t row = 0; row < args.rows; row += kMostRows) {
+    const std::size_t rows = args.rows - row < kMostRows ? args.rows - row : kMostRows;
     // Chunks of even depths; without depths there is still a zero to write.
     const bool decode = Codes::kFive && rows > kMaxRows;
     const std::size_t room = kBlockBytes / rows / kUnitDepths;

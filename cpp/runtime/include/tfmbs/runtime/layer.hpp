@@ -98,14 +98,12 @@ class Layer {
     // Python has seen), whose holder may wait for this layer's: so it is never ended under it.
     std::shared_ptr<const RetainedStorage> owner{};
     bool seen_by_content{false};  // the last comparison was one of contents
+    std::uint64_t sample{0};      // of the source's values (layer.cpp)
 
     // Whether the source is of the same memory, and nobody has written to it as far as it counts.
-    // Where contents are compared anyway, freed memory is not asked for: the first comparison after
-    // that is one of contents too (seen_by_content).
-    [[nodiscard]] bool is_of(const WeightSource& source) const noexcept {
-      return weights && data == source.data && type == source.type && version == source.version &&
-             (source.by_content || !owner || owner->data() == data);
-    }
+    // Where contents are compared anyway, neither freed memory nor the sample is looked at: the
+    // first comparison after that is one of contents too (seen_by_content).
+    [[nodiscard]] bool is_of(const WeightSource& source) const noexcept;
   };
   // The weights of one forward.
   struct Snapshot {

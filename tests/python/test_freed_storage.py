@@ -1,0 +1,68 @@
+"""Storages that are freed, and that come back, as FSDP does to gather and drop parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from pytfmbs import Fabric, TFMBSLinear
+
+
+def weight() -> torch.Tensor:
+    return torch.randn(40, 300)
+
+
+def quantized_weight(freed: torch.Tensor) -> object:
+    layer = TFMBSLinear(300, 40, fabric=Fabric())
+    layer.weight = torch.nn.Parameter(freed, requires_grad=False)
+    return layer.quantized_weight()
+
+
+OPS: dict[str, Callable[[torch.Tensor], object]] = {
+    "quantized_weight": quantized_weight,
+    "quantize_weight": lambda freed: torch.ops.tfmbs.quantize_weight(freed, "sign"),
+    "quantize_activation, ternary": lambda freed: torch.ops.tfmbs.quantize_activation(
+        freed, "ternary"
+    ),
+    "quantize_activation, int8": lambda freed: torch.ops.tfmbs.quantize_activation(freed, "int8"),
+}
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_every_op_says_that_the_storage_was_freed(name: str) -> None:
+    freed = weight()
+    freed.untyped_storage().resize_(0)
+    with pytest.raises(RuntimeError, match="has no memory: its storage was freed"):
+        OPS[name](freed)
+
+
+@pytest.mark.parametrize("which", ["weight", "trits", "scale"])
+def test_freed_trits_and_scales(which: str) -> None:
+    given = {"weight": weight(), "trits": weight().sign().to(torch.int8), "scale": torch.ones(1)}
+    given[which].untyped_storage().resize_(0)
+    layer = TFMBSLinear(300, 40, fabric=Fabric())
+    with pytest.raises(RuntimeError, match=f"{which} has no memory: its storage was freed"):
+        torch.ops.tfmbs.linear_trits(torch.ones(2, 300), *given.values(), None, layer._spec)
+
+
+def test_a_storage_that_came_back_with_other_values() -> None:
+    """The address and the version may be those of before: torch's FSDP2 gathers parameters with
+    their version preserved."""
+    size = 400
+    layer = TFMBSLinear(size, size, False, fabric=Fabric()).eval()
+    x = torch.eye(size)
+    same = 0
+    with torch.no_grad():
+        for _ in range(40):
+            layer(x)
+            before = layer.weight.data_ptr(), layer.weight._version
+            storage = layer.weight.untyped_storage()
+            bytes_ = storage.nbytes()
+            storage.resize_(0)
+            storage.resize_(bytes_)
+            with torch.autograd._unsafe_preserve_version_counter(layer.weight):
+                layer.weight.copy_(torch.randn(size, size))
+            same += (layer.weight.data_ptr(), layer.weight._version) == before
+            assert torch.equal(layer(x), layer.weight.sign().T)
+    assert same > 3, "no address came back: this run tested nothing"
