@@ -3,6 +3,7 @@
 #include <optional>
 #include <random>
 #include <set>
+#include <string>
 
 #include "tfmbs/format/limits.hpp"
 #include "tfmbs/placement/bank_map.hpp"
@@ -175,7 +176,9 @@ TEST_F(BankMapTest, AWindowWidensWhenItsNeighboursWordsAreOverwritten) {
 
 // A map that remembers windows does as one that looks at all layers each time.
 TEST_F(BankMapTest, RememberedWindowsAreWhatALookAtAllWouldFind) {
-  std::mt19937_64 random(20261123);
+  constexpr std::uint64_t kSeed = 20261123;
+  SCOPED_TRACE("seed " + std::to_string(kSeed));
+  std::mt19937_64 random(kSeed);
   const auto below = [&](std::uint64_t limit) { return random() % limit; };
   std::size_t streamed = 0;
   std::size_t refused = 0;

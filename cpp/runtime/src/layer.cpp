@@ -431,9 +431,9 @@ Status Layer::run(const Snapshot& snapshot, const LinearArgs& args, const Execut
       spec_.activation == Activation::kInt8
           ? quantize_input(args, spec_.depth, stepped || fabric_->counting(), executor)
           : ternarize_input(args, spec_.depth, executor);
-  Fabric::Forward work{.weights = snapshot.weights,
-                       .statistics = snapshot.statistics.get(),
-                       .activations = input.activations};
+  const Fabric::Forward work{.weights = snapshot.weights,
+                             .statistics = snapshot.statistics.get(),
+                             .activations = input.activations};
   if (stepped) {
     std::vector<std::int32_t> sums(args.samples * spec_.outputs);
     if (auto s = fabric_->forward(*id_, work, executor, sums); !s) return s;
