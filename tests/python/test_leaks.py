@@ -93,9 +93,14 @@ def open_devices(stage: Stage, turns: int) -> None:
 def test_nothing_leaks(stage: Stage, work: Callable[[Stage, int], None], turns: int) -> None:
     work(stage, turns // 20)  # pools fill
     gc.collect()
-    before = resident_bytes()
-    work(stage, turns)
-    gc.collect()
-    growth = resident_bytes() - before
-    # One leaked object a turn would be 16 bytes at least; noise of allocators is below 2 MiB.
-    assert growth < max(2 << 20, 8 * turns), f"{growth} bytes after {turns} turns"
+    # One leaked object a turn would be 16 bytes at least, each time; noise of allocators is below
+    # 2 MiB, but for pages that the kernel joins to huge ones now and then.
+    growths = []
+    while len(growths) < 3:
+        before = resident_bytes()
+        work(stage, turns)
+        gc.collect()
+        growths.append(resident_bytes() - before)
+        if growths[-1] < max(2 << 20, 8 * turns):
+            return
+    pytest.fail(f"{growths} bytes after {turns} turns each")

@@ -216,7 +216,7 @@ try:
 except ImportError as error:
     print(error)
 """
-    assert "pip install pytfmbs[compile]" in python(code)
+    assert "pip install onnx onnxscript" in python(code)
 
 
 def test_the_registered_schema_does_not_outlive_the_interpreter() -> None:

@@ -91,9 +91,15 @@ def test_what_is_named_is_taken_or_refused(
 def test_the_plugin(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(toolchain, "_ROOT", alone / "tree")
     monkeypatch.setattr(toolchain, "_PACKAGE", alone / "package")
+    in_tree = str(alone / "tree" / "build" / toolchain.PLUGIN_NAME)
+    with pytest.raises(ToolNotFoundError, match="name it in TFMBS_MLIR_PLUGIN") as raised:
+        Toolchain().path("plugin")
+    assert in_tree not in str(raised.value)  # an installed package has no tree
+    (alone / "tree").mkdir()
+    (alone / "tree" / "pyproject.toml").touch()
     with pytest.raises(ToolNotFoundError, match="make build-mlir") as raised:
         Toolchain().path("plugin")
-    assert str(alone / "tree" / "build" / toolchain.PLUGIN_NAME) in str(raised.value)
+    assert in_tree in str(raised.value)
     packaged = alone / "package" / toolchain.PLUGIN_NAME
     built = alone / "tree" / "build" / toolchain.PLUGIN_NAME
     for place in (packaged, built):
