@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-import os
-from pathlib import Path
 
 import numpy as np
 
+from . import libraries
 from .machine import last_level_cache
 
-ROOT = Path(__file__).resolve().parents[2]
-LIBRARY = ROOT / "build" / "cpp" / "kernels" / "bench" / "libtfmbs_ceilings.so"
+TARGET = "tfmbs_ceilings"
+LIBRARY = libraries.path_of("kernels", TARGET)
 
 # Name: function of cpp/kernels/bench/ceilings.hpp, items being products.
 PRODUCTS = {
@@ -36,13 +35,7 @@ class Ceilings:
     """Rates of `threads` threads: items or bytes a second."""
 
     def __init__(self, threads: int, kernels: str, seconds: float = 1e-3) -> None:
-        path = Path(os.environ.get("TFMBS_CEILINGS", LIBRARY))
-        if not path.exists():
-            raise FileNotFoundError(
-                f"{path} is missing: `make bench` builds it, as does "
-                "`cmake --build build --target tfmbs_ceilings`"
-            )
-        library = ctypes.CDLL(str(path))
+        library = libraries.load("TFMBS_CEILINGS", LIBRARY, TARGET)
         self._rate = library.tfmbs_rate
         self._rate.restype = ctypes.c_double
         self._rate.argtypes = [ctypes.c_void_p, ctypes.c_uint, ctypes.c_double]

@@ -4,33 +4,26 @@ product and scale, into an output that is kept, without an interpreter between t
 from __future__ import annotations
 
 import ctypes
-import os
 import weakref
 from collections.abc import Callable, Sequence
 from ctypes import c_char_p, c_double, c_size_t, c_uint64, c_void_p
-from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from .. import libraries
 from .base import Call, Layer, Weights
 from .ours import Int8, Ours, Trit
 
-ROOT = Path(__file__).resolve().parents[3]
-LIBRARY = ROOT / "build" / "cpp" / "torch_ops" / "bench" / "libtfmbs_forwards.so"
+TARGET = "tfmbs_forwards"
+LIBRARY = libraries.path_of("torch_ops", TARGET)
 
 
-def load() -> Any:
+def load() -> ctypes.CDLL:
     """The functions of cpp/torch_ops/bench/forwards.hpp. The library uses the runtime that pytfmbs
     has loaded."""
-    path = Path(os.environ.get("TFMBS_FORWARDS", LIBRARY))
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{path} is missing: `make bench` builds it, as does "
-            "`cmake --build build --target tfmbs_forwards`"
-        )
-    library = ctypes.CDLL(str(path))
+    library = libraries.load("TFMBS_FORWARDS", LIBRARY, TARGET)
     signatures = {
         "layer_make": (c_void_p, c_void_p, c_uint64, c_uint64, c_char_p),
         "layer_free": (None, c_void_p),
