@@ -339,8 +339,11 @@ def test_spawned_children_get_the_layer() -> None:
 
 # --- data parallel --------------------------------------------------------------------------------
 
+# Ends without the interpreter's own end: DistributedDataParallel keeps gloo's threads alive after
+# destroy_process_group, with any layers (torch 2.13), and one that frees a tensor while the
+# interpreter ends aborts the process ("terminate called without an active exception").
 _DDP = """
-import sys, torch, torch.distributed as dist
+import os, sys, torch, torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 from pytfmbs import TFMBSLinear
 rank, world, store = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
@@ -357,6 +360,7 @@ for _ in range(3):
     optimizer.step()
 torch.save([p.detach() for p in model.parameters()], f"{store}.{world}.{rank}")
 dist.destroy_process_group()
+os._exit(0)
 """
 
 
