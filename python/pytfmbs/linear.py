@@ -128,7 +128,7 @@ class TFMBSLinear(nn.Linear):
             if _is_traced():
                 return _linear(input, weight, bias, self._spec, self.training)  # type: ignore[no-any-return]
             if not (self.training or _may_differentiate() or is_observed()):
-                output = self._layer.small_forward(input, weight, bias)
+                output = self._layer.direct_forward(input, weight, bias)
                 if output is not None:
                     return output  # type: ignore[return-value]
             return _eager_linear(input, weight, bias, self._spec, self.training)  # type: ignore[no-any-return]

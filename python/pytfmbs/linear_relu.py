@@ -31,7 +31,7 @@ class TFMBSLinearReLU(TFMBSLinear):
             return torch.relu(super().forward(input))
         try:
             if not (self.training or is_observed()):
-                output = self._layer.small_forward(input, weight, self.bias, True)
+                output = self._layer.direct_forward(input, weight, self.bias, True)
                 if output is not None:
                     return output  # type: ignore[return-value]
             return ops.linear_relu(input, weight, self.bias, self._spec, self.training)  # type: ignore[no-any-return]

@@ -13,7 +13,7 @@ from reference import linear, same_bits
 from torch import nn
 
 # Of more bytes than are compared by content in eval mode: versions and addresses count there. What
-# smaller layers do is in test_small_forward.py.
+# smaller layers do is in test_direct_forward.py.
 IN, OUT = 70, 40
 X = tensor(generator(1), (3, IN), torch.float32)
 

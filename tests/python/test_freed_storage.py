@@ -37,6 +37,32 @@ def test_every_op_says_that_the_storage_was_freed(name: str) -> None:
         OPS[name](freed)
 
 
+@pytest.mark.parametrize("name", OPS)
+def test_every_op_says_that_the_storage_was_shrunk(name: str) -> None:
+    shrunk = weight()
+    shrunk.untyped_storage().resize_(40)
+    with pytest.raises(RuntimeError, match="needs a storage of 48000 bytes, and its.*shrunk to 40"):
+        OPS[name](shrunk)
+
+
+@pytest.mark.parametrize("which", ["input", "weight", "bias"])
+def test_shrunk_tensors_of_a_forward(which: str) -> None:
+    layer, x = TFMBSLinear(300, 40, fabric=Fabric()).eval(), torch.ones(3, 300)
+    shrunk = x if which == "input" else getattr(layer, which)
+    shrunk.untyped_storage().resize_(40)
+    with torch.no_grad(), pytest.raises(RuntimeError, match="storage"):
+        layer(x)
+
+
+def test_a_weight_that_shrinks_after_it_was_packed() -> None:
+    layer, x = TFMBSLinear(300, 40, fabric=Fabric()).eval(), torch.ones(3, 300)
+    with torch.no_grad():
+        layer(x)
+        layer.weight.untyped_storage().resize_(40)
+        with pytest.raises(RuntimeError, match="storage"):
+            layer(x)
+
+
 @pytest.mark.parametrize("which", ["weight", "trits", "scale"])
 def test_freed_trits_and_scales(which: str) -> None:
     given = {"weight": weight(), "trits": weight().sign().to(torch.int8), "scale": torch.ones(1)}

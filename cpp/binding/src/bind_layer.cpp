@@ -10,10 +10,10 @@
 #include <utility>
 
 #include "arguments.hpp"
+#include "direct_forward.hpp"
 #include "errors.hpp"
 #include "fabric_handle.hpp"
 #include "profile_dict.hpp"
-#include "small_forward.hpp"
 #include "tfmbs/runtime/layer_registry.hpp"
 #include "tfmbs/runtime/weight_storage.hpp"
 
@@ -133,7 +133,7 @@ void bind_layer(nb::module_& m) {
       "cached while the weights of all layers fit the last-level cache. Raises ArgumentError for "
       "anything else.");
   m.def("use_tensors", &use_tensors, "tensor_type"_a, "parameter_type"_a,
-        "The types whose tensors Layer.small_forward takes. False where it cannot read them.");
+        "The types whose tensors Layer.direct_forward takes. False where it cannot read them.");
   nb::class_<LayerHandle>(m, "Layer", "A layer's place on a device; TFMBSLinear holds one.")
       .def(
           "__init__",
@@ -177,12 +177,12 @@ void bind_layer(nb::module_& m) {
           },
           "zeros"_a, "size"_a, "Tells the device the sparsity of the present weights.")
       .def(
-          "small_forward",
+          "direct_forward",
           [](const LayerHandle& h, nb::handle input, nb::handle weight, nb::handle bias,
-             bool relu) { return small_forward(h.layer(), input, weight, bias, relu); },
+             bool relu) { return direct_forward(h.layer(), input, weight, bias, relu); },
           "input"_a, "weight"_a, "bias"_a.none(), "relu"_a = false,
-          "The output, or None where only the op will do: weights to be packed, work for several "
-          "threads, bad input. Nothing may be differentiated, traced or transformed.")
+          "The output, or None where only the op will do: weights to be packed, bad "
+          "input. Nothing may be differentiated, traced or transformed.")
       .def("set_ste_clip", &LayerHandle::set_ste_clip, "clip"_a.none())
       .def(
           "set_pinned",

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "aligned_buffer.hpp"
+#include "tfmbs/format/large_memory.hpp"
 #include "tfmbs/kernels/fingerprint.hpp"
 
 namespace tfmbs::runtime {
@@ -416,6 +417,8 @@ Result<Layer::Snapshot> Layer::snapshot(const TritSource& source, const Executor
 
 Status Layer::run(const Snapshot& snapshot, const LinearArgs& args, const Executor& executor) {
   if (args.samples == 0 || spec_.outputs == 0) return {};
+  large_memory::prefer_huge_pages(
+      args.output, args.samples * spec_.outputs * kernels::float_bytes(args.output_type));
   if (spec_.depth == 0) {  // an empty product: bias alone, and nothing for the device to do
     const std::vector<std::int32_t> zeros(spec_.outputs);
     const std::vector<std::uint8_t> no_nans(args.samples);
@@ -453,17 +456,10 @@ Status Layer::forward(const WeightSource& weights, const LinearArgs& args,
   return run(taken.value(), args, executor);
 }
 
-bool Layer::is_small(std::size_t samples) const noexcept {
-  const bool int8 = spec_.activation == Activation::kInt8;
-  const std::size_t grain = int8 ? kQuantizeGrain : kTernarizeGrain;
-  return samples <= grain && spec_.outputs * spec_.depth <= kGrainProducts &&
-         samples * (spec_.outputs * spec_.depth + kRowProducts) <= kGrainProducts &&
-         samples * (spec_.depth + (int8 ? kQuantizeRow : kTernarizeRow)) <= grain;
-}
-
-bool Layer::forward_packed(const WeightSource& weights, const LinearArgs& args) {
+bool Layer::forward_packed(const WeightSource& weights, const LinearArgs& args,
+                           const Executor& executor) {
   const auto taken = packed_snapshot(weights);
-  return taken && run(*taken, args, SerialExecutor{}).ok();
+  return taken && run(*taken, args, executor).ok();
 }
 
 Status Layer::forward(const TritSource& weights, const LinearArgs& args, const Executor& executor) {

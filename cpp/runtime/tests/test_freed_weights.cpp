@@ -52,7 +52,7 @@ class FreedWeights : public ::testing::Test {
   bool are_packed(const Place& place) {
     std::vector<float> out(kOutputs);
     const Owner owner(place);
-    return layer->forward_packed(source(owner, false), args(out));
+    return layer->forward_packed(source(owner, false), args(out), SerialExecutor{});
   }
   WeightSource source(const Owner& owner, bool by_content) const {
     return {.data = weights.data(),

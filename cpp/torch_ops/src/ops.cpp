@@ -20,7 +20,6 @@
 #include <vector>
 
 #include "tfmbs/format/bit_planes.hpp"
-#include "tfmbs/format/large_memory.hpp"
 #include "tfmbs/kernels/kernels.hpp"
 #include "tfmbs/runtime/layer_registry.hpp"
 #include "tfmbs/runtime/quantized_weights.hpp"
@@ -148,11 +147,18 @@ FloatType require_float(const Tensor& tensor, const char* what) {
   return *type;
 }
 
-// A tensor whose storage was freed (FSDP does) still says its sizes.
+// A contiguous tensor's. One whose storage was freed (FSDP does) or shrunk still says its sizes.
 const void* data_of(const Tensor& tensor, const char* what) {
   const void* data = tensor.const_data_ptr();
-  STD_TORCH_CHECK(data != nullptr || tensor.numel() == 0, "tfmbs: ", what,
+  if (tensor.numel() == 0) return data;
+  STD_TORCH_CHECK(data != nullptr, "tfmbs: ", what,
                   " has no memory: its storage was freed or was never allocated");
+  std::int64_t held = 0;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_size(tensor.get(), &held));
+  const std::int64_t needed =
+      (tensor.storage_offset() + tensor.numel()) * static_cast<std::int64_t>(tensor.element_size());
+  STD_TORCH_CHECK(held >= needed, "tfmbs: ", what, " needs a storage of ", needed,
+                  " bytes, and its storage was shrunk to ", held);
   return data;
 }
 
@@ -310,9 +316,6 @@ LinearCall prepare(const Tensor& input, std::int64_t outputs, std::int64_t depth
   }
   call.args.output = call.output.mutable_data_ptr();
   call.args.output_type = require_float(call.output, "out_dtype");
-  tfmbs::large_memory::prefer_huge_pages(call.args.output,
-                                         samples * static_cast<std::size_t>(outputs) *
-                                             tfmbs::kernels::float_bytes(call.args.output_type));
   return call;
 }
 
@@ -508,6 +511,8 @@ std::tuple<Tensor, Tensor> quantize_activation(const Tensor& input, const Text& 
 }  // namespace
 
 STABLE_TORCH_LIBRARY(tfmbs, m) {
+  static const tfmbs::TorchExecutor kExecutor;
+  tfmbs::runtime::set_process_executor(kExecutor);
   m.def(
       "linear(Tensor input, Tensor weight, Tensor? bias, str layer, bool training, "
       "ScalarType? out_dtype=None) -> Tensor");

@@ -1,5 +1,4 @@
-// How the runtime spreads work over threads. It owns none: whoever calls brings an executor (the
-// torch ops bring torch's own pool), and the default is the calling thread.
+// How the runtime spreads work over threads. It owns none: whoever calls brings an executor.
 #pragma once
 
 #include <cstddef>
@@ -41,5 +40,11 @@ class SerialExecutor final : public Executor {
     if (count != 0) body(0, count);
   }
 };
+
+// For callers that have none of their own at hand: the pool of the framework that lives in this
+// process (torch's, once its ops are loaded), else the calling thread.
+[[nodiscard]] const Executor& process_executor() noexcept;
+// `executor` must live as long as the process.
+void set_process_executor(const Executor& executor) noexcept;
 
 }  // namespace tfmbs::runtime

@@ -67,11 +67,10 @@ class Layer {
   // kInvalidArgument where the layer has none.
   Status forward(const LinearArgs& args, const Executor& executor);
 
-  // Whether a forward of so many samples is too little work for more than one thread.
-  [[nodiscard]] bool is_small(std::size_t samples) const noexcept;
-  // A forward on the calling thread, of weights that are packed and have not changed since. False,
-  // with nothing done, where they have, or where forward() would give an error.
-  bool forward_packed(const WeightSource& weights, const LinearArgs& args);
+  // A forward of weights that are packed and have not changed since. False, with nothing done,
+  // where they have, or where forward() would give an error.
+  bool forward_packed(const WeightSource& weights, const LinearArgs& args,
+                      const Executor& executor);
 
   Result<bool> prefetch(const WeightSource& weights, const Executor& executor);
   Result<bool> prefetch(const TritSource& weights, const Executor& executor);

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -254,33 +257,58 @@ def test_what_torch_lacks_counts_as_watching() -> None:
     assert _observers._private("_C.absent.too")() is True
 
 
-@pytest.mark.parametrize(("activation", "most"), [("int8", 7), ("ternary", 25)])
-def test_how_large_is_small(op_calls: OpCalls, activation: str, most: int) -> None:
-    """By activations to quantize; then, below, by products."""
-    layer = TFMBSLinear(4096, 4, activation=activation, fabric=Fabric()).eval()
+def test_more_dimensions_than_are_read(op_calls: OpCalls) -> None:
+    layer = small()
     with torch.inference_mode():
-        layer(torch.ones(1, 4096))
-        for rows, dispatched in ((most, 0), (most + 1, 1)):
-            op_calls.count = 0
-            layer(torch.ones(rows, 4096))
-            assert op_calls.count == dispatched
         for dimensions, dispatched in ((6, 0), (7, 1)):
             op_calls.count = 0
-            layer(torch.ones(*[1] * (dimensions - 1), 4096))
+            layer(torch.ones(*[1] * (dimensions - 1), 60))
             assert op_calls.count == dispatched
 
 
 @pytest.mark.parametrize("activation", ["int8", "ternary"])
-def test_how_many_products_are_few(op_calls: OpCalls, activation: str) -> None:
-    """A row counts as 4,096 products more than it has."""
-    for depth, outputs, most in ((1000, 512, 2), (1000, 100, 10)):
-        layer = TFMBSLinear(depth, outputs, activation=activation, fabric=Fabric()).eval()
-        with torch.inference_mode():
-            layer(torch.ones(1, depth))
-            for rows, dispatched in ((1, 0), (most, 0), (most + 1, 1)):
-                op_calls.count = 0
-                layer(torch.ones(rows, depth))
-                assert op_calls.count == dispatched
+@pytest.mark.parametrize("samples", [1, 300])
+def test_large_products_equal_the_op(op_calls: OpCalls, activation: str, samples: int) -> None:
+    """Enough work for every thread, and outputs of a megabyte and more, on huge pages."""
+    torch.manual_seed(5)
+    layer = TFMBSLinear(1024, 2300, activation=activation, fabric=Fabric()).eval()
+    x = torch.randn(samples, 1024)
+    threads = torch.get_num_threads()
+    try:
+        with torch.inference_mode(), Watcher():
+            expected = layer(x)
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            op_calls.count = 0
+            with torch.inference_mode():
+                assert torch.equal(layer(x), expected)
+            assert op_calls.count == 0
+    finally:
+        torch.set_num_threads(threads)
+
+
+_OWN_POOL = """
+import os, torch
+from pytfmbs import TFMBSLinear, linear
+torch.set_num_threads(1)
+layer, x = TFMBSLinear(1024, 2300).eval(), torch.ones(16, 1024)
+with torch.inference_mode():
+    layer(x)  # packs
+    linear._eager_linear = None  # no forward below is an op
+    count = lambda: len(os.listdir("/proc/self/task"))
+    before = count()
+    layer(x)
+    assert count() == before, (count(), before)
+    torch.set_num_threads(3)
+    layer(x)
+    layer(x)
+    assert count() == before + 2, (count(), before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads in /proc")
+def test_threads_are_torchs_own() -> None:
+    subprocess.run([sys.executable, "-c", _OWN_POOL], check=True, timeout=100)
 
 
 def test_errors_are_the_ops() -> None:
@@ -292,7 +320,7 @@ def test_errors_are_the_ops() -> None:
         with pytest.raises(TypeError):
             layer("60")
         counters = layer.fabric.profile_detailed()
-        assert layer._layer.small_forward("60", layer.weight, None) is None
-        assert layer._layer.small_forward(torch.ones(3, 61), layer.weight, None) is None
-        assert layer._layer.small_forward(torch.ones(3, 60), torch.ones(10, 60), None) is None
+        assert layer._layer.direct_forward("60", layer.weight, None) is None
+        assert layer._layer.direct_forward(torch.ones(3, 61), layer.weight, None) is None
+        assert layer._layer.direct_forward(torch.ones(3, 60), torch.ones(10, 60), None) is None
         assert layer.fabric.profile_detailed() == counters

@@ -1,4 +1,4 @@
-#include "small_forward.hpp"
+#include "direct_forward.hpp"
 
 #include <algorithm>
 #include <array>
@@ -144,8 +144,8 @@ bool use_tensors(nb::handle tensor_type, nb::handle parameter_type) {
   return true;
 }
 
-nb::object small_forward(runtime::Layer& layer, nb::handle input, nb::handle weight,
-                         nb::handle bias, bool relu) {
+nb::object direct_forward(runtime::Layer& layer, nb::handle input, nb::handle weight,
+                          nb::handle bias, bool relu) {
   constexpr std::size_t kMaxDimensions = 6;
   const TensorTypes& types = tensor_types();
   if (types.exchange == nullptr || Py_TYPE(input.ptr()) != types.tensor ||
@@ -183,7 +183,6 @@ nb::object small_forward(runtime::Layer& layer, nb::handle input, nb::handle wei
                                .type = w->type,
                                .outputs = static_cast<std::uint64_t>(outputs),
                                .depth = static_cast<std::uint64_t>(w->shape[1])};
-  if (!layer.is_small(samples)) return nb::none();
   if (!mark_changes(weight, source)) return nb::none();
 
   dlpack::Tensor prototype = raw_input;
@@ -201,15 +200,17 @@ nb::object small_forward(runtime::Layer& layer, nb::handle input, nb::handle wei
   bool done = false;
   {
     const nb::gil_scoped_release release;  // the layer's lock may be another thread's
-    done = layer.forward_packed(source, {.input = x->data,
-                                         .input_type = x->type,
-                                         .samples = samples,
-                                         .bias = b ? b->data : nullptr,
-                                         .bias_type = x->type,
-                                         .output = static_cast<std::byte*>(output->tensor.data) +
-                                                   output->tensor.byte_offset,
-                                         .output_type = x->type,
-                                         .relu = relu});
+    done = layer.forward_packed(
+        source,
+        {.input = x->data,
+         .input_type = x->type,
+         .samples = samples,
+         .bias = b ? b->data : nullptr,
+         .bias_type = x->type,
+         .output = static_cast<std::byte*>(output->tensor.data) + output->tensor.byte_offset,
+         .output_type = x->type,
+         .relu = relu},
+        runtime::process_executor());
   }
   if (!done) return nb::none();
   void* made = nullptr;

@@ -1,0 +1,23 @@
+// A layer's forward without torch's dispatcher, which takes longer than a small product and slows
+// the call beside a large one: tensors are read and made through DLPack's C functions, and work is
+// shared by the process's executor.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include "tfmbs/runtime/layer.hpp"
+
+namespace tfmbs::binding {
+
+// Names the types whose tensors are taken, and the table that reads them (a capsule, the attribute
+// `__dlpack_c_exchange_api__`). Gives false where there is none of a version that is known.
+bool use_tensors(nanobind::handle tensor_type, nanobind::handle parameter_type);
+
+// The output, or None, with nothing done and no error set, where only the op will do: weights to be
+// packed, tensors of another type or kind of memory, bad input.
+// Precondition: eval mode, no gradient wanted, and nobody who would see the op
+// (python/pytfmbs/_observers.py).
+nanobind::object direct_forward(runtime::Layer& layer, nanobind::handle input,
+                                nanobind::handle weight, nanobind::handle bias, bool relu);
+
+}  // namespace tfmbs::binding
