@@ -180,8 +180,6 @@ void field_count(benchmark::State& state, const KernelSet& set, std::size_t dept
   const FieldCountArgs args{.activations = activations.view().words,
                             .rows = rows,
                             .trits = depth,
-                            .planes = 1,
-                            .plane_stride = rows * activations.row_words(),
                             .chunk_depth = chunk,
                             .cycles = cycles.data(),
                             .steps = &steps};
@@ -245,6 +243,28 @@ void column_count(benchmark::State& state, const KernelSet& set, std::size_t dep
                              .counts = counts.data()};
   for (auto _ : state) {
     set.column_count(args);
+    benchmark::ClobberMemory();
+  }
+  count_items(state, rows * depth);
+}
+
+void digit_count(benchmark::State& state, const KernelSet& set, std::size_t depth,
+                 std::size_t rows) {
+  std::vector<std::int8_t> values(rows * depth);
+  std::mt19937 random(1);
+  for (std::int8_t& value : values) value = static_cast<std::int8_t>(random() % 255 - 127);
+  std::vector<std::uint32_t> cycles(rows);
+  std::vector<std::uint32_t> counts(depth);
+  std::uint64_t steps = 0;
+  const DigitCountArgs args{.values = values.data(),
+                            .rows = rows,
+                            .depth = depth,
+                            .chunk_depth = (depth + 14) / 15 * 15,
+                            .cycles = cycles.data(),
+                            .steps = &steps,
+                            .counts = counts.data()};
+  for (auto _ : state) {
+    set.digit_count(args);
     benchmark::ClobberMemory();
   }
   count_items(state, rows * depth);
@@ -339,6 +359,8 @@ void register_set(const KernelSet& set, Shape shape, std::size_t rows) {
   }
   add("column_count" + by_depth,
       [=](benchmark::State& state) { column_count(state, set, shape.depth, rows); });
+  add("digit_count" + by_depth,
+      [=](benchmark::State& state) { digit_count(state, set, shape.depth, rows); });
   add("epilogue_fp32" + by_output, [=](benchmark::State& state) {
     epilogue(state, set, shape.outputs, rows, FloatType::kFloat32);
   });

@@ -97,6 +97,7 @@ TEST(KernelList, StartsWithPortableAndIsComplete) {
     EXPECT_NE(set.pack_fields, nullptr);
     EXPECT_NE(set.tile_cycles, nullptr);
     EXPECT_NE(set.column_count, nullptr);
+    EXPECT_NE(set.digit_count, nullptr);
     EXPECT_NE(set.weighted_sum, nullptr);
     EXPECT_NE(set.epilogue, nullptr);
     EXPECT_NE(set.fingerprint, nullptr);

@@ -7,7 +7,7 @@ namespace {
 
 class WeightedSum : public KernelTest {
  protected:
-  void check(const std::vector<std::uint32_t>& values, const std::vector<std::uint32_t>& weights,
+  void check(const std::vector<std::uint32_t>& values, const std::vector<std::uint16_t>& weights,
              std::size_t rows) {
     const std::size_t size = values.size();
     std::vector<std::uint64_t> expected(rows);
@@ -31,26 +31,38 @@ TEST_P(WeightedSum, RandomShapes) {
     SCOPED_TRACE("seed " + std::to_string(case_seed(i)));
     Random random(case_seed(i));
     const std::size_t size = random.below(300);
-    const std::size_t rows = random.below(6);
+    const std::size_t rows = random.below(10);
     std::vector<std::uint32_t> values(size);
-    std::vector<std::uint32_t> weights(rows * size);
+    std::vector<std::uint16_t> weights(rows * size);
     // Around the widths at which a set may take another way.
     const std::uint64_t value_limit = 1ULL << random.from_to(1, 32);
-    const std::uint64_t weight_limit = 1ULL << random.from_to(1, 32);
+    const std::uint64_t weight_limit = 1ULL << random.from_to(1, 16);
     for (auto& value : values) value = static_cast<std::uint32_t>(random.below(value_limit));
-    for (auto& weight : weights) weight = static_cast<std::uint32_t>(random.below(weight_limit));
+    for (auto& weight : weights) weight = static_cast<std::uint16_t>(random.below(weight_limit));
     ASSERT_NO_FATAL_FAILURE(check(values, weights, rows));
   }
 }
 
 TEST_P(WeightedSum, LargestValues) {
-  const std::uint32_t most = std::numeric_limits<std::uint32_t>::max();
-  for (const std::size_t size : {1UL, 15UL, 16UL, 17UL, 63UL, 64UL, 79UL, 80UL, 100UL, 5000UL}) {
-    ASSERT_NO_FATAL_FAILURE(check(std::vector(size, most), std::vector(size, most), 1));
-    for (const std::uint32_t edge : {0x7FFFU, 0x8000U, 0xFFFFU, 0x10000U}) {
-      ASSERT_NO_FATAL_FAILURE(check(std::vector(size, edge), std::vector(size, edge), 1));
-      ASSERT_NO_FATAL_FAILURE(check(std::vector(size, edge), std::vector(size, 1U), 1));
-      ASSERT_NO_FATAL_FAILURE(check(std::vector(size, 1U), std::vector(size, edge), 1));
+  const std::vector<std::uint32_t> values{1, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0xFFFFFFFF};
+  const std::vector<std::uint16_t> weights{1, 0x7FFF, 0x8000, 0xFFFF};
+  for (const std::size_t size : {1UL, 15UL, 16UL, 17UL, 31UL, 32UL, 33UL, 64UL, 100UL, 5000UL}) {
+    for (const std::uint32_t value : values) {
+      for (const std::uint16_t weight : weights) {
+        ASSERT_NO_FATAL_FAILURE(check(std::vector(size, value), std::vector(5 * size, weight), 5));
+      }
+    }
+  }
+}
+
+// Where the products of a dword of sums just fit 32 bits, and where they do not.
+TEST_P(WeightedSum, AroundThirtyTwoBits) {
+  for (const std::size_t size : {2048UL, 8192UL, 65536UL}) {
+    for (const std::uint32_t value : {255U, 256U, 4095U, 4096U, 32767U}) {
+      for (const int weight : {255, 256, 2048, 8191, 32767}) {
+        const std::vector weights(4 * size, static_cast<std::uint16_t>(weight));
+        ASSERT_NO_FATAL_FAILURE(check(std::vector(size, value), weights, 4));
+      }
     }
   }
 }

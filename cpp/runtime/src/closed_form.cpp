@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <bit>
 #include <mutex>
 #include <numeric>
@@ -19,8 +18,6 @@ using SlotSums = std::array<std::uint64_t, Geometry::kMaxTiles>;
 
 // Memory that one thread keeps between forwards, so that a small layer's forward allocates nothing.
 struct Scratch {
-  std::vector<std::uint32_t> full_cycles;
-  std::vector<std::uint32_t> column_counts;
   std::vector<std::uint32_t> floors;
   std::vector<std::uint64_t> slowest;
   std::array<std::vector<std::uint16_t>, 6> fields;  // by the logarithm of a block's lanes
@@ -43,11 +40,12 @@ constexpr std::size_t grain(std::size_t trits) noexcept {
 class ForwardCounter {
  public:
   ForwardCounter(const placement::Schedule& schedule, const LaneStatistics& statistics,
-                 const ActivationPlanes& activations, const Executor& executor,
-                 ForwardCounts& counts) noexcept
+                 const ActivationPlanes& activations, const ActivationCounts& activation_counts,
+                 const Executor& executor, ForwardCounts& counts) noexcept
       : schedule_(schedule),
         statistics_(statistics),
         activations_(activations),
+        activation_counts_(activation_counts),
         executor_(executor),
         counts_(counts),
         memory_(scratch()),
@@ -60,7 +58,8 @@ class ForwardCounter {
         full_passes_(passes_ - sparse_passes_) {}
 
   void run() {
-    if (full_passes_ != 0) count_full_group();
+    const auto& full = activation_counts_.cycles;
+    full_cycles_ = std::accumulate(full.begin(), full.end(), std::uint64_t{0});
     size_lanes();
     count_time();
     count_lanes();
@@ -70,33 +69,9 @@ class ForwardCounter {
   }
 
  private:
-  // --- cycles of a group whose every depth is occupied, which depend on the activations alone
-  // -----
-  void count_full_group() {
-    auto& cycles = memory_.full_cycles;
-    cycles.resize(samples_ * chunks_);
-    const BitPlaneView rows = activations_.plane(0);
-    std::atomic<std::uint64_t> steps{0};
-    executor_.parallel_for(
-        samples_, grain(rows.trits * activations_.planes), [&](std::size_t begin, std::size_t end) {
-          std::uint64_t sum = 0;
-          kernels::active().field_count({.activations = rows.row(begin),
-                                         .rows = end - begin,
-                                         .trits = rows.trits,
-                                         .planes = activations_.planes,
-                                         .plane_stride = samples_ * rows.row_words(),
-                                         .chunk_depth = schedule_.chunk_depth(),
-                                         .cycles = cycles.data() + begin * chunks_,
-                                         .steps = &sum});
-          steps.fetch_add(sum, std::memory_order_relaxed);
-        });
-    full_steps_ = steps.load(std::memory_order_relaxed);
-    full_cycles_ = std::accumulate(cycles.begin(), cycles.end(), std::uint64_t{0});
-  }
+  // --- cycles of groups that are not full, a lane at a time
 
-  // --- cycles of the others, a lane at a time
-  // ----------------------------------------------------- The DMA has the same words beside the
-  // first row's jobs, the last one's, and all between.
+  // The DMA has the same words beside the first row's jobs, the last one's, and all between.
   static constexpr std::size_t kRuns = 3;
   [[nodiscard]] std::size_t run_of(std::uint64_t first, std::uint64_t end) const noexcept {
     return first == 0 ? 0 : end == samples_ ? 2 : 1;
@@ -232,7 +207,7 @@ class ForwardCounter {
   }
 
   // --- the time line
-  // ------------------------------------------------------------------------------
+
   void count_time() {
     auto& total = counts_.total;
     const auto sparse = statistics_.sparse_passes();
@@ -254,7 +229,7 @@ class ForwardCounter {
         if (full == 0) return;
         std::uint64_t cycles = 0;
         for (std::uint64_t m = begin_row; m < end_row; ++m) {
-          cycles += std::max(kPassOverhead + memory_.full_cycles[m * chunks_ + c], dma);
+          cycles += std::max(kPassOverhead + activation_counts_.cycles[m * chunks_ + c], dma);
         }
         total.cycles += cycles * full;
       });
@@ -300,8 +275,8 @@ class ForwardCounter {
   }
 
   // --- traffic and operations
-  // --------------------------------------------------------------------- What depends only on the
-  // shape.
+
+  // What depends only on the shape.
   void count_traffic() {
     auto& total = counts_.total;
     const std::uint64_t activation_words = time_line_.pass_activation_words();
@@ -326,21 +301,22 @@ class ForwardCounter {
         std::uint64_t{activations_.planes} * activations_.depth * samples_;
     const std::uint64_t words_per_depth = schedule_.geometry().words_per_depth();
     const bool all_occupied = statistics_.all_occupied();
-    SlotSums active;
-    SlotSums steps;
-    if (all_occupied && full_steps_ == per_output) {  // no activation is zero
-      for (std::uint32_t slot = 0; slot < slots_; ++slot) {
-        active[slot] = statistics_.slot_nonzeros(slot) * activations_.planes * samples_;
-      }
-    } else {
-      count_columns();
+    const std::uint64_t full_rows = activation_counts_.full_rows;
+    SlotSums active{};
+    SlotSums steps{};
+    if (full_rows != samples_ * activations_.planes) {
       weigh_columns(statistics_.nonzeros(), active);
+      if (!all_occupied) weigh_columns(statistics_.occupied(), steps);
     }
-    if (!all_occupied) weigh_columns(statistics_.occupied(), steps);
+    for (std::uint32_t slot = 0; full_rows != 0 && slot < slots_; ++slot) {
+      active[slot] += full_rows * statistics_.slot_nonzeros(slot);
+      if (!all_occupied) steps[slot] += full_rows * statistics_.slot_occupied(slot);
+    }
     auto& total = counts_.total;
     for (std::uint32_t slot = 0; slot < slots_; ++slot) {
       const std::uint64_t passes = schedule_.slot_passes(slot);
-      const std::uint64_t slot_steps = all_occupied ? full_steps_ * passes : steps[slot];
+      const std::uint64_t slot_steps =
+          all_occupied ? activation_counts_.nonzeros * passes : steps[slot];
       const std::uint64_t reads = slot_steps * words_per_depth;
       const std::uint64_t saved = (per_output * passes - slot_steps) * words_per_depth;
       const std::uint64_t skipped = schedule_.slot_outputs(slot) * per_output - active[slot];
@@ -356,17 +332,16 @@ class ForwardCounter {
     }
   }
 
-  // The planes' rows lie one after another.
-  void count_columns() {
-    memory_.column_counts.assign(activations_.depth, 0);
-    kernels::active().column_count({.activations = activations_.words,
-                                    .rows = samples_ * activations_.planes,
-                                    .trits = activations_.depth,
-                                    .counts = memory_.column_counts.data()});
+  void weigh_columns(const SlotCounts& weights, SlotSums& sums) const {
+    weigh_columns(weights.low(), sums);
+    if (weights.high().empty()) return;
+    SlotSums high;
+    weigh_columns(weights.high(), high);
+    for (std::uint32_t slot = 0; slot < slots_; ++slot) sums[slot] += high[slot] << 16;
   }
-  void weigh_columns(const std::uint32_t* weights, SlotSums& sums) const {
-    kernels::active().weighted_sum({.values = memory_.column_counts.data(),
-                                    .weights = weights,
+  void weigh_columns(std::span<const std::uint16_t> weights, SlotSums& sums) const {
+    kernels::active().weighted_sum({.values = activation_counts_.columns.data(),
+                                    .weights = weights.data(),
                                     .rows = slots_,
                                     .size = activations_.depth,
                                     .sums = sums.data()});
@@ -375,6 +350,7 @@ class ForwardCounter {
   const placement::Schedule& schedule_;
   const LaneStatistics& statistics_;
   const ActivationPlanes& activations_;
+  const ActivationCounts& activation_counts_;
   const Executor& executor_;
   ForwardCounts& counts_;
   Scratch& memory_;
@@ -386,7 +362,6 @@ class ForwardCounter {
   std::size_t sparse_passes_;
   std::uint64_t full_passes_;
   std::uint64_t full_cycles_{0};  // over all samples and chunks
-  std::uint64_t full_steps_{0};
   std::size_t places_{0};
   std::mutex mutex_;               // of the sums that threads share:
   std::uint64_t stage_cycles_{0};  // of sparse passes, without kPassOverhead
@@ -408,10 +383,18 @@ void count_load(const placement::Schedule& schedule, ForwardCounts& counts) {
   counts.total.dense_cycles += words;
 }
 
+ActivationRequest request_for(const placement::Schedule& schedule, const LaneStatistics& statistics,
+                              ActivationCounts& counts) noexcept {
+  const bool full_pass = statistics.sparse_passes().size() != schedule.passes();
+  return {.planes = !statistics.all_occupied(),
+          .counts = &counts,
+          .chunk_depth = full_pass ? schedule.chunk_depth() : 0};
+}
+
 void count_forward(const placement::Schedule& schedule, const LaneStatistics& statistics,
-                   const ActivationPlanes& activations, const Executor& executor,
-                   ForwardCounts& counts) {
-  ForwardCounter(schedule, statistics, activations, executor, counts).run();
+                   const ActivationPlanes& activations, const ActivationCounts& activation_counts,
+                   const Executor& executor, ForwardCounts& counts) {
+  ForwardCounter(schedule, statistics, activations, activation_counts, executor, counts).run();
 }
 
 }  // namespace tfmbs::runtime

@@ -336,8 +336,8 @@ Status Fabric::forward(placement::LayerId id, const Forward& work, const Executo
   }
   if (stepped()) {
     const fabric::Counters before = device_->counters();
-    if (auto s = forward_stepped(*device_, schedule, work.weights->rows().view(),
-                                 work.activations.planes, sums);
+    const ActivationPlanes planes = work.input.quantize({.planes = true}).planes;
+    if (auto s = forward_stepped(*device_, schedule, work.weights->rows().view(), planes, sums);
         !s) {
       return s;
     }
@@ -346,12 +346,14 @@ Status Fabric::forward(placement::LayerId id, const Forward& work, const Executo
     loaded.keep();
     return {};
   }
-  const bool counted =
-      device_->counting() && work.statistics != nullptr && work.activations.planes.words != nullptr;
+  const bool counted = device_->counting() && work.statistics != nullptr;
+  const QuantizedActivations activations = work.input.quantize(
+      counted ? request_for(schedule, *work.statistics, activation_counts_) : ActivationRequest{});
   if (counted) {
-    count_forward(schedule, *work.statistics, work.activations.planes, executor, counts_);
+    count_forward(schedule, *work.statistics, activations.planes, activation_counts_, executor,
+                  counts_);
   }
-  images_.add_forward(id, schedule, work.weights, work.activations, *device_);
+  images_.add_forward(id, schedule, work.weights, activations, *device_);
   if (counted) credit(id, counts_);
   loaded.keep();
   return {};

@@ -24,6 +24,16 @@ std::uint32_t block_lanes(std::size_t left) noexcept {
 
 }  // namespace
 
+SlotCounts::SlotCounts(const std::vector<std::uint32_t>& counts) {
+  std::uint32_t bits = 0;
+  for (const std::uint32_t count : counts) {
+    low_.push_back(static_cast<std::uint16_t>(count));
+    bits |= count;
+  }
+  if (bits >> 16 == 0) return;
+  for (const std::uint32_t count : counts) high_.push_back(static_cast<std::uint16_t>(count >> 16));
+}
+
 LaneStatistics::LaneStatistics(BitPlaneView weights, std::uint32_t lanes, std::uint32_t tile_slots)
     : LaneStatistics(weights.rows, weights.trits, lanes, tile_slots) {
   add_rows(weights);
@@ -36,9 +46,9 @@ LaneStatistics::LaneStatistics(std::size_t outputs, std::size_t depth, std::uint
       tile_slots_(tile_slots),
       outputs_(outputs),
       depth_(depth),
-      nonzeros_(std::size_t{tile_slots} * depth),
-      occupied_(std::size_t{tile_slots} * depth),
       full_groups_(tile_slots),
+      counted_nonzeros_(std::size_t{tile_slots} * depth),
+      counted_occupied_(std::size_t{tile_slots} * depth),
       any_(bit_plane_blocks(depth) * kBlockWords) {}
 
 void LaneStatistics::add_rows(BitPlaneView rows) {
@@ -46,10 +56,11 @@ void LaneStatistics::add_rows(BitPlaneView rows) {
     const std::size_t group = added_ / lanes_;
     const std::size_t left = std::min((group + 1) * lanes_, outputs_) - added_;
     const std::size_t count = std::min(left, rows.rows - first);
-    kernels::active().column_count({.activations = rows.row(first),
-                                    .rows = count,
-                                    .trits = depth_,
-                                    .counts = nonzeros_.data() + group % tile_slots_ * depth_});
+    kernels::active().column_count(
+        {.activations = rows.row(first),
+         .rows = count,
+         .trits = depth_,
+         .counts = counted_nonzeros_.data() + group % tile_slots_ * depth_});
     for (std::size_t r = first; r < first + count; ++r) {
       const std::uint64_t* row = rows.row(r);
       for (std::size_t block = 0; block < any_.size(); block += kBlockWords) {
@@ -68,7 +79,7 @@ void LaneStatistics::end_group() {
   kernels::active().column_count({.activations = any_.data(),
                                   .rows = 1,
                                   .trits = depth_,
-                                  .counts = occupied_.data() + slot * depth_});
+                                  .counts = counted_occupied_.data() + slot * depth_});
   bool full = true;
   for (std::size_t w = 0; w < any_.size() / 2; ++w) {
     const std::uint64_t word = any_[w / kPlaneWords * kBlockWords + w % kPlaneWords];
@@ -84,12 +95,18 @@ void LaneStatistics::end_group() {
 }
 
 void LaneStatistics::finish() {
+  const auto sum_of_slot = [this](const std::vector<std::uint32_t>& counts, std::uint32_t slot) {
+    const auto first = counts.begin() + static_cast<std::ptrdiff_t>(slot * depth_);
+    return std::accumulate(first, first + static_cast<std::ptrdiff_t>(depth_), std::uint64_t{0});
+  };
   for (std::uint32_t slot = 0; slot < tile_slots_; ++slot) {
-    const auto first = nonzeros_.begin() + static_cast<std::ptrdiff_t>(slot * depth_);
-    slot_nonzeros_.push_back(
-        std::accumulate(first, first + static_cast<std::ptrdiff_t>(depth_), std::uint64_t{0}));
+    slot_nonzeros_.push_back(sum_of_slot(counted_nonzeros_, slot));
+    slot_occupied_.push_back(sum_of_slot(counted_occupied_, slot));
   }
-  if (unfull_.empty()) occupied_ = {};
+  nonzeros_ = SlotCounts(counted_nonzeros_);
+  if (!unfull_.empty()) occupied_ = SlotCounts(counted_occupied_);
+  counted_nonzeros_ = {};
+  counted_occupied_ = {};
 
   const std::size_t groups = (outputs_ + lanes_ - 1) / lanes_;
   for (std::size_t i = 0; i < unfull_.size();) {

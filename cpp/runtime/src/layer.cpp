@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "aligned_buffer.hpp"
+#include "input_quantizer.hpp"
 #include "tfmbs/format/large_memory.hpp"
 #include "tfmbs/kernels/fingerprint.hpp"
 
@@ -21,27 +22,10 @@ using kernels::FloatType;
 // reads them: 64 x 1,024, or a single row of 65,536 outputs.
 constexpr std::size_t kBlockRows = 64;
 constexpr std::size_t kBlockSums = std::size_t{1} << 16;
-// Work below which another thread costs more than it brings: products, and values to quantize.
+// Products below which another thread costs more than it brings, and what a row costs whatever its
+// size, in products.
 constexpr std::size_t kGrainProducts = std::size_t{1} << 20;
-constexpr std::size_t kTernarizeGrain = std::size_t{1} << 17;
-constexpr std::size_t kQuantizeGrain = std::size_t{1} << 15;
-// What a row costs whatever its size, 10 to 30 ns: in products, and in values to quantize.
 constexpr std::size_t kRowProducts = 4096;
-constexpr std::size_t kTernarizeRow = 1024;
-constexpr std::size_t kQuantizeRow = 128;
-
-// Memory that one thread keeps between forwards.
-struct Scratch {
-  AlignedBuffer<std::uint64_t> planes;
-  AlignedBuffer<std::int8_t> values;
-  std::vector<double> scales;
-  std::vector<std::uint8_t> nan_rows;
-};
-
-Scratch& scratch() {
-  thread_local Scratch memory;
-  return memory;
-}
 
 std::uint64_t source_bytes(const WeightSource& source) {
   return source.outputs * source.depth * kernels::float_bytes(source.type);
@@ -64,72 +48,9 @@ std::uint64_t spread_sample(const WeightSource& source) noexcept {
   return sample;
 }
 
-struct QuantizedInput {
-  QuantizedActivations activations;
-  const double* scales;  // one a sample, or null for 1
-  const std::uint8_t* nan_rows;
-};
-
-QuantizedInput ternarize_input(const LinearArgs& args, std::size_t depth,
-                               const Executor& executor) {
-  Scratch& memory = scratch();
-  const std::size_t row_words = bit_plane_blocks(depth) * kBlockWords;
-  std::uint64_t* words = memory.planes.reserve(args.samples * row_words);
-  memory.nan_rows.resize(args.samples);
-  const auto* input = static_cast<const std::byte*>(args.input);
-  const std::size_t row_bytes = depth * kernels::float_bytes(args.input_type);
-  executor.parallel_for(args.samples, 1 + kTernarizeGrain / (depth + kTernarizeRow),
-                        [&](std::size_t begin, std::size_t end) {
-                          kernels::active().ternarize({.input = input + begin * row_bytes,
-                                                       .type = args.input_type,
-                                                       .rows = end - begin,
-                                                       .columns = depth,
-                                                       .row_stride = depth,
-                                                       .thresholds = nullptr,
-                                                       .planes = words + begin * row_words,
-                                                       .nan_rows = memory.nan_rows.data() + begin});
-                        });
-  return {{{words, args.samples, depth, 1}, nullptr}, nullptr, memory.nan_rows.data()};
-}
-
-// With planes where somebody looks at them.
-QuantizedInput quantize_input(const LinearArgs& args, std::size_t depth, bool with_planes,
-                              const Executor& executor) {
-  Scratch& memory = scratch();
-  const std::size_t row_words = bit_plane_blocks(depth) * kBlockWords;
-  std::uint64_t* words =
-      with_planes ? memory.planes.reserve(kernels::kInt8Planes * args.samples * row_words)
-                  : nullptr;
-  std::int8_t* values = memory.values.reserve(args.samples * depth);
-  memory.nan_rows.resize(args.samples);
-  memory.scales.resize(args.samples);
-  const auto* input = static_cast<const std::byte*>(args.input);
-  const std::size_t row_bytes = depth * kernels::float_bytes(args.input_type);
-  // Planes lie a whole matrix apart, so each range writes a stretch of every one. Those of few
-  // values are counted by this thread, and it would wait for lines that another one has written.
-  const std::size_t row_values = depth + (with_planes ? 0 : kQuantizeRow);
-  executor.parallel_for(args.samples, 1 + kQuantizeGrain / row_values,
-                        [&](std::size_t begin, std::size_t end) {
-                          kernels::active().quantize_int8(
-                              {.input = input + begin * row_bytes,
-                               .type = args.input_type,
-                               .rows = end - begin,
-                               .columns = depth,
-                               .row_stride = depth,
-                               .planes = words == nullptr ? nullptr : words + begin * row_words,
-                               .plane_stride = args.samples * row_words,
-                               .values = values + begin * depth,
-                               .scales = memory.scales.data() + begin,
-                               .nan_rows = memory.nan_rows.data() + begin});
-                        });
-  return {{{words, args.samples, depth, static_cast<std::uint32_t>(kernels::kInt8Planes)}, values},
-          memory.scales.data(),
-          memory.nan_rows.data()};
-}
-
 void finish(const std::int32_t* sums, std::size_t stride, std::size_t row, std::size_t rows,
             std::size_t output, std::size_t outputs, const PackedWeights& weights,
-            const QuantizedInput& input, const LinearArgs& args, std::size_t out_stride) {
+            const SampleScales& samples, const LinearArgs& args, std::size_t out_stride) {
   const std::size_t bias_bytes = kernels::float_bytes(args.bias_type);
   const std::size_t out_bytes = kernels::float_bytes(args.output_type);
   const bool each = weights.scales().size() > 1;
@@ -138,7 +59,7 @@ void finish(const std::int32_t* sums, std::size_t stride, std::size_t row, std::
        .rows = rows,
        .outputs = outputs,
        .accumulator_stride = stride,
-       .row_scales = input.scales == nullptr ? nullptr : input.scales + row,
+       .row_scales = samples.scales == nullptr ? nullptr : samples.scales + row,
        .output_scales =
            weights.scales().empty() ? nullptr : weights.scales().data() + (each ? output : 0),
        .output_scale_step = each ? std::size_t{1} : std::size_t{0},
@@ -146,7 +67,7 @@ void finish(const std::int32_t* sums, std::size_t stride, std::size_t row, std::
                    ? nullptr
                    : static_cast<const std::byte*>(args.bias) + output * bias_bytes,
        .bias_type = args.bias_type,
-       .nan_rows = input.nan_rows + row,
+       .nan_rows = samples.nan_rows + row,
        .nan_outputs =
            weights.nan_outputs().empty() ? nullptr : weights.nan_outputs().data() + output,
        .out = static_cast<std::byte*>(args.output) + (row * out_stride + output) * out_bytes,
@@ -165,11 +86,11 @@ struct Part {
   std::size_t output_end;
 };
 
-void multiply_part(const QuantizedInput& input, const PackedWeights& weights,
+void multiply_part(const InputQuantizer& input, const PackedWeights& weights,
                    const LinearArgs& args, const Part& part) {
   thread_local AlignedBuffer<std::int32_t> buffer;
   const WeightPanelsView panels = weights.panels();
-  const auto& [planes, values] = input.activations;
+  const auto& [planes, values] = input.activations();
   const auto& kernel = kernels::active();
   const std::size_t most_rows = std::min(kBlockRows, part.row_end - part.row);
   const std::size_t most_outputs = std::min(kBlockSums / most_rows / kPanelOutputs * kPanelOutputs,
@@ -198,13 +119,14 @@ void multiply_part(const QuantizedInput& input, const PackedWeights& weights,
                             .out = sums,
                             .out_stride = outputs});
       }
-      finish(sums, outputs, row, rows, output, outputs, weights, input, args, panels.outputs);
+      finish(sums, outputs, row, rows, output, outputs, weights, input.scales(), args,
+             panels.outputs);
     }
   }
 }
 
 // Threads share the panels of weights, or the rows where there are too few panels for all.
-void multiply(const QuantizedInput& input, const PackedWeights& weights, const LinearArgs& args,
+void multiply(const InputQuantizer& input, const PackedWeights& weights, const LinearArgs& args,
               const Executor& executor) {
   constexpr std::size_t kPanelsAThread = 8;  // the last may be short, and one more is an eighth
   constexpr std::size_t kRowStep = 8;        // what kernels take at once
@@ -422,26 +344,21 @@ Status Layer::run(const Snapshot& snapshot, const LinearArgs& args, const Execut
   if (spec_.depth == 0) {  // an empty product: bias alone, and nothing for the device to do
     const std::vector<std::int32_t> zeros(spec_.outputs);
     const std::vector<std::uint8_t> no_nans(args.samples);
-    const QuantizedInput none{{}, nullptr, no_nans.data()};
+    const SampleScales none{nullptr, no_nans.data()};
     for (std::size_t row = 0; row < args.samples; ++row) {
       finish(zeros.data(), spec_.outputs, row, 1, 0, spec_.outputs, *snapshot.weights, none, args,
              spec_.outputs);
     }
     return {};
   }
-  const bool stepped = fabric_->stepped();
-  const QuantizedInput input =
-      spec_.activation == Activation::kInt8
-          ? quantize_input(args, spec_.depth, stepped || fabric_->counting(), executor)
-          : ternarize_input(args, spec_.depth, executor);
-  const Fabric::Forward work{.weights = snapshot.weights,
-                             .statistics = snapshot.statistics.get(),
-                             .activations = input.activations};
-  if (stepped) {
+  InputQuantizer input(args, spec_.depth, spec_.activation, executor);
+  const Fabric::Forward work{
+      .weights = snapshot.weights, .statistics = snapshot.statistics.get(), .input = input};
+  if (fabric_->stepped()) {
     std::vector<std::int32_t> sums(args.samples * spec_.outputs);
     if (auto s = fabric_->forward(*id_, work, executor, sums); !s) return s;
-    finish(sums.data(), spec_.outputs, 0, args.samples, 0, spec_.outputs, *snapshot.weights, input,
-           args, spec_.outputs);
+    finish(sums.data(), spec_.outputs, 0, args.samples, 0, spec_.outputs, *snapshot.weights,
+           input.scales(), args, spec_.outputs);
     return {};
   }
   if (auto s = fabric_->forward(*id_, work, executor, {}); !s) return s;

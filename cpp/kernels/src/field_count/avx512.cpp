@@ -47,24 +47,22 @@ void field_count(const FieldCountArgs& args) noexcept {
   Sum steps;
   __m512i all_steps = _mm512_setzero_si512();
   for (std::size_t r = 0; r < args.rows; ++r) {
+    const std::uint64_t* row = args.activations + r * row_words;
     for (std::size_t begin = 0; begin < row_fields; begin += chunk_fields) {
       const std::size_t end = row_fields - begin < chunk_fields ? row_fields : begin + chunk_fields;
       std::size_t room = kWindows;
-      for (std::size_t p = 0; p < args.planes; ++p) {
-        const std::uint64_t* row = args.activations + p * args.plane_stride + r * row_words;
-        for (std::size_t w = begin / kWindowFields; w * kWindowFields < end; ++w) {
-          const std::size_t first = w * kWindowFields;
-          __mmask32 inside = ~__mmask32{0};
-          if (first < begin) inside <<= begin - first;
-          if (end - first < kWindowFields) inside &= (__mmask32{1} << (end - first)) - 1;
-          const __m512i counts = _mm512_maskz_popcnt_epi16(inside, windows.window(row, w));
-          steps.add(counts);
-          cycles.add(_mm512_maskz_max_epu16(inside, counts, one));
-          if (--room == 0) {
-            steps.widen();
-            cycles.widen();
-            room = kWindows;
-          }
+      for (std::size_t w = begin / kWindowFields; w * kWindowFields < end; ++w) {
+        const std::size_t first = w * kWindowFields;
+        __mmask32 inside = ~__mmask32{0};
+        if (first < begin) inside <<= begin - first;
+        if (end - first < kWindowFields) inside &= (__mmask32{1} << (end - first)) - 1;
+        const __m512i counts = _mm512_maskz_popcnt_epi16(inside, windows.window(row, w));
+        steps.add(counts);
+        cycles.add(_mm512_maskz_max_epu16(inside, counts, one));
+        if (--room == 0) {
+          steps.widen();
+          cycles.widen();
+          room = kWindows;
         }
       }
       *cycles_out++ = total(cycles.take());

@@ -66,14 +66,10 @@ inline void field_count_scalar(const FieldCountArgs& args) {
     for (std::size_t begin = 0; begin < args.trits; begin += args.chunk_depth) {
       const std::size_t end =
           args.trits - begin < args.chunk_depth ? args.trits : begin + args.chunk_depth;
-      std::uint64_t chunk_cycles = args.planes * ((end - begin + kFieldTrits - 1) / kFieldTrits);
-      for (std::size_t p = 0; p < args.planes; ++p) {
-        const FieldTotals totals =
-            count_fields(args.activations + p * args.plane_stride + r * row_words, begin, end);
-        chunk_cycles += totals.steps - totals.fields;
-        all_steps += totals.steps;
-      }
-      *cycles++ = static_cast<std::uint32_t>(chunk_cycles);
+      const FieldTotals totals = count_fields(args.activations + r * row_words, begin, end);
+      const std::uint64_t fields = (end - begin + kFieldTrits - 1) / kFieldTrits;
+      *cycles++ = static_cast<std::uint32_t>(totals.steps + fields - totals.fields);
+      all_steps += totals.steps;
     }
   }
   *args.steps += all_steps;

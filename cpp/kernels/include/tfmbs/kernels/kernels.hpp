@@ -88,15 +88,12 @@ inline constexpr std::size_t kFieldTrits = 15;
 }
 
 // For each row and each chunk of chunk_depth trits (a multiple of 15, or at least `trits`; the last
-// chunk may be shorter), over the fields of all planes:
+// chunk may be shorter), over the fields:
 //   cycles[row * chunks + chunk] = the cycles; *steps += the steps of all rows
-// Plane p's rows stand at activations + p * plane_stride.
 struct FieldCountArgs {
   const std::uint64_t* activations;  // bit-plane rows of `trits` trits
   std::size_t rows;
   std::size_t trits;
-  std::size_t planes;
-  std::size_t plane_stride;  // in words
   std::size_t chunk_depth;
   std::uint32_t* cycles;
   std::uint64_t* steps;
@@ -150,10 +147,23 @@ struct ColumnCountArgs {
   std::uint32_t* counts;
 };
 
+// Both, of the six planes that values of int8 have (quantize_int8), without the planes:
+//   cycles[row * chunks + chunk] and *steps as field_count gives them, over all planes' fields;
+//   counts[k] += the digits that are not zero of all rows' values k, k < depth
+struct DigitCountArgs {
+  const std::int8_t* values;  // rows x depth, -127...127
+  std::size_t rows;
+  std::size_t depth;
+  std::size_t chunk_depth;  // as field_count's; not looked at without cycles
+  std::uint32_t* cycles;    // or null
+  std::uint64_t* steps;
+  std::uint32_t* counts;
+};
+
 // sums[r] = sum over k < size of values[k] * weights[r * size + k], modulo 2^64.
 struct WeightedSumArgs {
   const std::uint32_t* values;
-  const std::uint32_t* weights;
+  const std::uint16_t* weights;
   std::size_t rows;
   std::size_t size;
   std::uint64_t* sums;
@@ -203,6 +213,7 @@ struct KernelSet {
   void (*pack_fields)(const PackFieldsArgs&) noexcept;
   void (*tile_cycles)(const TileCyclesArgs&) noexcept;
   void (*column_count)(const ColumnCountArgs&) noexcept;
+  void (*digit_count)(const DigitCountArgs&) noexcept;
   void (*weighted_sum)(const WeightedSumArgs&) noexcept;
   void (*epilogue)(const EpilogueArgs&) noexcept;
   std::uint64_t (*fingerprint)(const void* data, std::size_t bytes) noexcept;  // fingerprint.hpp

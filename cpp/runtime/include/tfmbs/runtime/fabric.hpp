@@ -95,10 +95,10 @@ class Fabric {
 
   struct Forward {
     std::shared_ptr<const PackedWeights> weights;
-    // Null, as the planes of int8 activations may be, where counting() was false or the engine is
-    // stepped; the forward is then not counted in closed form.
+    // Null where counting() was false or the engine is stepped; the forward is then not counted in
+    // closed form.
     const LaneStatistics* statistics{nullptr};
-    QuantizedActivations activations{};
+    ActivationSource& input;
   };
   // Whether telemetry is on; waits for nobody.
   [[nodiscard]] bool counting() const noexcept { return counting_; }
@@ -148,7 +148,9 @@ class Fabric {
   BankImages images_;
   std::unordered_map<placement::LayerId, LayerRecord> layers_;
   placement::LayerId next_layer_{1};
-  ForwardCounts counts_;  // of the forward under way; kept so that one allocates nothing
+  // Of the forward under way; kept so that one allocates nothing.
+  ForwardCounts counts_;
+  ActivationCounts activation_counts_;
   std::unique_ptr<fabric::TaskQueue> queue_;
 };
 

@@ -21,6 +21,24 @@ struct LaneBlock {
   std::size_t first_place;  // lanes of the blocks before, those without use counted too
 };
 
+// A count for each tile slot and depth, as 16-bit halves (kernels::weighted_sum reads these). Few
+// layers need the upper ones.
+class SlotCounts {
+ public:
+  SlotCounts() = default;
+  explicit SlotCounts(const std::vector<std::uint32_t>& counts);
+  [[nodiscard]] std::uint32_t operator[](std::size_t i) const noexcept {
+    return low_[i] + (high_.empty() ? 0 : std::uint32_t{high_[i]} << 16);
+  }
+  [[nodiscard]] std::span<const std::uint16_t> low() const noexcept { return low_; }
+  [[nodiscard]] std::span<const std::uint16_t> high() const noexcept { return high_; }  // or empty
+  [[nodiscard]] std::size_t bytes() const noexcept { return 2 * (low_.size() + high_.size()); }
+
+ private:
+  std::vector<std::uint16_t> low_;
+  std::vector<std::uint16_t> high_;
+};
+
 // Groups are runs of `lanes` outputs; group g runs in pass g / tile_slots on slot g % tile_slots.
 // A group is *full* where some weight of it is not zero at every depth. As its tile takes the most
 // cycles that any can, it is the slowest of its pass: what the other tiles take matters only to
@@ -58,15 +76,18 @@ class LaneStatistics {
 
   // Weights that are not zero at each depth, over all groups of a tile slot: a row of `depth`
   // values a slot.
-  [[nodiscard]] const std::uint32_t* nonzeros() const noexcept { return nonzeros_.data(); }
+  [[nodiscard]] const SlotCounts& nonzeros() const noexcept { return nonzeros_; }
   // Their sum over the depths.
   [[nodiscard]] std::uint64_t slot_nonzeros(std::uint32_t slot) const noexcept {
     return slot_nonzeros_[slot];
   }
   // Groups of a tile slot that are occupied at each depth, in the same form.
-  [[nodiscard]] const std::uint32_t* occupied() const noexcept { return occupied_.data(); }
+  [[nodiscard]] const SlotCounts& occupied() const noexcept { return occupied_; }
+  [[nodiscard]] std::uint64_t slot_occupied(std::uint32_t slot) const noexcept {
+    return slot_occupied_[slot];
+  }
   [[nodiscard]] std::size_t bytes() const noexcept {
-    return (nonzeros_.size() + occupied_.size()) * 4 + occupancy_.size() * 2;
+    return nonzeros_.bytes() + occupied_.bytes() + occupancy_.size() * 2;
   }
 
  private:
@@ -79,8 +100,9 @@ class LaneStatistics {
   std::size_t outputs_;
   std::size_t depth_;
   std::vector<std::uint64_t> slot_nonzeros_;
-  std::vector<std::uint32_t> nonzeros_;  // tile_slots x depth
-  std::vector<std::uint32_t> occupied_;  // tile_slots x depth
+  std::vector<std::uint64_t> slot_occupied_;
+  SlotCounts nonzeros_;
+  SlotCounts occupied_;
   std::vector<std::uint64_t> full_groups_;
   std::vector<std::uint64_t> sparse_passes_;
   std::vector<std::uint64_t> lone_groups_;
@@ -88,10 +110,12 @@ class LaneStatistics {
   std::vector<std::uint16_t> occupancy_;
 
   // Until finish():
-  std::size_t added_{0};                // outputs
-  std::vector<std::uint64_t> any_;      // the group that is being added: its rows' OR
-  std::vector<std::uint64_t> unfull_;   // groups that are not full, and
-  std::vector<std::uint64_t> or_rows_;  // the ORs of their rows
+  std::size_t added_{0};                         // outputs
+  std::vector<std::uint32_t> counted_nonzeros_;  // tile_slots x depth
+  std::vector<std::uint32_t> counted_occupied_;  // tile_slots x depth
+  std::vector<std::uint64_t> any_;               // the group that is being added: its rows' OR
+  std::vector<std::uint64_t> unfull_;            // groups that are not full, and
+  std::vector<std::uint64_t> or_rows_;           // the ORs of their rows
 };
 
 }  // namespace tfmbs::runtime

@@ -1,16 +1,61 @@
-// The quantized activations of one forward.
+// The quantized activations of one forward, and what the closed form of its counters takes of them.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <vector>
 
-#include "tfmbs/runtime/closed_form.hpp"
+#include "tfmbs/format/bit_planes.hpp"
 
 namespace tfmbs::runtime {
 
+// `planes` planes, the most significant first, each a matrix of samples x depth.
+struct ActivationPlanes {
+  const std::uint64_t* words{nullptr};
+  std::size_t samples{0};
+  std::size_t depth{0};
+  std::uint32_t planes{1};
+
+  [[nodiscard]] BitPlaneView plane(std::uint32_t p) const noexcept {
+    const BitPlaneView first{words, samples, depth};
+    return {words + p * samples * first.row_words(), samples, depth};
+  }
+};
+
 struct QuantizedActivations {
-  // Of int8 activations `words` is null where neither telemetry nor the stepped engine wants them.
-  ActivationPlanes planes{};
+  ActivationPlanes planes{};           // `words` may be null for int8 activations
   const std::int8_t* values{nullptr};  // of int8 activations, samples x depth
+};
+
+// Counted as the activations are quantized, while their planes are in the nearest cache. A row here
+// is a sample's plane.
+struct ActivationCounts {
+  // Of each sample and chunk: the cycles of a tile whose weights are occupied at every depth,
+  // without kPassOverhead. Empty unless they were asked for.
+  std::vector<std::uint32_t> cycles;
+  std::uint64_t nonzeros{0};  // beside the cycles: over all rows and depths
+  // Of each depth: rows that are not zero there, of those that hold a zero at all. 32 bits hold six
+  // planes of 2^29 samples.
+  std::vector<std::uint32_t> columns;
+  std::uint64_t full_rows{0};  // the others, as far as cycles were counted
+};
+
+// What a forward wants besides what the product reads.
+struct ActivationRequest {
+  bool planes{false};                 // of int8 activations, all of them
+  ActivationCounts* counts{nullptr};  // null: nobody counts
+  std::uint32_t chunk_depth{0};       // of counts->cycles, a multiple of 15 or the depth; 0: none
+};
+
+// Who quantizes, once the device knows how a forward will run.
+class ActivationSource {
+ public:
+  ActivationSource() = default;
+  ActivationSource(const ActivationSource&) = delete;
+  ActivationSource& operator=(const ActivationSource&) = delete;
+  virtual ~ActivationSource() = default;
+  // What it gives stays until its next call or its end. Throws std::bad_alloc.
+  virtual QuantizedActivations quantize(const ActivationRequest& request) = 0;
 };
 
 }  // namespace tfmbs::runtime
