@@ -54,13 +54,17 @@ def test_shrunk_tensors_of_a_forward(which: str) -> None:
         layer(x)
 
 
-def test_a_weight_that_shrinks_after_it_was_packed() -> None:
-    layer, x = TFMBSLinear(300, 40, fabric=Fabric()).eval(), torch.ones(3, 300)
+@pytest.mark.parametrize("which", ["weight", "bias"])
+@pytest.mark.parametrize("features", [(60, 10), (300, 40)])
+def test_what_shrinks_after_it_was_packed(which: str, features: tuple[int, int]) -> None:
+    layer, x = TFMBSLinear(*features, fabric=Fabric()).eval(), torch.ones(3, features[0])
     with torch.no_grad():
-        layer(x)
-        layer.weight.untyped_storage().resize_(40)
-        with pytest.raises(RuntimeError, match="storage"):
+        for _ in range(3):
             layer(x)
+        getattr(layer, which).untyped_storage().resize_(20)
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="storage"):
+                layer(x)
 
 
 @pytest.mark.parametrize("which", ["weight", "trits", "scale"])

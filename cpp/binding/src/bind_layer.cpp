@@ -69,6 +69,7 @@ class LayerHandle {
 
   [[nodiscard]] runtime::Layer& layer() const noexcept { return *layer_; }
   [[nodiscard]] const std::string& text() const noexcept { return text_; }
+  [[nodiscard]] const void*& whole_bias() noexcept { return whole_bias_; }
 
  private:
   void set_alias(std::string alias) {
@@ -80,8 +81,9 @@ class LayerHandle {
   }
 
   std::shared_ptr<runtime::Layer> layer_;
-  std::string text_;   // empty once another handle has replaced this one
-  std::string alias_;  // the text before; empty: none
+  std::string text_;                 // empty once another handle has replaced this one
+  std::string alias_;                // the text before; empty: none
+  const void* whole_bias_{nullptr};  // see direct_forward
 };
 
 LayerHandle make_layer(const FabricHandle& fabric, const std::string& name, std::uint64_t outputs,
@@ -178,11 +180,12 @@ void bind_layer(nb::module_& m) {
           "zeros"_a, "size"_a, "Tells the device the sparsity of the present weights.")
       .def(
           "direct_forward",
-          [](const LayerHandle& h, nb::handle input, nb::handle weight, nb::handle bias,
-             bool relu) { return direct_forward(h.layer(), input, weight, bias, relu); },
+          [](LayerHandle& h, nb::handle input, nb::handle weight, nb::handle bias, bool relu) {
+            return direct_forward(h.layer(), input, weight, bias, relu, h.whole_bias());
+          },
           "input"_a, "weight"_a, "bias"_a.none(), "relu"_a = false,
-          "The output, or None where only the op will do: weights to be packed, bad "
-          "input. Nothing may be differentiated, traced or transformed.")
+          "The output, or None where only the op will do: weights to be packed, bad input. "
+          " Nothing may be differentiated, traced or transformed.")
       .def("set_ste_clip", &LayerHandle::set_ste_clip, "clip"_a.none())
       .def(
           "set_pinned",

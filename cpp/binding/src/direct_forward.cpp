@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "dlpack.hpp"
+#include "tfmbs/format/large_memory.hpp"
 #include "tfmbs/kernels/kernels.hpp"
 
 namespace nb = nanobind;
@@ -96,6 +97,24 @@ std::optional<Dense> dense(const dlpack::Exchange& exchange, nb::handle object,
                .shape = tensor.shape};
 }
 
+// Whether the storage still holds the tensor: one that shrank leaves the sizes as they were, and
+// DLPack does not say. As slow as a small product.
+bool is_whole(nb::handle object, const Dense& vector) {
+  static PyObject* const kStorage = PyUnicode_InternFromString("untyped_storage");
+  static PyObject* const kBytes = PyUnicode_InternFromString("nbytes");
+  static PyObject* const kOffset = PyUnicode_InternFromString("storage_offset");
+  const auto storage = nb::steal(PyObject_CallMethodNoArgs(object.ptr(), kStorage));
+  const auto offset = nb::steal(PyObject_CallMethodNoArgs(object.ptr(), kOffset));
+  const auto bytes = storage.is_valid()
+                         ? nb::steal(PyObject_CallMethodNoArgs(storage.ptr(), kBytes))
+                         : nb::object();
+  const long long held = bytes.is_valid() ? PyLong_AsLongLong(bytes.ptr()) : -1;
+  const long long first = offset.is_valid() ? PyLong_AsLongLong(offset.ptr()) : -1;
+  PyErr_Clear();
+  const auto size = static_cast<long long>(kernels::float_bytes(vector.type));
+  return held >= 0 && first >= 0 && (first + vector.shape[0]) * size <= held;
+}
+
 struct Delete {
   void operator()(dlpack::ManagedTensor* tensor) const { tensor->deleter(tensor); }
 };
@@ -145,7 +164,7 @@ bool use_tensors(nb::handle tensor_type, nb::handle parameter_type) {
 }
 
 nb::object direct_forward(runtime::Layer& layer, nb::handle input, nb::handle weight,
-                          nb::handle bias, bool relu) {
+                          nb::handle bias, bool relu, const void*& whole_bias) {
   constexpr std::size_t kMaxDimensions = 6;
   const TensorTypes& types = tensor_types();
   if (types.exchange == nullptr || Py_TYPE(input.ptr()) != types.tensor ||
@@ -169,6 +188,10 @@ nb::object direct_forward(runtime::Layer& layer, nb::handle input, nb::handle we
     b = dense(exchange, bias, raw_bias);
     if (!b || b->dimensions != 1 || b->shape[0] != outputs || b->type != x->type) {
       return nb::none();
+    }
+    if (b->data != whole_bias) {
+      whole_bias = is_whole(bias, *b) ? b->data : nullptr;
+      if (whole_bias == nullptr) return nb::none();
     }
   }
   std::array<std::int64_t, kMaxDimensions> shape{};
@@ -197,20 +220,22 @@ nb::object direct_forward(runtime::Layer& layer, nb::handle input, nb::handle we
     return nb::none();
   }
   std::unique_ptr<dlpack::ManagedTensor, Delete> output(allocated);
+  void* const out = static_cast<std::byte*>(output->tensor.data) + output->tensor.byte_offset;
+  large_memory::prefer_huge_pages(
+      out, samples * static_cast<std::size_t>(outputs) * kernels::float_bytes(x->type));
   bool done = false;
   {
     const nb::gil_scoped_release release;  // the layer's lock may be another thread's
-    done = layer.forward_packed(
-        source,
-        {.input = x->data,
-         .input_type = x->type,
-         .samples = samples,
-         .bias = b ? b->data : nullptr,
-         .bias_type = x->type,
-         .output = static_cast<std::byte*>(output->tensor.data) + output->tensor.byte_offset,
-         .output_type = x->type,
-         .relu = relu},
-        runtime::process_executor());
+    done = layer.forward_packed(source,
+                                {.input = x->data,
+                                 .input_type = x->type,
+                                 .samples = samples,
+                                 .bias = b ? b->data : nullptr,
+                                 .bias_type = x->type,
+                                 .output = out,
+                                 .output_type = x->type,
+                                 .relu = relu},
+                                runtime::process_executor());
   }
   if (!done) return nb::none();
   void* made = nullptr;

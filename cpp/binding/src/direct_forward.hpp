@@ -15,9 +15,12 @@ bool use_tensors(nanobind::handle tensor_type, nanobind::handle parameter_type);
 
 // The output, or None, with nothing done and no error set, where only the op will do: weights to be
 // packed, tensors of another type or kind of memory, bad input.
-// Precondition: eval mode, no gradient wanted, and nobody who would see the op
+// `whole_bias` is the caller's for the next call of the same layer: where the bias lay when its
+// storage was last seen to hold it. Storage that moved is asked anew; as with nn.Linear, an input's
+// is not. Precondition: eval mode, no gradient wanted, and nobody who would see the op
 // (python/pytfmbs/_observers.py).
 nanobind::object direct_forward(runtime::Layer& layer, nanobind::handle input,
-                                nanobind::handle weight, nanobind::handle bias, bool relu);
+                                nanobind::handle weight, nanobind::handle bias, bool relu,
+                                const void*& whole_bias);
 
 }  // namespace tfmbs::binding

@@ -5,15 +5,18 @@
 namespace tfmbs::runtime {
 namespace {
 
-const SerialExecutor kSerial;
-std::atomic<const Executor*> process{&kSerial};
+std::atomic<const Executor*>& process() noexcept {
+  static const auto* const serial = new SerialExecutor;  // outlives every thread
+  static std::atomic<const Executor*> executor{serial};
+  return executor;
+}
 
 }  // namespace
 
-const Executor& process_executor() noexcept { return *process.load(std::memory_order_acquire); }
+const Executor& process_executor() noexcept { return *process().load(std::memory_order_acquire); }
 
 void set_process_executor(const Executor& executor) noexcept {
-  process.store(&executor, std::memory_order_release);
+  process().store(&executor, std::memory_order_release);
 }
 
 }  // namespace tfmbs::runtime

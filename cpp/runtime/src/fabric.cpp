@@ -315,6 +315,10 @@ Status Fabric::load_layer(placement::LayerId id, const placement::Schedule& sche
 
 Status Fabric::forward(placement::LayerId id, const Forward& work, const Executor& executor,
                        std::span<std::int32_t> sums) {
+  // Only what is counted has to know the schedule: the rest is quantized before anybody waits.
+  const bool wants_counts = work.statistics != nullptr && counting() && !stepped();
+  QuantizedActivations activations{};
+  if (!wants_counts) activations = work.input.quantize({.planes = stepped()});
   auto lock = enter_device();
   if (!lock) return std::move(lock).error();
   const auto found = layers_.find(id);
@@ -336,8 +340,8 @@ Status Fabric::forward(placement::LayerId id, const Forward& work, const Executo
   }
   if (stepped()) {
     const fabric::Counters before = device_->counters();
-    const ActivationPlanes planes = work.input.quantize({.planes = true}).planes;
-    if (auto s = forward_stepped(*device_, schedule, work.weights->rows().view(), planes, sums);
+    if (auto s = forward_stepped(*device_, schedule, work.weights->rows().view(),
+                                 activations.planes, sums);
         !s) {
       return s;
     }
@@ -346,9 +350,12 @@ Status Fabric::forward(placement::LayerId id, const Forward& work, const Executo
     loaded.keep();
     return {};
   }
-  const bool counted = device_->counting() && work.statistics != nullptr;
-  const QuantizedActivations activations = work.input.quantize(
-      counted ? request_for(schedule, *work.statistics, activation_counts_) : ActivationRequest{});
+  const bool counted = wants_counts && device_->counting();
+  if (wants_counts) {
+    activations =
+        work.input.quantize(counted ? request_for(schedule, *work.statistics, activation_counts_)
+                                    : ActivationRequest{});
+  }
   if (counted) {
     count_forward(schedule, *work.statistics, activations.planes, activation_counts_, executor,
                   counts_);

@@ -61,8 +61,25 @@ class Counting {
     counts_->nonzeros = 0;
     counts_->full_rows = 0;
   }
-  [[nodiscard]] bool wanted() const noexcept { return counts_ != nullptr; }
 
+  // Every sample once: `quantize_rows(begin, end)`, or where counts are wanted `count_rows(row,
+  // rows, found)`, which quantizes them, too, and adds to what is found. A sample takes as long as
+  // `row_values` of `grain` values, and `row_bytes` of memory until it is counted.
+  template <typename QuantizeRows, typename CountRows>
+  void run(const Executor& executor, std::size_t grain, std::size_t row_values,
+           std::size_t row_bytes, const QuantizeRows& quantize_rows, const CountRows& count_rows) {
+    const std::size_t work = row_values * (counts_ != nullptr ? kCounted : 1);
+    const std::size_t step = std::max<std::size_t>(kCountedBytes / row_bytes, 1);
+    executor.parallel_for(samples_, 1 + grain / work, [&](std::size_t begin, std::size_t end) {
+      if (counts_ == nullptr) {
+        quantize_rows(begin, end);
+      } else {
+        count_part(begin, end, step, count_rows);
+      }
+    });
+  }
+
+ private:
   // Adds up what `count_rows` finds in samples [begin, end), `step` at a time.
   template <typename CountRows>
   void count_part(std::size_t begin, std::size_t end, std::size_t step,
@@ -83,7 +100,6 @@ class Counting {
     for (std::size_t k = 0; k < depth_; ++k) counts_->columns[k] += own_columns[k];
   }
 
- private:
   ActivationCounts* counts_;
   std::size_t samples_;
   std::size_t depth_;
@@ -121,8 +137,6 @@ void InputQuantizer::ternarize(const ActivationRequest& request) {
                                  .nan_rows = memory.nan_rows.data() + begin});
   };
   Counting counting(request, args_.samples, depth_);
-  const std::size_t step = std::max<std::size_t>(kCountedBytes / (row_words * 8), 1);
-  const std::size_t work = (depth_ + kTernarizeRow) * (counting.wanted() ? kCounted : 1);
   const auto count_rows = [&](std::size_t row, std::size_t rows, CountedRows& found) {
     ternarize_rows(row, row + rows);
     const std::uint64_t* planes = words + row * row_words;
@@ -143,11 +157,8 @@ void InputQuantizer::ternarize(const ActivationRequest& request) {
     kernels::active().column_count(
         {.activations = planes, .rows = rows, .trits = depth_, .counts = found.columns});
   };
-  executor_.parallel_for(args_.samples, 1 + kTernarizeGrain / work,
-                         [&](std::size_t begin, std::size_t end) {
-                           if (!counting.wanted()) return ternarize_rows(begin, end);
-                           counting.count_part(begin, end, step, count_rows);
-                         });
+  counting.run(executor_, kTernarizeGrain, depth_ + kTernarizeRow, row_words * sizeof *words,
+               ternarize_rows, count_rows);
   activations_ = {{words, args_.samples, depth_, 1}, nullptr};
   scales_ = {nullptr, memory.nan_rows.data()};
 }
@@ -176,8 +187,6 @@ void InputQuantizer::quantize_int8(const ActivationRequest& request) {
          .nan_rows = memory.nan_rows.data() + begin});
   };
   Counting counting(request, args_.samples, depth_);
-  const std::size_t step = std::max<std::size_t>(kCountedBytes / depth_, 1);
-  const std::size_t work = (depth_ + kQuantizeRow) * (counting.wanted() ? kCounted : 1);
   const auto count_rows = [&](std::size_t row, std::size_t rows, CountedRows& found) {
     quantize_rows(row, row + rows);
     kernels::active().digit_count({.values = values + row * depth_,
@@ -188,11 +197,7 @@ void InputQuantizer::quantize_int8(const ActivationRequest& request) {
                                    .steps = &found.nonzeros,
                                    .counts = found.columns});
   };
-  executor_.parallel_for(args_.samples, 1 + kQuantizeGrain / work,
-                         [&](std::size_t begin, std::size_t end) {
-                           if (!counting.wanted()) return quantize_rows(begin, end);
-                           counting.count_part(begin, end, step, count_rows);
-                         });
+  counting.run(executor_, kQuantizeGrain, depth_ + kQuantizeRow, depth_, quantize_rows, count_rows);
   activations_ = {{planes, args_.samples, depth_, static_cast<std::uint32_t>(kernels::kInt8Planes)},
                   values};
   scales_ = {memory.scales.data(), memory.nan_rows.data()};

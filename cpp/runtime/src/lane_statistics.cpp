@@ -26,11 +26,13 @@ std::uint32_t block_lanes(std::size_t left) noexcept {
 
 SlotCounts::SlotCounts(const std::vector<std::uint32_t>& counts) {
   std::uint32_t bits = 0;
+  low_.reserve(counts.size());
   for (const std::uint32_t count : counts) {
     low_.push_back(static_cast<std::uint16_t>(count));
     bits |= count;
   }
   if (bits >> 16 == 0) return;
+  high_.reserve(counts.size());
   for (const std::uint32_t count : counts) high_.push_back(static_cast<std::uint16_t>(count >> 16));
 }
 

@@ -10,7 +10,6 @@
 
 #include "aligned_buffer.hpp"
 #include "input_quantizer.hpp"
-#include "tfmbs/format/large_memory.hpp"
 #include "tfmbs/kernels/fingerprint.hpp"
 
 namespace tfmbs::runtime {
@@ -339,8 +338,6 @@ Result<Layer::Snapshot> Layer::snapshot(const TritSource& source, const Executor
 
 Status Layer::run(const Snapshot& snapshot, const LinearArgs& args, const Executor& executor) {
   if (args.samples == 0 || spec_.outputs == 0) return {};
-  large_memory::prefer_huge_pages(
-      args.output, args.samples * spec_.outputs * kernels::float_bytes(args.output_type));
   if (spec_.depth == 0) {  // an empty product: bias alone, and nothing for the device to do
     const std::vector<std::int32_t> zeros(spec_.outputs);
     const std::vector<std::uint8_t> no_nans(args.samples);

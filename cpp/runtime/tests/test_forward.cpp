@@ -184,6 +184,56 @@ TEST(Forward, CountsSparseWeightsAsTheSteppedEngineDoes) {
   }
 }
 
+// Forwards whose samples are counted in several steps, by one thread and by three, with zeros that
+// stand in few of them; and one whose weights' counts need more than 16 bits.
+TEST(Forward, CountsManySamplesAsTheSteppedEngineDoes) {
+  std::mt19937_64 random(20240302);
+  struct Case {
+    std::size_t outputs, depth, samples;
+    Activation activation;
+    Geometry geometry;
+  };
+  const std::vector<Case> cases{
+      {10, 60, 1300, Activation::kTernary, Geometry{}},
+      {10, 60, 1300, Activation::kInt8, Geometry::make(2, 4, 40).value()},
+      {20, 1025, 300, Activation::kInt8, Geometry{}},
+      {20, 1025, 600, Activation::kTernary, Geometry::make(2, 4, 255).value()},
+      {70000, 16, 1, Activation::kTernary, Geometry::make(1, 15, 64).value()},
+      {70000, 16, 2, Activation::kInt8, Geometry::make(1, 15, 64).value()},
+  };
+  for (const Case& c : cases) {
+    SCOPED_TRACE(std::to_string(c.outputs) + " x " + std::to_string(c.depth) + ", " +
+                 std::to_string(c.samples));
+    Problem problem = make_problem(random, c.outputs, c.depth, c.samples, 0.0);
+    for (float& value : problem.input) value = value < 0 ? -1.0F : 1.0F;
+    if (c.activation == Activation::kInt8) {
+      for (std::size_t i = 0; i < problem.input.size(); ++i) {
+        problem.input[i] = static_cast<float>(random() % 255) - 127.0F;
+      }
+    }
+    problem.input[(c.samples - 1) * c.depth] = 0;
+    problem.input[c.samples / 2 * c.depth + c.depth / 2] = 0;
+    const auto stepped = Fabric::open(Engine::kStepped, {c.geometry, {}});
+    run(*make_layer(stepped, problem, c.activation), problem);
+    for (const std::size_t threads : {1U, 3U}) {
+      const auto closed = Fabric::open(Engine::kClosedForm, {c.geometry, {}});
+      std::vector<float> out(c.samples * c.outputs);
+      const auto layer = make_layer(closed, problem, c.activation);
+      ASSERT_TRUE(layer->forward(
+          WeightSource{
+              .data = problem.weights.data(), .outputs = c.outputs, .depth = c.depth, .version = 0},
+          {.input = problem.input.data(),
+           .samples = c.samples,
+           .bias = problem.bias.data(),
+           .output = out.data()},
+          ThreadedExecutor(threads)));
+      const auto fast = closed->profile().value().total;
+      const auto slow = stepped->profile().value().total;
+      EXPECT_EQ(fast, slow) << threads << " threads";
+    }
+  }
+}
+
 TEST(Forward, SeesAWeightThatChanges) {
   std::mt19937_64 random(1);
   Problem problem = make_problem(random, 20, 50, 2, 0.2);

@@ -68,6 +68,17 @@ LaneStatistics count(std::mt19937_64& random, const Layer& layer) {
   return statistics;
 }
 
+std::uint32_t at(const SlotCounts& counts, std::size_t i) {
+  return counts.low()[i] + (counts.high().empty() ? 0 : std::uint32_t{counts.high()[i]} << 16);
+}
+
+TEST(SlotCounts, KeepsWhatSixteenBitsDoNotHold) {
+  const std::vector<std::uint32_t> small{0, 1, 65535};
+  EXPECT_TRUE(SlotCounts(small).high().empty());
+  const std::vector<std::uint32_t> large{0, 65535, 65536, 0xFFFFFFFF};
+  for (std::size_t i = 0; i < large.size(); ++i) EXPECT_EQ(at(SlotCounts(large), i), large[i]);
+}
+
 TEST(LaneStatistics, CountsAtEachDepth) {
   std::mt19937_64 random(20240229);
   for (int round = 0; round < 40; ++round) {
@@ -76,6 +87,7 @@ TEST(LaneStatistics, CountsAtEachDepth) {
     std::vector<std::uint32_t> nonzeros(layer.slots * layer.depth);
     std::vector<std::uint32_t> occupied(layer.slots * layer.depth);
     std::vector<std::uint64_t> slot_nonzeros(layer.slots);
+    std::vector<std::uint64_t> slot_occupied(layer.slots);
     std::vector<std::uint64_t> full_groups(layer.slots);
     bool all = true;
     for (std::size_t g = 0; g < layer.groups(); ++g) {
@@ -84,19 +96,21 @@ TEST(LaneStatistics, CountsAtEachDepth) {
         nonzeros[slot * layer.depth + k] += layer.nonzeros(g, k);
         occupied[slot * layer.depth + k] += layer.nonzeros(g, k) != 0 ? 1U : 0U;
         slot_nonzeros[slot] += layer.nonzeros(g, k);
+        slot_occupied[slot] += layer.nonzeros(g, k) != 0 ? 1U : 0U;
       }
       full_groups[slot] += layer.full(g) ? 1U : 0U;
       all = all && layer.full(g);
     }
     ASSERT_EQ(statistics.all_occupied(), all);
     for (std::size_t i = 0; i < nonzeros.size(); ++i) {
-      ASSERT_EQ(statistics.nonzeros()[i], nonzeros[i]);
+      ASSERT_EQ(at(statistics.nonzeros(), i), nonzeros[i]);
       if (!all) {
-        ASSERT_EQ(statistics.occupied()[i], occupied[i]);
+        ASSERT_EQ(at(statistics.occupied(), i), occupied[i]);
       }
     }
     for (std::uint32_t slot = 0; slot < layer.slots; ++slot) {
       ASSERT_EQ(statistics.slot_nonzeros(slot), slot_nonzeros[slot]);
+      ASSERT_EQ(statistics.slot_occupied(slot), slot_occupied[slot]);
       ASSERT_EQ(statistics.full_groups(slot), full_groups[slot]);
     }
   }
@@ -168,7 +182,7 @@ TEST(LaneStatistics, PortionsCountAsTheWhole) {
   ASSERT_EQ(portions.bytes(), whole.bytes());
   ASSERT_EQ(portions.blocks().size(), whole.blocks().size());
   for (std::size_t i = 0; i < layer.slots * layer.depth; ++i) {
-    ASSERT_EQ(portions.nonzeros()[i], whole.nonzeros()[i]);
+    ASSERT_EQ(at(portions.nonzeros(), i), at(whole.nonzeros(), i));
   }
 }
 

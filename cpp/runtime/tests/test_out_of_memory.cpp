@@ -43,13 +43,20 @@ struct Workload {
   }
 };
 
-std::shared_ptr<Layer> make(const std::shared_ptr<Fabric>& fabric, std::string name) {
-  return Layer::make({.name = std::move(name), .outputs = kOutputs, .depth = kDepth}, fabric)
+std::shared_ptr<Layer> make(const std::shared_ptr<Fabric>& fabric, std::string name,
+                            Activation activation = Activation::kTernary) {
+  return Layer::make({.name = std::move(name),
+                      .outputs = kOutputs,
+                      .depth = kDepth,
+                      .activation = activation},
+                     fabric)
       .value();
 }
 
+class OutOfMemory : public ::testing::TestWithParam<Activation> {};
+
 // Every allocation of a forward fails once, in each engine, resident and streamed, first and later.
-TEST(OutOfMemory, AForwardThatFindsNoneChangesNothingThatLasts) {
+TEST_P(OutOfMemory, AForwardThatFindsNoneChangesNothingThatLasts) {
   for (const Engine engine : {Engine::kClosedForm, Engine::kStepped}) {
     for (const std::uint64_t bank_depth : {1024U, 64U}) {
       const fabric::FabricConfig config{Geometry::make(2, 15, bank_depth).value(), {}};
@@ -60,8 +67,8 @@ TEST(OutOfMemory, AForwardThatFindsNoneChangesNothingThatLasts) {
         Workload run(2);
         // Another layer first: what it left must not be taken for this one's weights.
         const auto fabric = Fabric::open(engine, config);
-        const auto neighbour = make(fabric, "neighbour");
-        const auto layer = make(fabric, "layer");
+        const auto neighbour = make(fabric, "neighbour", GetParam());
+        const auto layer = make(fabric, "layer", GetParam());
         ASSERT_TRUE(other.forward(*neighbour));
         std::thread([&] {  // of its own, so that what a thread keeps is allocated anew
           testing::FailingNew failing(after);
@@ -79,8 +86,8 @@ TEST(OutOfMemory, AForwardThatFindsNoneChangesNothingThatLasts) {
         ASSERT_TRUE(run.forward(*layer));
 
         const auto clean = Fabric::open(engine, config);
-        const auto clean_neighbour = make(clean, "neighbour");
-        const auto clean_layer = make(clean, "layer");
+        const auto clean_neighbour = make(clean, "neighbour", GetParam());
+        const auto clean_layer = make(clean, "layer", GetParam());
         Workload expected(2);
         ASSERT_TRUE(other.forward(*clean_neighbour));
         ASSERT_TRUE(expected.forward(*clean_layer));
@@ -96,7 +103,10 @@ TEST(OutOfMemory, AForwardThatFindsNoneChangesNothingThatLasts) {
   }
 }
 
-TEST(OutOfMemory, ALayerThatFindsNoneHasNotEntered) {
+INSTANTIATE_TEST_SUITE_P(Activations, OutOfMemory,
+                         ::testing::Values(Activation::kTernary, Activation::kInt8));
+
+TEST(OutOfMemoryLayer, ALayerThatFindsNoneHasNotEntered) {
   const auto fabric = Fabric::open(Engine::kClosedForm, {});
   bool failed = true;
   for (std::size_t after = 0; failed; ++after) {

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "tfmbs/format/bit_planes.hpp"
+#include "tfmbs/format/large_memory.hpp"
 #include "tfmbs/kernels/kernels.hpp"
 #include "tfmbs/runtime/layer_registry.hpp"
 #include "tfmbs/runtime/quantized_weights.hpp"
@@ -316,6 +317,9 @@ LinearCall prepare(const Tensor& input, std::int64_t outputs, std::int64_t depth
   }
   call.args.output = call.output.mutable_data_ptr();
   call.args.output_type = require_float(call.output, "out_dtype");
+  tfmbs::large_memory::prefer_huge_pages(call.args.output,
+                                         samples * static_cast<std::size_t>(outputs) *
+                                             tfmbs::kernels::float_bytes(call.args.output_type));
   return call;
 }
 
@@ -511,8 +515,8 @@ std::tuple<Tensor, Tensor> quantize_activation(const Tensor& input, const Text& 
 }  // namespace
 
 STABLE_TORCH_LIBRARY(tfmbs, m) {
-  static const tfmbs::TorchExecutor kExecutor;
-  tfmbs::runtime::set_process_executor(kExecutor);
+  static const auto* const executor = new tfmbs::TorchExecutor;  // outlives every thread
+  tfmbs::runtime::set_process_executor(*executor);
   m.def(
       "linear(Tensor input, Tensor weight, Tensor? bias, str layer, bool training, "
       "ScalarType? out_dtype=None) -> Tensor");

@@ -125,7 +125,7 @@ class Strip {
 #pragma GCC unroll 4
       for (std::size_t i = 0; i < 4; ++i) {
         const std::size_t at = k + i * kGroupValues;
-        const __m512i group = digits_.of(values + at, valid(at, depth));
+        const __m512i group = digits_.of(values + (at < depth ? at : 0), valid(at, depth));
         const __m512i counts = _mm512_popcnt_epi8(group);
         if (at < depth) bytes_[g + i] = _mm512_add_epi8(bytes_[g + i], counts);
         steps = _mm512_add_epi64(steps, _mm512_sad_epu8(counts, _mm512_setzero_si512()));

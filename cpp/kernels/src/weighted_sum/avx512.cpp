@@ -27,7 +27,8 @@ inline __attribute__((always_inline)) void add_columns(const std::uint32_t* valu
                                                        std::size_t row_stride, __mmask16 low,
                                                        __mmask16 high, Narrow& to) {
   const __m512i a = _mm512_maskz_loadu_epi32(low, values);
-  const __m512i b = _mm512_maskz_loadu_epi32(high, values + 16);
+  const __m512i b =
+      high == 0 ? _mm512_setzero_si512() : _mm512_maskz_loadu_epi32(high, values + 16);
   to.value_bits = _mm512_or_si512(to.value_bits, _mm512_or_si512(a, b));
   const __m512i pairs = _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi32_epi16(a)),
                                            _mm512_cvtepi32_epi16(b), 1);

@@ -147,9 +147,10 @@ struct ColumnCountArgs {
   std::uint32_t* counts;
 };
 
-// Both, of the six planes that values of int8 have (quantize_int8), without the planes:
+// field_count and column_count of the six planes that values of int8 have (quantize_int8), without
+// the planes:
 //   cycles[row * chunks + chunk] and *steps as field_count gives them, over all planes' fields;
-//   counts[k] += the digits that are not zero of all rows' values k, k < depth
+//   counts[k] += the digits that are not zero of all rows' values k, k < depth: at most 6 a row
 struct DigitCountArgs {
   const std::int8_t* values;  // rows x depth, -127...127
   std::size_t rows;

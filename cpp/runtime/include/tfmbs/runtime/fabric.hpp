@@ -105,7 +105,8 @@ class Fabric {
   [[nodiscard]] bool stepped() const noexcept { return spec_.engine == Engine::kStepped; }
   // Brings the layer in and counts its forward. With the stepped engine `sums` receives the
   // products; otherwise it is not touched. Nothing has changed after an error; where memory runs
-  // out (std::bad_alloc) the layer is not resident, unless it was before.
+  // out (std::bad_alloc) the layer is not resident, unless it was before, and others may have made
+  // room for it. A forward that is counted is quantized under the device's lock.
   Status forward(placement::LayerId id, const Forward& work, const Executor& executor,
                  std::span<std::int32_t> sums);
   // Loads without a forward; false, with nothing changed, where the layer has to stream.

@@ -27,9 +27,6 @@ class SlotCounts {
  public:
   SlotCounts() = default;
   explicit SlotCounts(const std::vector<std::uint32_t>& counts);
-  [[nodiscard]] std::uint32_t operator[](std::size_t i) const noexcept {
-    return low_[i] + (high_.empty() ? 0 : std::uint32_t{high_[i]} << 16);
-  }
   [[nodiscard]] std::span<const std::uint16_t> low() const noexcept { return low_; }
   [[nodiscard]] std::span<const std::uint16_t> high() const noexcept { return high_; }  // or empty
   [[nodiscard]] std::size_t bytes() const noexcept { return 2 * (low_.size() + high_.size()); }

@@ -27,17 +27,18 @@ struct QuantizedActivations {
   const std::int8_t* values{nullptr};  // of int8 activations, samples x depth
 };
 
-// Counted as the activations are quantized, while their planes are in the nearest cache. A row here
-// is a sample's plane.
+// Counted as the activations are quantized, some samples at a time, while these are in the nearest
+// caches. A row here is a sample's plane.
 struct ActivationCounts {
   // Of each sample and chunk: the cycles of a tile whose weights are occupied at every depth,
   // without kPassOverhead. Empty unless they were asked for.
   std::vector<std::uint32_t> cycles;
-  std::uint64_t nonzeros{0};  // beside the cycles: over all rows and depths
-  // Of each depth: rows that are not zero there, of those that hold a zero at all. 32 bits hold six
-  // planes of 2^29 samples.
+  std::uint64_t nonzeros{0};  // over all rows and depths, wherever cycles are counted
+  // Of each depth: rows that are not zero there. Precondition: there are less than 2^32 rows.
   std::vector<std::uint32_t> columns;
-  std::uint64_t full_rows{0};  // the others, as far as cycles were counted
+  // Rows without a zero that `columns` leaves out: ternary samples that were counted together, and
+  // none of which held one.
+  std::uint64_t full_rows{0};
 };
 
 // What a forward wants besides what the product reads.
