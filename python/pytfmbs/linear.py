@@ -34,6 +34,15 @@ def _checked_clip(clip: float | None) -> float | None:
     return None if clip is None else float(clip)
 
 
+def _exceeds_storage(tensor: Tensor) -> bool:
+    """Whether the storage shrank below what sizes and strides reach."""
+    if tensor.numel() == 0 or tensor.device.type != "cpu" or tensor.layout != torch.strided:
+        return False
+    steps = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
+    reached = (tensor.storage_offset() + steps + 1) * tensor.element_size()
+    return reached > tensor.untyped_storage().nbytes()
+
+
 class TFMBSLinear(nn.Linear):
     """A drop-in for nn.Linear with ternary weights, computed as the Ternary Fabric computes it.
 
@@ -156,7 +165,9 @@ class TFMBSLinear(nn.Linear):
 
     def _raise_as_linear_does(self, error: Exception, input: Tensor) -> NoReturn:
         errors.raise_own(error)
-        nn.functional.linear(input, self.weight, self.bias)  # raises, in its own type and words
+        # What nn.Linear raises, in its own type and words; but it reads an input beyond its storage.
+        if not (isinstance(input, Tensor) and _exceeds_storage(input)):
+            nn.functional.linear(input, self.weight, self.bias)
         raise error
 
     # --- placement and telemetry --------------------------------------------------------------

@@ -41,7 +41,7 @@ def test_every_op_says_that_the_storage_was_freed(name: str) -> None:
 def test_every_op_says_that_the_storage_was_shrunk(name: str) -> None:
     shrunk = weight()
     shrunk.untyped_storage().resize_(40)
-    with pytest.raises(RuntimeError, match="needs a storage of 48000 bytes, and its.*shrunk to 40"):
+    with pytest.raises(RuntimeError, match=r"needs a storage of 48000 bytes, .* shrunk to 40"):
         OPS[name](shrunk)
 
 
@@ -54,14 +54,15 @@ def test_shrunk_tensors_of_a_forward(which: str) -> None:
         layer(x)
 
 
-@pytest.mark.parametrize("which", ["weight", "bias"])
-@pytest.mark.parametrize("features", [(60, 10), (300, 40)])
+@pytest.mark.parametrize("which", ["input", "weight", "bias"])
+@pytest.mark.parametrize("features", [(60, 10), (300, 40), (1024, 2300)])
 def test_what_shrinks_after_it_was_packed(which: str, features: tuple[int, int]) -> None:
     layer, x = TFMBSLinear(*features, fabric=Fabric()).eval(), torch.ones(3, features[0])
     with torch.no_grad():
         for _ in range(3):
             layer(x)
-        getattr(layer, which).untyped_storage().resize_(20)
+        shrunk = x if which == "input" else getattr(layer, which)
+        shrunk.untyped_storage().resize_(20)
         for _ in range(2):
             with pytest.raises(RuntimeError, match="storage"):
                 layer(x)

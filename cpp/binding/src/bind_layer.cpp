@@ -69,7 +69,7 @@ class LayerHandle {
 
   [[nodiscard]] runtime::Layer& layer() const noexcept { return *layer_; }
   [[nodiscard]] const std::string& text() const noexcept { return text_; }
-  [[nodiscard]] const void*& whole_bias() noexcept { return whole_bias_; }
+  [[nodiscard]] SeenStorages& seen() noexcept { return seen_; }
 
  private:
   void set_alias(std::string alias) {
@@ -81,9 +81,9 @@ class LayerHandle {
   }
 
   std::shared_ptr<runtime::Layer> layer_;
-  std::string text_;                 // empty once another handle has replaced this one
-  std::string alias_;                // the text before; empty: none
-  const void* whole_bias_{nullptr};  // see direct_forward
+  std::string text_;   // empty once another handle has replaced this one
+  std::string alias_;  // the text before; empty: none
+  SeenStorages seen_;
 };
 
 LayerHandle make_layer(const FabricHandle& fabric, const std::string& name, std::uint64_t outputs,
@@ -181,7 +181,7 @@ void bind_layer(nb::module_& m) {
       .def(
           "direct_forward",
           [](LayerHandle& h, nb::handle input, nb::handle weight, nb::handle bias, bool relu) {
-            return direct_forward(h.layer(), input, weight, bias, relu, h.whole_bias());
+            return direct_forward(h.layer(), input, weight, bias, relu, h.seen());
           },
           "input"_a, "weight"_a, "bias"_a.none(), "relu"_a = false,
           "The output, or None where only the op will do: weights to be packed, bad input. "

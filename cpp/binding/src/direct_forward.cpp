@@ -97,9 +97,16 @@ std::optional<Dense> dense(const dlpack::Exchange& exchange, nb::handle object,
                .shape = tensor.shape};
 }
 
-// Whether the storage still holds the tensor: one that shrank leaves the sizes as they were, and
-// DLPack does not say. As slow as a small product.
-bool is_whole(nb::handle object, const Dense& vector) {
+std::size_t bytes_of(const Dense& tensor) {
+  std::size_t bytes = kernels::float_bytes(tensor.type);
+  for (std::size_t i = 0; i < tensor.dimensions; ++i) {
+    bytes *= static_cast<std::size_t>(tensor.shape[i]);
+  }
+  return bytes;
+}
+
+// Bytes of the storage from the tensor's first element on; 0 where it cannot be told.
+std::size_t bytes_from(nb::handle object, const Dense& tensor) {
   static PyObject* const kStorage = PyUnicode_InternFromString("untyped_storage");
   static PyObject* const kBytes = PyUnicode_InternFromString("nbytes");
   static PyObject* const kOffset = PyUnicode_InternFromString("storage_offset");
@@ -111,8 +118,20 @@ bool is_whole(nb::handle object, const Dense& vector) {
   const long long held = bytes.is_valid() ? PyLong_AsLongLong(bytes.ptr()) : -1;
   const long long first = offset.is_valid() ? PyLong_AsLongLong(offset.ptr()) : -1;
   PyErr_Clear();
-  const auto size = static_cast<long long>(kernels::float_bytes(vector.type));
-  return held >= 0 && first >= 0 && (first + vector.shape[0]) * size <= held;
+  const auto size = static_cast<long long>(kernels::float_bytes(tensor.type));
+  return held < 0 || first < 0 || first > held / size
+             ? 0
+             : static_cast<std::size_t>(held - first * size);
+}
+
+// Whether the storage still holds the tensor: one that shrank leaves the sizes as they were, and
+// DLPack does not say. Asked only where the memory is not what was seen before.
+bool is_whole(nb::handle object, const Dense& tensor, SeenStorage& seen) {
+  const std::size_t needed = bytes_of(tensor);
+  if (seen.data != tensor.data || seen.bytes < needed) {
+    seen = {.data = tensor.data, .bytes = bytes_from(object, tensor)};
+  }
+  return seen.bytes >= needed;
 }
 
 struct Delete {
@@ -164,7 +183,7 @@ bool use_tensors(nb::handle tensor_type, nb::handle parameter_type) {
 }
 
 nb::object direct_forward(runtime::Layer& layer, nb::handle input, nb::handle weight,
-                          nb::handle bias, bool relu, const void*& whole_bias) {
+                          nb::handle bias, bool relu, SeenStorages& seen) {
   constexpr std::size_t kMaxDimensions = 6;
   const TensorTypes& types = tensor_types();
   if (types.exchange == nullptr || Py_TYPE(input.ptr()) != types.tensor ||
@@ -189,11 +208,9 @@ nb::object direct_forward(runtime::Layer& layer, nb::handle input, nb::handle we
     if (!b || b->dimensions != 1 || b->shape[0] != outputs || b->type != x->type) {
       return nb::none();
     }
-    if (b->data != whole_bias) {
-      whole_bias = is_whole(bias, *b) ? b->data : nullptr;
-      if (whole_bias == nullptr) return nb::none();
-    }
+    if (!is_whole(bias, *b, seen.bias)) return nb::none();
   }
+  if (!is_whole(input, *x, seen.input)) return nb::none();
   std::array<std::int64_t, kMaxDimensions> shape{};
   std::size_t samples = 1;
   for (std::size_t i = 0; i + 1 < x->dimensions; ++i) {

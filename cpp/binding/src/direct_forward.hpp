@@ -5,6 +5,8 @@
 
 #include <nanobind/nanobind.h>
 
+#include <cstddef>
+
 #include "tfmbs/runtime/layer.hpp"
 
 namespace tfmbs::binding {
@@ -13,14 +15,23 @@ namespace tfmbs::binding {
 // `__dlpack_c_exchange_api__`). Gives false where there is none of a version that is known.
 bool use_tensors(nanobind::handle tensor_type, nanobind::handle parameter_type);
 
+// Memory of a tensor whose storage was last asked how much it holds.
+struct SeenStorage {
+  const void* data{nullptr};
+  std::size_t bytes{0};
+};
+// Of a layer, for its next forward.
+struct SeenStorages {
+  SeenStorage input;
+  SeenStorage bias;
+};
+
 // The output, or None, with nothing done and no error set, where only the op will do: weights to be
 // packed, tensors of another type or kind of memory, bad input.
-// `whole_bias` is the caller's for the next call of the same layer: where the bias lay when its
-// storage was last seen to hold it. Storage that moved is asked anew; as with nn.Linear, an input's
-// is not. Precondition: eval mode, no gradient wanted, and nobody who would see the op
-// (python/pytfmbs/_observers.py).
+// `seen` is what the layer's last forward left. Precondition: eval mode, no gradient wanted, and
+// nobody who would see the op (python/pytfmbs/_observers.py).
 nanobind::object direct_forward(runtime::Layer& layer, nanobind::handle input,
                                 nanobind::handle weight, nanobind::handle bias, bool relu,
-                                const void*& whole_bias);
+                                SeenStorages& seen);
 
 }  // namespace tfmbs::binding

@@ -66,7 +66,7 @@ inline __m256i population_count(__m256i bytes, __m256i table) {
   return _mm256_add_epi8(_mm256_shuffle_epi8(table, low), _mm256_shuffle_epi8(table, high));
 }
 
-// Every byte of a lane becomes the OR of all.
+// The lowest byte of each dword becomes the OR of its lane.
 inline __m256i or_of_lane(__m256i bytes) {
   bytes = _mm256_or_si256(bytes, _mm256_shuffle_epi32(bytes, 0x4E));
   bytes = _mm256_or_si256(bytes, _mm256_shuffle_epi32(bytes, 0xB1));
