@@ -12,6 +12,7 @@
 #include <initializer_list>
 #include <memory>
 #include <optional>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -75,6 +76,15 @@ using torch::stable::Tensor;
 [[noreturn]] void raise(const tfmbs::Error& error) {
   throw std::runtime_error(std::string("[tfmbs:") + tfmbs::error_code_name(error.code) + "] " +
                            error.message);
+}
+
+// torch's own macro would begin the message with a path of the machine that compiled it.
+template <typename... Parts>
+void check(bool holds, const Parts&... parts) {
+  if (holds) return;
+  std::ostringstream message;
+  (message << ... << parts);
+  throw std::runtime_error(message.str());
 }
 
 void require(const tfmbs::Status& status) {
@@ -143,8 +153,7 @@ std::optional<FloatType> float_type(ScalarType type) {
 
 FloatType require_float(const Tensor& tensor, const char* what) {
   const auto type = float_type(tensor.scalar_type());
-  STD_TORCH_CHECK(type.has_value(), "tfmbs: ", what,
-                  " must be float32, float64, bfloat16 or float16");
+  check(type.has_value(), "tfmbs: ", what, " must be float32, float64, bfloat16 or float16");
   return *type;
 }
 
@@ -152,14 +161,14 @@ FloatType require_float(const Tensor& tensor, const char* what) {
 const void* data_of(const Tensor& tensor, const char* what) {
   const void* data = tensor.const_data_ptr();
   if (tensor.numel() == 0) return data;
-  STD_TORCH_CHECK(data != nullptr, "tfmbs: ", what,
-                  " has no memory: its storage was freed or was never allocated");
+  check(data != nullptr, "tfmbs: ", what,
+        " has no memory: its storage was freed or was never allocated");
   std::int64_t held = 0;
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_size(tensor.get(), &held));
   const std::int64_t needed =
       (tensor.storage_offset() + tensor.numel()) * static_cast<std::int64_t>(tensor.element_size());
-  STD_TORCH_CHECK(held >= needed, "tfmbs: ", what, " needs a storage of ", needed,
-                  " bytes, and its storage was shrunk to ", held);
+  check(held >= needed, "tfmbs: ", what, " needs a storage of ", needed,
+        " bytes, and its storage was shrunk to ", held);
   return data;
 }
 
@@ -214,9 +223,8 @@ Tensor empty(const Extents& sizes, ScalarType type) {
 }
 
 void check_matrix(const Tensor& weight, const char* what) {
-  STD_TORCH_CHECK(weight.dim() == 2, "tfmbs: ", what,
-                  " must be a matrix, out_features x in_features, but has ", weight.dim(),
-                  " dimensions");
+  check(weight.dim() == 2, "tfmbs: ", what,
+        " must be a matrix, out_features x in_features, but has ", weight.dim(), " dimensions");
 }
 
 // Where a thread remembers that a weight's memory belonged to no inference tensor.
@@ -269,16 +277,15 @@ tfmbs::runtime::WeightSource weight_source(const Tensor& weight, const Tensor& c
 
 // Scales as the runtime takes them: fp64 values, one or one an output.
 std::vector<double> scale_values(const Tensor& scale, std::int64_t outputs) {
-  STD_TORCH_CHECK(scale.numel() == 1 || scale.numel() == outputs, "tfmbs: scale must hold 1 or ",
-                  outputs, " values, but holds ", scale.numel());
+  check(scale.numel() == 1 || scale.numel() == outputs, "tfmbs: scale must hold 1 or ", outputs,
+        " values, but holds ", scale.numel());
   const Tensor dense = as_contiguous(scale);
   const auto count = static_cast<std::size_t>(scale.numel());
   if (scale.scalar_type() == ScalarType::Double) {
     const auto* values = static_cast<const double*>(data_of(dense, "scale"));
     return {values, values + count};
   }
-  STD_TORCH_CHECK(scale.scalar_type() == ScalarType::Float,
-                  "tfmbs: scale must be float32 or float64");
+  check(scale.scalar_type() == ScalarType::Float, "tfmbs: scale must be float32 or float64");
   const auto* values = static_cast<const float*>(data_of(dense, "scale"));
   return {values, values + count};
 }
@@ -292,10 +299,10 @@ struct LinearCall {
 
 LinearCall prepare(const Tensor& input, std::int64_t outputs, std::int64_t depth,
                    const std::optional<Tensor>& bias, std::optional<ScalarType> out_dtype) {
-  STD_TORCH_CHECK(input.dim() >= 1, "tfmbs: input needs at least one dimension");
+  check(input.dim() >= 1, "tfmbs: input needs at least one dimension");
   const std::int64_t features = input.size(input.dim() - 1);
-  STD_TORCH_CHECK(features == depth, "tfmbs: input has ", features,
-                  " features in its last dimension, but the weight has ", depth);
+  check(features == depth, "tfmbs: input has ", features,
+        " features in its last dimension, but the weight has ", depth);
   const ScalarType out_type = out_dtype.value_or(input.scalar_type());
   Extents sizes = Extents::copy_of(input.sizes());
   std::size_t samples = 1;
@@ -307,10 +314,10 @@ LinearCall prepare(const Tensor& input, std::int64_t outputs, std::int64_t depth
   call.args.input_type = require_float(input, "input");
   call.args.samples = samples;
   if (bias) {
-    STD_TORCH_CHECK(bias->dim() == 1 && bias->size(0) == outputs,
-                    "tfmbs: bias must be a vector of ", outputs, " values");
-    STD_TORCH_CHECK(out_dtype.has_value() || bias->scalar_type() == input.scalar_type(),
-                    "tfmbs: input and bias must have the same dtype");
+    check(bias->dim() == 1 && bias->size(0) == outputs, "tfmbs: bias must be a vector of ", outputs,
+          " values");
+    check(out_dtype.has_value() || bias->scalar_type() == input.scalar_type(),
+          "tfmbs: input and bias must have the same dtype");
     call.bias = as_contiguous(*bias);
     call.args.bias = data_of(*call.bias, "bias");
     call.args.bias_type = require_float(*bias, "bias");
@@ -345,8 +352,8 @@ template <bool kRelu>
 Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
               const Text& layer, bool training, std::optional<ScalarType> out_dtype) {
   check_matrix(weight, "weight");
-  STD_TORCH_CHECK(out_dtype.has_value() || input.scalar_type() == weight.scalar_type(),
-                  "tfmbs: input and weight must have the same dtype");
+  check(out_dtype.has_value() || input.scalar_type() == weight.scalar_type(),
+        "tfmbs: input and weight must have the same dtype");
   LinearCall call = prepare(input, weight.size(0), weight.size(1), bias, out_dtype);
   call.args.relu = kRelu;
   const Tensor dense = as_contiguous(weight);
@@ -368,7 +375,7 @@ struct TritWeights {
 
 TritWeights trit_weights(const Tensor& weight, const Tensor& trits, const Tensor& scale) {
   check_matrix(trits, "trits");
-  STD_TORCH_CHECK(trits.scalar_type() == ScalarType::Char, "tfmbs: trits must be int8");
+  check(trits.scalar_type() == ScalarType::Char, "tfmbs: trits must be int8");
   check_matrix(weight, "weight");
   if (weight.size(0) != trits.size(0) || weight.size(1) != trits.size(1)) {
     const auto shape = [](const Tensor& matrix) {
@@ -449,8 +456,8 @@ Tensor scale_tensor(const double* values, const Extents& sizes, bool wide) {
 std::tuple<Tensor, Tensor> quantize_weight(const Tensor& weight, const Text& quantizer) {
   check_matrix(weight, "weight");
   const auto kind = require(tfmbs::runtime::parse_weight_quantizer(quantizer.view()));
-  STD_TORCH_CHECK(kind != tfmbs::runtime::WeightQuantizer::kCustom,
-                  "tfmbs: a custom quantizer is called in Python");
+  check(kind != tfmbs::runtime::WeightQuantizer::kCustom,
+        "tfmbs: a custom quantizer is called in Python");
   const Tensor dense = as_contiguous(weight);
   const FloatType type = require_float(weight, "weight");
   const auto packed =
@@ -471,7 +478,7 @@ std::tuple<Tensor, Tensor> quantize_weight(const Tensor& weight, const Text& qua
 }
 
 std::tuple<Tensor, Tensor> quantize_activation(const Tensor& input, const Text& activation) {
-  STD_TORCH_CHECK(input.dim() >= 1, "tfmbs: input needs at least one dimension");
+  check(input.dim() >= 1, "tfmbs: input needs at least one dimension");
   const auto kind = require(tfmbs::runtime::parse_activation(activation.view()));
   const FloatType type = require_float(input, "input");
   const Tensor dense = as_contiguous(input);
