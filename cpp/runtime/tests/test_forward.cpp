@@ -185,19 +185,23 @@ TEST(Forward, CountsSparseWeightsAsTheSteppedEngineDoes) {
 }
 
 // Forwards whose samples are counted in several steps, by one thread and by three, with zeros that
-// stand in few of them; and one whose weights' counts need more than 16 bits.
+// stand in few of them; layers of which only some passes are full; and wide ones, whose weights'
+// counts need more than 16 bits.
 TEST(Forward, CountsManySamplesAsTheSteppedEngineDoes) {
   std::mt19937_64 random(20240302);
   struct Case {
     std::size_t outputs, depth, samples;
     Activation activation;
     Geometry geometry;
+    std::size_t sparse_from = std::size_t{0} - 1;  // the outputs with a third of their weights
   };
   const std::vector<Case> cases{
       {10, 60, 1300, Activation::kTernary, Geometry{}},
       {10, 60, 1300, Activation::kInt8, Geometry::make(2, 4, 40).value()},
       {20, 1025, 300, Activation::kInt8, Geometry{}},
       {20, 1025, 600, Activation::kTernary, Geometry::make(2, 4, 255).value()},
+      {20, 100, 700, Activation::kTernary, Geometry::make(2, 4, 255).value(), 8},
+      {20, 100, 700, Activation::kInt8, Geometry::make(2, 4, 45).value(), 8},
       {70000, 16, 1, Activation::kTernary, Geometry::make(1, 15, 64).value()},
       {70000, 16, 2, Activation::kInt8, Geometry::make(1, 15, 64).value()},
   };
@@ -210,6 +214,9 @@ TEST(Forward, CountsManySamplesAsTheSteppedEngineDoes) {
       for (std::size_t i = 0; i < problem.input.size(); ++i) {
         problem.input[i] = static_cast<float>(random() % 255) - 127.0F;
       }
+    }
+    for (std::size_t i = 0; i < problem.weights.size(); ++i) {
+      if (i / c.depth >= c.sparse_from && i % c.depth % 3 != 0) problem.weights[i] = 0;
     }
     problem.input[(c.samples - 1) * c.depth] = 0;
     problem.input[c.samples / 2 * c.depth + c.depth / 2] = 0;
