@@ -55,7 +55,9 @@ class ForwardCounter {
         passes_(schedule.passes()),
         slots_(schedule.pass_tiles(0)),
         sparse_passes_(statistics.sparse_passes().size()),
-        full_passes_(passes_ - sparse_passes_) {}
+        full_passes_(passes_ - sparse_passes_) {
+    std::fill_n(slot_cycles_.begin(), slots_, 0);
+  }
 
   void run() {
     const auto& full = activation_counts_.cycles;
@@ -302,9 +304,12 @@ class ForwardCounter {
     const std::uint64_t words_per_depth = schedule_.geometry().words_per_depth();
     const bool all_occupied = statistics_.all_occupied();
     const std::uint64_t full_rows = activation_counts_.full_rows;
-    SlotSums active{};
-    SlotSums steps{};
-    if (full_rows != samples_ * activations_.planes) {
+    SlotSums active;
+    SlotSums steps;
+    if (full_rows == samples_ * activations_.planes) {
+      std::fill_n(active.begin(), slots_, 0);
+      std::fill_n(steps.begin(), slots_, 0);
+    } else {
       weigh_columns(statistics_.nonzeros(), active);
       if (!all_occupied) weigh_columns(statistics_.occupied(), steps);
     }
@@ -365,7 +370,7 @@ class ForwardCounter {
   std::size_t places_{0};
   std::mutex mutex_;               // of the sums that threads share:
   std::uint64_t stage_cycles_{0};  // of sparse passes, without kPassOverhead
-  SlotSums slot_cycles_{};         // of groups that are not full
+  SlotSums slot_cycles_;           // of groups that are not full; slots_ of them
 };
 
 }  // namespace

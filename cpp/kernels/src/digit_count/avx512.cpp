@@ -110,9 +110,8 @@ class Strip {
 
  private:
   static __mmask64 valid(std::size_t at, std::size_t depth) {
-    return at + kGroupValues <= depth ? (__mmask64{1} << kGroupValues) - 1
-           : at < depth               ? (__mmask64{1} << (depth - at)) - 1
-                                      : 0;
+    const std::size_t left = depth - at;
+    return (__mmask64{1} << (left < kGroupValues ? left : kGroupValues)) - 1;
   }
 
   // One row: four of its groups at a time.
@@ -125,9 +124,11 @@ class Strip {
 #pragma GCC unroll 4
       for (std::size_t i = 0; i < 4; ++i) {
         const std::size_t at = k + i * kGroupValues;
-        const __m512i group = digits_.of(values + (at < depth ? at : 0), valid(at, depth));
+        lanes[i] = _mm512_setzero_si512();
+        if (at >= depth) continue;
+        const __m512i group = digits_.of(values + at, valid(at, depth));
         const __m512i counts = _mm512_popcnt_epi8(group);
-        if (at < depth) bytes_[g + i] = _mm512_add_epi8(bytes_[g + i], counts);
+        bytes_[g + i] = _mm512_add_epi8(bytes_[g + i], counts);
         steps = _mm512_add_epi64(steps, _mm512_sad_epu8(counts, _mm512_setzero_si512()));
         lanes[i] = field_lanes_.of(group);
       }
