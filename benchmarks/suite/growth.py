@@ -28,7 +28,7 @@ ROWS = (64, 128, 256, 512, 1024, 2048, 4096)
 ROWS_SHAPE = (4096, 4096)
 PRODUCTS = (Int8, Trit)
 FROM_CPP = (Int8Cpp, TritCpp)  # one row: a call from Python would be a part of its time
-FULL = Effort(rounds=15, least_rounds=4, budget=0.6, block=3e-3)
+FULL = Effort(rounds=21, least_rounds=9, budget=1.5, block=3e-3)
 QUICK = Effort(rounds=4, least_rounds=2, budget=0.05, block=1e-3)
 
 
