@@ -84,14 +84,14 @@ class Buffer {
 }  // namespace
 
 std::uint64_t unsigned_argument(nb::handle value, const char* name, ErrorCode code,
-                                std::uint64_t maximum) {
+                                std::uint64_t maximum, std::uint64_t minimum) {
   const nb::object index = index_of(value, name);
   const std::uint64_t number = PyLong_AsUnsignedLongLong(index.ptr());
   const bool overflow = PyErr_Occurred() != nullptr;  // negative, or beyond 64 bits
   PyErr_Clear();
-  if (overflow || number > maximum) {
-    throw CoreFailure({code, std::string(name) + " is " + text_of(index) + "; allowed are 0 to " +
-                                 std::to_string(maximum)});
+  if (overflow || number < minimum || number > maximum) {
+    throw CoreFailure({code, std::string(name) + " is " + text_of(index) + "; allowed are " +
+                                 std::to_string(minimum) + " to " + std::to_string(maximum)});
   }
   return number;
 }

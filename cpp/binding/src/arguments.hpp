@@ -13,10 +13,11 @@
 
 namespace tfmbs::binding {
 
-// An integer of Python's (anything with __index__ but bool) in [0, maximum]. Raises TypeError, or
-// the error of `code`.
+// An integer of Python's (anything with __index__ but bool) in [minimum, maximum]. Raises
+// TypeError, or the error of `code`.
 std::uint64_t unsigned_argument(nanobind::handle value, const char* name, ErrorCode code,
-                                std::uint64_t maximum = std::numeric_limits<std::uint64_t>::max());
+                                std::uint64_t maximum = std::numeric_limits<std::uint64_t>::max(),
+                                std::uint64_t minimum = 0);
 
 // A tile's number; anything beyond 64 bits comes as the limit that it passed. Raises TypeError.
 std::int64_t tile_argument(nanobind::handle value);

@@ -44,11 +44,15 @@ FabricConfig checked_config(std::uint64_t tiles, std::uint64_t lanes, std::uint6
 
 FabricConfig make_config(nb::handle tiles, nb::handle lanes, nb::handle bank_depth, double mac_pj,
                          double sram_pj, double dram_pj) {
-  const auto number = [](nb::handle value, const char* name) {
-    return unsigned_argument(value, name, ErrorCode::kGeometry);
+  const auto number = [](nb::handle value, const char* name, std::uint64_t least,
+                         std::uint64_t most) {
+    return unsigned_argument(value, name, ErrorCode::kGeometry, most, least);
   };
-  return checked_config(number(tiles, "tiles"), number(lanes, "lanes"),
-                        number(bank_depth, "bank_depth"), mac_pj, sram_pj, dram_pj);
+  return checked_config(
+      number(tiles, "tiles", 1, Geometry::kMaxTiles),
+      number(lanes, "lanes", 1, Geometry::kMaxLanes),
+      number(bank_depth, "bank_depth", Geometry::kMinBankDepth, Geometry::kMaxBankDepth), mac_pj,
+      sram_pj, dram_pj);
 }
 
 std::string config_repr(const FabricConfig& config) {

@@ -118,11 +118,23 @@ def _export(
         return program.model_proto
     except Exception as error:  # torch.export and torch.onnx raise all kinds for a model's faults
         hint = ""
-        if dynamic_shapes is not None:
-            hint = " (a model of a fixed batch needs dynamic_batch=False)"
+        if dynamic_shapes is not None and _takes(source, args):
+            hint = (
+                " (a model of a fixed batch needs dynamic_batch=False, --static-batch in the tools)"
+            )
         raise ConversionError(
             f"{type(source).__name__} cannot be exported to ONNX: {_first_line(error)}{hint}"
         ) from error
+
+
+def _takes(source: nn.Module | torch.export.ExportedProgram, args: tuple[Any, ...]) -> bool:
+    """Whether the model itself runs on the example."""
+    try:
+        with torch.no_grad():
+            (source if isinstance(source, nn.Module) else source.module())(*args)
+    except Exception:
+        return False
+    return True
 
 
 def _first_line(error: BaseException) -> str:
