@@ -23,9 +23,9 @@ nb::object index_of(nb::handle value, const char* name) {
     throw nb::type_error(
         (std::string(name) + " must be an integer, not " + name_of_type(value)).c_str());
   }
-  PyObject* index = PyNumber_Index(value.ptr());
-  if (index == nullptr) nb::raise_python_error();
-  return nb::steal(index);
+  nb::object index = nb::steal(PyNumber_Index(value.ptr()));
+  if (!index.is_valid()) nb::raise_python_error();
+  return index;
 }
 
 // Python refuses to write very long integers in decimal.

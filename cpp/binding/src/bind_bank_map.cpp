@@ -18,7 +18,7 @@
 #include "tfmbs/placement/bank_map.hpp"
 
 namespace nb = nanobind;
-using namespace nb::literals;
+using nb::literals::operator""_a;
 
 namespace tfmbs::binding {
 namespace {
@@ -64,7 +64,7 @@ class BankPlan {
 
 }  // namespace
 
-void bind_bank_map(nb::module_& m) {
+void bind_bank_map(const nb::module_& m) {
   // Engine cycles of a stage with a pass beside its steps: what a mean over jobs contains.
   m.attr("PASS_OVERHEAD_CYCLES") = fabric::kStartCycles + fabric::kDrainCycles;
   nb::class_<BankPlan>(m, "BankMap",

@@ -15,7 +15,7 @@
 #include "tfmbs/runtime/layer_spec.hpp"
 
 namespace nb = nanobind;
-using namespace nb::literals;
+using nb::literals::operator""_a;
 
 namespace tfmbs::binding {
 namespace {

@@ -18,7 +18,7 @@
 #include "tfmbs/runtime/fabric.hpp"
 
 namespace nb = nanobind;
-using namespace nb::literals;
+using nb::literals::operator""_a;
 
 namespace tfmbs::binding {
 namespace {
@@ -124,7 +124,7 @@ FabricHandle make_fabric(std::optional<FabricConfig> config,
   return {Fabric::open(kind, config.value_or(FabricConfig{}))};
 }
 
-void bind_config(nb::module_& m) {
+void bind_config(const nb::module_& m) {
   const FabricConfig defaults;
   nb::class_<FabricConfig>(
       m, "FabricConfig",
@@ -195,7 +195,7 @@ void bind_config(nb::module_& m) {
       });
 }
 
-void bind_task(nb::module_& m) {
+void bind_task(const nb::module_& m) {
   nb::class_<TaskDescriptor>(
       m, "TFD",
       "A task descriptor: one pass of the engine (docs/fabric.md, \"Engine\").\n\n"
@@ -268,7 +268,7 @@ void wait_for(const TaskHandle& handle, const SharedFabric& fabric) {
 
 }  // namespace
 
-void bind_fabric(nb::module_& m) {
+void bind_fabric(const nb::module_& m) {
   bind_config(m);
   bind_task(m);
   using Release = nb::gil_scoped_release;

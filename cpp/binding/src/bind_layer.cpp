@@ -18,7 +18,7 @@
 #include "tfmbs/runtime/weight_storage.hpp"
 
 namespace nb = nanobind;
-using namespace nb::literals;
+using nb::literals::operator""_a;
 
 namespace tfmbs::binding {
 namespace {

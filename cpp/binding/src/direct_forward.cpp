@@ -91,7 +91,8 @@ std::optional<Dense> dense(const dlpack::Exchange& exchange, nb::handle object,
       !is_row_major(tensor) || (tensor.data == nullptr && has_elements(tensor))) {
     return std::nullopt;
   }
-  return Dense{.data = static_cast<const std::byte*>(tensor.data) + tensor.byte_offset,
+  const auto* const memory = static_cast<const std::byte*>(tensor.data);
+  return Dense{.data = memory == nullptr ? nullptr : memory + tensor.byte_offset,
                .type = *type,
                .dimensions = static_cast<std::size_t>(tensor.dimensions),
                .shape = tensor.shape};

@@ -7,8 +7,8 @@
 namespace tfmbs::binding {
 void bind_format(nanobind::module_& m);
 void bind_kernels(nanobind::module_& m);
-void bind_fabric(nanobind::module_& m);
-void bind_bank_map(nanobind::module_& m);
+void bind_fabric(const nanobind::module_& m);
+void bind_bank_map(const nanobind::module_& m);
 void bind_layer(nanobind::module_& m);
 void bind_estimate(nanobind::module_& m);
 }  // namespace tfmbs::binding

@@ -11,10 +11,10 @@ namespace {
 
 // A layer's name may come from a program's text, where it can be any bytes.
 nb::str key(std::string_view name) {
-  PyObject* text =
-      PyUnicode_DecodeUTF8(name.data(), static_cast<Py_ssize_t>(name.size()), "replace");
-  if (text == nullptr) nb::raise_python_error();
-  return nb::steal<nb::str>(text);
+  nb::str text = nb::steal<nb::str>(
+      PyUnicode_DecodeUTF8(name.data(), static_cast<Py_ssize_t>(name.size()), "replace"));
+  if (!text.is_valid()) nb::raise_python_error();
+  return text;
 }
 
 // Everybody shows a sparsity with four decimals, so that everybody shows the same.

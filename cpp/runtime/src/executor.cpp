@@ -1,12 +1,15 @@
 #include "tfmbs/runtime/executor.hpp"
 
 #include <atomic>
+#include <cstddef>
+#include <new>
 
 namespace tfmbs::runtime {
 namespace {
 
 std::atomic<const Executor*>& process() noexcept {
-  static const auto* const serial = new SerialExecutor;  // outlives every thread
+  alignas(SerialExecutor) static std::byte memory[sizeof(SerialExecutor)];
+  static const auto* const serial = ::new (memory) SerialExecutor;  // outlives every thread
   static std::atomic<const Executor*> executor{serial};
   return executor;
 }

@@ -366,7 +366,8 @@ Status Fabric::forward(placement::LayerId id, const Forward& work, const Executo
   return {};
 }
 
-Result<bool> Fabric::prefetch(placement::LayerId id, std::shared_ptr<const PackedWeights> weights) {
+Result<bool> Fabric::prefetch(placement::LayerId id,
+                              const std::shared_ptr<const PackedWeights>& weights) {
   auto lock = enter_device();
   if (!lock) return std::move(lock).error();
   const auto found = layers_.find(id);

@@ -210,7 +210,7 @@ class Extents {
 Tensor empty(const Extents& sizes, ScalarType type) {
   Extents strides(sizes.size());
   std::int64_t stride = 1;
-  for (std::size_t i = sizes.size(); i-- > 0;) {
+  for (std::size_t i = strides.size(); i-- > 0;) {
     strides[i] = stride;
     stride *= sizes[i] > 0 ? sizes[i] : 1;
   }
@@ -341,6 +341,7 @@ auto on_layer(const Text& text, const Tensor& weight, const Call& call) {
     const auto layer = require(tfmbs::runtime::LayerRegistry::instance().find_or_make(
         text.view(), static_cast<std::uint64_t>(weight.size(0)),
         static_cast<std::uint64_t>(weight.size(1))));
+    // NOLINTNEXTLINE(misc-const-correctness): a Result is moved from
     auto outcome = call(*layer);
     const bool moved = !outcome && outcome.error().code == tfmbs::ErrorCode::kGone;
     if (!moved || attempt == kAttempts) return require(std::move(outcome));

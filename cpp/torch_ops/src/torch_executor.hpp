@@ -13,7 +13,11 @@ namespace tfmbs {
 class TorchExecutor final : public runtime::Executor {
  public:
   [[nodiscard]] std::size_t threads() const noexcept override {
-    return torch::stable::get_num_threads();
+    try {
+      return torch::stable::get_num_threads();
+    } catch (...) {
+      return 1;  // torch cannot tell
+    }
   }
   void parallel_for(std::size_t count, std::size_t grain,
                     runtime::RangeFunction body) const override {

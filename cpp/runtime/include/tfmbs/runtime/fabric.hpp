@@ -110,7 +110,7 @@ class Fabric {
   Status forward(placement::LayerId id, const Forward& work, const Executor& executor,
                  std::span<std::int32_t> sums);
   // Loads without a forward; false, with nothing changed, where the layer has to stream.
-  Result<bool> prefetch(placement::LayerId id, std::shared_ptr<const PackedWeights> weights);
+  Result<bool> prefetch(placement::LayerId id, const std::shared_ptr<const PackedWeights>& weights);
   Status set_pinned(placement::LayerId id, bool pinned);
   // What the weights' sparsity is, where somebody quantized them without a forward.
   void note_sparsity(placement::LayerId id, double sparsity);
