@@ -260,7 +260,7 @@ void spoil_output(std::uint64_t outputs, const Call& call) noexcept {
 }  // namespace
 }  // namespace tfmbs::c_interface
 
-using namespace tfmbs::c_interface;
+using namespace tfmbs::c_interface;  // NOLINT(google-build-using-namespace): what follows is C
 
 extern "C" {
 
@@ -269,7 +269,7 @@ int32_t tfmbs_layer_define(tfmbs_layer** slot, const char* name, int64_t outputs
                            const char* fabric, const uint8_t* weights, const void* scales,
                            int64_t scale_count, int32_t scale_type) {
   return guarded([&] {
-    if (auto s = require(slot, "slot"); !s) return finish(s);
+    if (const auto s = require(static_cast<const void*>(slot), "slot"); !s) return finish(s);
     if (is_defined(slot)) return std::int32_t{TFMBS_OK};
     auto made = std::make_unique<tfmbs_layer>();  // first: a failure needs it too
     made->outputs = outputs < 0 ? 0 : static_cast<std::uint64_t>(outputs);
@@ -290,7 +290,7 @@ int32_t tfmbs_layer_forward(tfmbs_layer** slot, const void* input, int32_t input
   const Call call{input, input_type, samples, bias, bias_type, output, output_type};
   std::uint64_t outputs = 0;
   const std::int32_t status = guarded([&] {
-    if (auto s = require(slot, "slot"); !s) return finish(s);
+    if (const auto s = require(static_cast<const void*>(slot), "slot"); !s) return finish(s);
     const auto held = read_slot(slot);
     if (!held) {
       return fail(invalid("the slot holds no layer: it was not defined, or was released"));

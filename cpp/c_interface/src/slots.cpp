@@ -7,6 +7,7 @@
 namespace tfmbs::c_interface {
 
 namespace {
+// NOLINTNEXTLINE(bugprone-throwing-static-initialization): what it would throw is no memory
 [[maybe_unused]] const bool forks_are_handled = handle_forks();
 }  // namespace
 

@@ -67,7 +67,7 @@ struct TaskQueue::State {
       if (queue.empty()) {
         return;
       }
-      std::shared_ptr<TaskTicket> ticket = std::move(queue.front());
+      const std::shared_ptr<TaskTicket> ticket = std::move(queue.front());
       queue.pop_front();
       running = true;
       current = ticket;
@@ -189,6 +189,7 @@ void TaskQueue::after_fork_in_parent() {
 void TaskQueue::after_fork_in_child() {
   // Other callers of before_fork, and every waiter, are threads that the child does not have.
   state_->forks = 0;
+  // NOLINTNEXTLINE(bugprone-unused-return-value): the mutex is left behind with its meeting
   state_->fork_lock.release();
   static_cast<void>(state_->meeting.release());  // leaked: see Meeting
   state_->meeting = std::move(state_->spare);

@@ -25,7 +25,7 @@ constexpr std::size_t kSums = 12;  // enough to hide the latency
 
 std::size_t tfmbs_dot_products_avx512() noexcept {
   if (!__builtin_cpu_supports("avx512vnni")) return 0;
-  std::size_t steps = kSteps;
+  std::size_t steps = kSteps;  // NOLINT(misc-const-correctness): the asm counts it down
   asm volatile(
       "vzeroall\n"
       "1:\n"
@@ -52,7 +52,7 @@ std::size_t tfmbs_dot_products_avx512() noexcept {
 
 std::size_t tfmbs_dot_products_avx2() noexcept {
   if (!__builtin_cpu_supports("avx2")) return 0;
-  std::size_t steps = kSteps;
+  std::size_t steps = kSteps;  // NOLINT(misc-const-correctness): the asm counts it down
   asm volatile(
       "vzeroall\n"
       "1:\n"
@@ -85,7 +85,7 @@ std::size_t tfmbs_dot_products_avx2() noexcept {
 
 std::size_t tfmbs_trit_dot_products_avx2() noexcept {
   if (!__builtin_cpu_supports("avx2")) return 0;
-  std::size_t steps = kSteps;
+  std::size_t steps = kSteps;  // NOLINT(misc-const-correctness): the asm counts it down
   asm volatile(
       "vzeroall\n"
       "1:\n"
@@ -112,7 +112,7 @@ std::size_t tfmbs_trit_dot_products_avx2() noexcept {
 
 std::size_t tfmbs_bit_plane_products_avx512() noexcept {
   if (!__builtin_cpu_supports("avx512vpopcntdq")) return 0;
-  std::size_t steps = kSteps;
+  std::size_t steps = kSteps;  // NOLINT(misc-const-correctness): the asm counts it down
   asm volatile(
       "vzeroall\n"
       "1:\n"
@@ -151,7 +151,7 @@ std::size_t tfmbs_bit_plane_products_avx512() noexcept {
 
 std::size_t tfmbs_fp32_products_avx512() noexcept {
   if (!__builtin_cpu_supports("avx512f")) return 0;
-  std::size_t steps = kSteps;
+  std::size_t steps = kSteps;  // NOLINT(misc-const-correctness): the asm counts it down
   asm volatile(
       "vzeroall\n"
       "1:\n"
@@ -178,7 +178,7 @@ std::size_t tfmbs_fp32_products_avx512() noexcept {
 
 std::size_t tfmbs_fp32_products_avx2() noexcept {
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return 0;
-  std::size_t steps = kSteps;
+  std::size_t steps = kSteps;  // NOLINT(misc-const-correctness): the asm counts it down
   asm volatile(
       "vzeroall\n"
       "1:\n"

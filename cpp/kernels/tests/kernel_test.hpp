@@ -156,7 +156,7 @@ inline std::uint16_t small_bits(double value, int mantissa_bits, int bias) {
   const double result = std::ldexp(units, exponent - mantissa_bits);
   if (result >= std::ldexp(1.0, bias + 1)) return sign | infinity;
   if (result == 0) return sign;
-  int field = std::ilogb(result) + bias;
+  const int field = std::ilogb(result) + bias;
   if (field < 1)
     return sign | static_cast<std::uint16_t>(std::ldexp(result, bias - 1 + mantissa_bits));
   const double mantissa = std::ldexp(result, mantissa_bits - (field - bias)) - (1 << mantissa_bits);

@@ -48,6 +48,7 @@ class DigitCount : public KernelTest {
       std::vector<std::uint32_t> counts(depth, 3);
       std::uint64_t steps = 7;
       // On memory of its own: a read beyond the values is seen under ASan.
+      // NOLINTNEXTLINE(performance-unnecessary-copy-initialization)
       const std::vector<std::int8_t> given = values;
       GetParam().digit_count({.values = given.data(),
                               .rows = rows,

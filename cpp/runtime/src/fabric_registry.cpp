@@ -9,6 +9,7 @@
 namespace tfmbs::runtime {
 
 namespace {
+// NOLINTNEXTLINE(bugprone-throwing-static-initialization): what it would throw is no memory
 [[maybe_unused]] const bool forks_are_handled = handle_forks();
 }  // namespace
 

@@ -157,6 +157,7 @@ class FieldReader {
   template <typename Number>
   static Status read_number(std::string_view key, std::string_view text, Number& out) {
     const char* end = text.data() + text.size();
+    // NOLINTNEXTLINE(bugprone-suspicious-stringview-data-usage): `end` says where it ends
     const auto read = std::from_chars(text.data(), end, out);
     if (read.ec == std::errc{} && read.ptr == end) return {};
     return Error{ErrorCode::kInvalidArgument, "specification: '" + std::string(key) + "' is '" +

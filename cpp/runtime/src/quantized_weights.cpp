@@ -88,7 +88,7 @@ Result<BitPlaneMatrix> unpack_stream(const StreamSource& source) {
     const std::size_t rows = std::min<std::size_t>(rows_at_a_time, outputs - row);
     const std::span<std::int8_t> part(trits.data(), rows * depth);
     const std::size_t first = row * depth / kTritsPerByte;
-    if (auto s = unpack_pt5(bytes.subspan(first, pt5_bytes(part.size())), part); !s) {
+    if (const auto s = unpack_pt5(bytes.subspan(first, pt5_bytes(part.size())), part); !s) {
       const std::uint64_t at = first + s.error().offset.value_or(0);  // in the whole stream
       return Error{ErrorCode::kEncoding,
                    "byte " + hex(bytes[at]) + " at offset " + std::to_string(at) +

@@ -9,7 +9,6 @@
 namespace tfmbs::runtime {
 namespace {
 
-using fabric::Stage;
 using fabric::TaskDescriptor;
 using fabric::Transfer;
 

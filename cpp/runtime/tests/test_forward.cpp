@@ -95,6 +95,7 @@ TEST(Forward, EqualsTheReferenceAndTheSteppedEngine) {
     const auto stepped = Fabric::open(Engine::kStepped, {geometry, {}});
     std::vector<std::shared_ptr<Layer>> layers;
     std::vector<Problem> problems;
+    problems.reserve(2);
     for (int l = 0; l < 2; ++l) {
       problems.push_back(make_problem(random, pick({1, 7, 15, 16, 60, 61, 130}),
                                       pick({1, 14, 15, 16, 31, 64, 100, 513, 1020, 1024, 1025}),
