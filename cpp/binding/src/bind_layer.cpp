@@ -185,7 +185,7 @@ void bind_layer(nb::module_& m) {
           },
           "input"_a, "weight"_a, "bias"_a.none(), "relu"_a = false,
           "The output, or None where only the op will do: weights to be packed, bad input. "
-          " Nothing may be differentiated, traced or transformed.")
+          "Nothing may be differentiated, traced or transformed.")
       .def("set_ste_clip", &LayerHandle::set_ste_clip, "clip"_a.none())
       .def(
           "set_pinned",
