@@ -9,8 +9,6 @@
 namespace {
 
 constexpr std::size_t kSteps = 4096;
-// Bytes that are prefetched beyond those that are read, as in the kernels.
-constexpr std::size_t kAhead = 4096;
 
 #if defined(__x86_64__)
 constexpr std::size_t kSums = 12;  // enough to hide the latency
@@ -216,13 +214,12 @@ std::size_t tfmbs_fp32_products_avx2() noexcept { return 0; }
 
 #if defined(__x86_64__)
 namespace {
+// Fetches nothing ahead: a loop that only reads is faster without (docs/performance.md).
 __attribute__((target("avx2"))) std::uint64_t read_avx2(const unsigned char* data,
                                                         std::size_t bytes) noexcept {
   __m256i sums[4] = {};
   const auto* vectors = reinterpret_cast<const __m256i*>(data);
   for (std::size_t i = 0; i + 4 <= bytes / sizeof(__m256i); i += 4) {
-    _mm_prefetch(reinterpret_cast<const char*>(vectors + i) + kAhead, _MM_HINT_T0);
-    _mm_prefetch(reinterpret_cast<const char*>(vectors + i + 2) + kAhead, _MM_HINT_T0);
 #pragma GCC unroll 4
     for (std::size_t j = 0; j < 4; ++j) {
       sums[j] = _mm256_or_si256(sums[j], _mm256_loadu_si256(vectors + i + j));

@@ -84,8 +84,10 @@ inline __attribute__((always_inline)) void add(__m256i& sum, __m256i codes, __m2
 __attribute__((noinline)) void one_row(const std::int8_t* activations, const std::uint8_t* panel,
                                        std::size_t lines, std::size_t groups, std::int32_t offset,
                                        const Output& to) {
-  // Bytes further on, so that weights from memory arrive in time; beyond the end it is harmless.
-  constexpr std::size_t kAhead = 4096;
+  // Bytes further on, into the second cache and from there into the first, so that weights from
+  // memory arrive in time; beyond the end it is harmless.
+  constexpr std::size_t kFarAhead = 16384;
+  constexpr std::size_t kNearAhead = 3072;
   constexpr std::size_t kMost = kPanelOutputs / kLineOutputs;
   const __m256i low_mask = _mm256_set1_epi8(0x03);
   const __m256i high_mask = _mm256_set1_epi8(0x0C);
@@ -100,7 +102,8 @@ __attribute__((noinline)) void one_row(const std::int8_t* activations, const std
       const std::uint8_t* line = panel + first * step + c * kPanelBytes;
       const std::int8_t* inputs = activations + first * kGroup;
       for (std::size_t g = 0; g < count; ++g, line += step, inputs += kGroup) {
-        _mm_prefetch(reinterpret_cast<const char*>(line) + kAhead, _MM_HINT_T0);
+        _mm_prefetch(reinterpret_cast<const char*>(line) + kFarAhead, _MM_HINT_T1);
+        _mm_prefetch(reinterpret_cast<const char*>(line) + kNearAhead, _MM_HINT_T0);
         const __m256i input[4] = {broadcast(inputs), broadcast(inputs + 4), broadcast(inputs + 8),
                                   broadcast(inputs + 12)};
 #pragma GCC unroll 2

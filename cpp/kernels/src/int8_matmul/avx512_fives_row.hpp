@@ -4,7 +4,7 @@
 // an instruction when it dispatches it, by what it dispatched before. Compilers have an order of
 // their own, and more copies than there are registers, so this loop is assembly: four lines at a
 // time, in an order found by measuring (docs/performance.md has the figures, and those of the
-// distance at which it fetches ahead).
+// distances at which it fetches ahead).
 #pragma once
 
 #include <immintrin.h>
@@ -33,15 +33,19 @@ inline __attribute__((always_inline)) void fives_row(const std::int8_t* activati
                                                      __m512i (&sums)[4][4]) {
   // zmm0-15 sums; 16-19 masks, 20-21 pairs, 22 fifths, 23 twos; 24-27 lines: bytes, then codes; in
   // turn 28-31, separated codes and fifth codes; k1 signs.
-  constexpr int kFetchAhead = 16384;  // bytes
-  __asm__ volatile(R"(
+  // Bytes: what comes from memory is fetched into the second cache, and from there into the first.
+  constexpr int kFarAhead = 12288;
+  constexpr int kNearAhead = 5120;
+  __asm__ volatile(
+      R"(
     # Begins line `new` and goes on with the three before it, `old1` to `old3`. At the start `code1`
     # and `code3` are codes of old3 and `fifth` is old1's; at the end `code3` and `free` are codes 1
     # and 3 of old2, `code1` is the new line's fifth, and `fifth` is free. act1, act3: where the
     # activations of old1 and old3 stand; sum1, sum3: their first sums.
     .macro tfmbs_step new, at, old1, act1, sum1, old2, old3, act3, s0, s1, s2, s3, code1, code3, free, fifth
       vmovdqa64 \at(%[panel]), %%zmm\new
-      prefetcht1 \at+%c[ahead](%[panel])
+      prefetcht1 \at+%c[far](%[panel])
+      prefetcht0 \at+%c[near](%[panel])
       vpandd %%zmm16, %%zmm\old3, %%zmm\free
       vpdpbusd \act3+0(%[activations])%{1to16%}, %%zmm\free, %%zmm\s0
       vpandd %%zmm18, %%zmm\old3, %%zmm\old3
@@ -88,9 +92,10 @@ inline __attribute__((always_inline)) void fives_row(const std::int8_t* activati
 
     # The loop fetches ahead of each line that it begins, and these three are begun here: what is not
     # fetched is waited for.
-    prefetcht1 %c[ahead](%[panel])
-    prefetcht1 64+%c[ahead](%[panel])
-    prefetcht1 128+%c[ahead](%[panel])
+    .irp at, 0, 64, 128
+      prefetcht1 \at+%c[far](%[panel])
+      prefetcht0 \at+%c[near](%[panel])
+    .endr
     vmovdqa64 0(%[panel]), %%zmm24
     vpermb %%zmm22, %%zmm24, %%zmm28
     vpdpbusd 16(%[activations])%{1to16%}, %%zmm28, %%zmm0
@@ -136,12 +141,12 @@ inline __attribute__((always_inline)) void fives_row(const std::int8_t* activati
     .purgem tfmbs_odd_codes
     .purgem tfmbs_negate
   )"
-                   : [activations] "+&r"(activations), [panel] "+&r"(panel), [groups] "+&r"(groups)
-                   : [decoder] "r"(&decoder), [sums] "r"(&sums), [ahead] "i"(kFetchAhead)
-                   : "memory", "cc", "k1", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6",
-                     "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15",
-                     "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", "xmm23",
-                     "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30", "xmm31");
+      : [activations] "+&r"(activations), [panel] "+&r"(panel), [groups] "+&r"(groups)
+      : [decoder] "r"(&decoder), [sums] "r"(&sums), [far] "i"(kFarAhead), [near] "i"(kNearAhead)
+      : "memory", "cc", "k1", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
+        "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17",
+        "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", "xmm23", "xmm24", "xmm25", "xmm26", "xmm27",
+        "xmm28", "xmm29", "xmm30", "xmm31");
 }
 
 }  // namespace

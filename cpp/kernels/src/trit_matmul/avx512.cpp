@@ -103,7 +103,7 @@ __attribute__((noinline)) void product(const Activations& from, std::size_t row,
                                        const std::uint8_t* weights, std::size_t panel_bytes,
                                        std::size_t codes, const Output& to) {
   // Bytes further on, so that weights from memory arrive in time; beyond the end it is harmless.
-  constexpr std::size_t kAhead = 2048;
+  constexpr std::size_t kAhead = 1024;
   Sums tile[kRows * kPanels] = {};
   for (std::size_t first = 0; first < codes; first += kRun) {
     const std::size_t end = codes - first < kRun ? codes : first + kRun;
@@ -275,14 +275,15 @@ struct Decoder {
   __m512i first_high = _mm512_load_si512(kFive.first + 64);
   __m512i fifths = _mm512_load_si512(kFive.fifth);
 
+  // Fetches bytes further on, so that weights from memory arrive in time; beyond the end it is
+  // harmless.
+  template <std::size_t kAhead, _mm_hint kCache>
   inline __attribute__((always_inline)) void decode(const std::uint8_t* from,
                                                     __m512i (&codes)[kUnitCodes]) const {
-    // Bytes further on, so that weights from memory arrive in time; beyond the end it is harmless.
-    constexpr std::size_t kAhead = 8192;
     __m512i digits[kUnitLines];
 #pragma GCC unroll 4
     for (std::size_t j = 0; j < kUnitLines; ++j, from += kPanelBytes) {
-      _mm_prefetch(reinterpret_cast<const char*>(from) + kAhead, _MM_HINT_T1);
+      _mm_prefetch(reinterpret_cast<const char*>(from) + kAhead, kCache);
       const __m512i bytes = _mm512_load_si512(from);
       const __mmask64 negative = _mm512_movepi8_mask(bytes);
       digits[j] = _mm512_permutexvar_epi8(bytes, fifths);
@@ -291,9 +292,9 @@ struct Decoder {
     }
     codes[4] = digits[3];
 #pragma GCC unroll 3
-    for (std::size_t j = 3; j-- > 0;) {
+    for (std::size_t j = 0; j < 3; ++j) {
       codes[4] = _mm512_add_epi8(_mm512_add_epi8(codes[4], codes[4]),
-                                 _mm512_add_epi8(codes[4], digits[j]));
+                                 _mm512_add_epi8(codes[4], digits[2 - j]));
     }
   }
 };
@@ -304,7 +305,7 @@ __attribute__((noinline)) void decode_lines(const std::uint8_t* from, std::size_
   const Decoder decoder;
   for (std::size_t u = 0; u < units; ++u, from += kUnitLines * kPanelBytes) {
     __m512i codes[kUnitCodes];
-    decoder.decode(from, codes);
+    decoder.decode<8192, _MM_HINT_T1>(from, codes);
 #pragma GCC unroll 5
     for (std::size_t j = 0; j < kUnitCodes; ++j, to += kPanelBytes)
       _mm512_store_si512(to, codes[j]);
@@ -322,7 +323,7 @@ __attribute__((noinline)) void one_row(const std::uint8_t* activations, const st
     __m512i bytes = _mm512_setzero_si512();
     for (std::size_t u = first; u < end; ++u) {
       __m512i codes[kUnitCodes];
-      decoder.decode(weights + u * kUnitLines * kPanelBytes, codes);
+      decoder.decode<4096, _MM_HINT_T0>(weights + u * kUnitLines * kPanelBytes, codes);
 #pragma GCC unroll 5
       for (std::size_t j = 0; j < kUnitCodes; ++j) {
         const std::uint8_t* table = kProducts.entries[activations[u * kUnitCodes + j]];
