@@ -1,30 +1,18 @@
 #include "tfmbs/runtime/layer.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <bit>
 #include <cstring>
 #include <span>
 #include <utility>
 #include <vector>
 
-#include "aligned_buffer.hpp"
 #include "input_quantizer.hpp"
+#include "product.hpp"
 #include "tfmbs/kernels/fingerprint.hpp"
 
 namespace tfmbs::runtime {
 namespace {
-
-using kernels::FloatType;
-
-// Rows of one product block, and its sums, which stay in the L2 cache (256 KiB) until the epilogue
-// reads them: 64 x 1,024, or a single row of 65,536 outputs.
-constexpr std::size_t kBlockRows = 64;
-constexpr std::size_t kBlockSums = std::size_t{1} << 16;
-// Products below which another thread costs more than it brings, and what a row costs whatever its
-// size, in products.
-constexpr std::size_t kGrainProducts = std::size_t{1} << 20;
-constexpr std::size_t kRowProducts = 4096;
 
 std::uint64_t source_bytes(const WeightSource& source) {
   return source.outputs * source.depth * kernels::float_bytes(source.type);
@@ -45,112 +33,6 @@ std::uint64_t spread_sample(const WeightSource& source) noexcept {
     sample = (std::rotl(sample, 23) ^ value) * 0x9E3779B97F4A7C15U;
   }
   return sample;
-}
-
-void finish(const std::int32_t* sums, std::size_t stride, std::size_t row, std::size_t rows,
-            std::size_t output, std::size_t outputs, const PackedWeights& weights,
-            const SampleScales& samples, const LinearArgs& args, std::size_t out_stride) {
-  const std::size_t bias_bytes = kernels::float_bytes(args.bias_type);
-  const std::size_t out_bytes = kernels::float_bytes(args.output_type);
-  const bool each = weights.scales().size() > 1;
-  kernels::active().epilogue(
-      {.accumulators = sums,
-       .rows = rows,
-       .outputs = outputs,
-       .accumulator_stride = stride,
-       .row_scales = samples.scales == nullptr ? nullptr : samples.scales + row,
-       .output_scales =
-           weights.scales().empty() ? nullptr : weights.scales().data() + (each ? output : 0),
-       .output_scale_step = each ? std::size_t{1} : std::size_t{0},
-       .bias = args.bias == nullptr
-                   ? nullptr
-                   : static_cast<const std::byte*>(args.bias) + output * bias_bytes,
-       .bias_type = args.bias_type,
-       .nan_rows = samples.nan_rows + row,
-       .nan_outputs =
-           weights.nan_outputs().empty() ? nullptr : weights.nan_outputs().data() + output,
-       .out = static_cast<std::byte*>(args.output) + (row * out_stride + output) * out_bytes,
-       .out_type = args.output_type,
-       .out_stride = out_stride,
-       .wide = args.input_type == FloatType::kFloat64,
-       .relu = args.relu});
-}
-
-// A product and its epilogue, block by block: rows [row, row_end) x outputs [output, output_end),
-// `output` a multiple of kPanelOutputs.
-struct Part {
-  std::size_t row;
-  std::size_t row_end;
-  std::size_t output;
-  std::size_t output_end;
-};
-
-void multiply_part(const InputQuantizer& input, const PackedWeights& weights,
-                   const LinearArgs& args, const Part& part) {
-  thread_local AlignedBuffer<std::int32_t> buffer;
-  const WeightPanelsView panels = weights.panels();
-  const auto& [planes, values] = input.activations();
-  const auto& kernel = kernels::active();
-  const std::size_t most_rows = std::min(kBlockRows, part.row_end - part.row);
-  const std::size_t most_outputs = std::min(kBlockSums / most_rows / kPanelOutputs * kPanelOutputs,
-                                            part.output_end - part.output);
-  std::int32_t* sums = buffer.reserve(most_rows * most_outputs);
-  for (std::size_t output = part.output; output < part.output_end; output += most_outputs) {
-    const std::size_t outputs = std::min(most_outputs, part.output_end - output);
-    // A block of weights serves all rows before the next is read.
-    for (std::size_t row = part.row; row < part.row_end; row += kBlockRows) {
-      const std::size_t rows = std::min(kBlockRows, part.row_end - row);
-      if (values != nullptr) {
-        kernel.int8_matmul({.activations = values + row * panels.depth,
-                            .rows = rows,
-                            .row_stride = panels.depth,
-                            .weights = panels,
-                            .first_output = output,
-                            .outputs = outputs,
-                            .out = sums,
-                            .out_stride = outputs});
-      } else {
-        kernel.trit_matmul({.activations = planes.plane(0).row(row),
-                            .rows = rows,
-                            .weights = panels,
-                            .first_output = output,
-                            .outputs = outputs,
-                            .out = sums,
-                            .out_stride = outputs});
-      }
-      finish(sums, outputs, row, rows, output, outputs, weights, input.scales(), args,
-             panels.outputs);
-    }
-  }
-}
-
-// Threads share the panels of weights, or the rows where there are too few panels for all.
-void multiply(const InputQuantizer& input, const PackedWeights& weights, const LinearArgs& args,
-              const Executor& executor) {
-  constexpr std::size_t kPanelsAThread = 8;  // the last may be short, and one more is an eighth
-  constexpr std::size_t kRowStep = 8;        // what kernels take at once
-  const WeightPanelsView panels = weights.panels();
-  const std::size_t products_a_row = panels.outputs * panels.depth + kRowProducts;
-  if (panels.panels() >= kPanelsAThread * executor.threads() || args.samples <= kRowStep) {
-    const std::size_t grain = 1 + kGrainProducts / (args.samples * kPanelOutputs * panels.depth);
-    executor.parallel_for(panels.panels(), grain, [&](std::size_t begin, std::size_t end) {
-      multiply_part(input, weights, args,
-                    {.row = 0,
-                     .row_end = args.samples,
-                     .output = begin * kPanelOutputs,
-                     .output_end = std::min(panels.outputs, end * kPanelOutputs)});
-    });
-    return;
-  }
-  const std::size_t steps = (args.samples + kRowStep - 1) / kRowStep;
-  const std::size_t grain = 1 + kGrainProducts / (kRowStep * products_a_row);
-  executor.parallel_for(steps, grain, [&](std::size_t begin, std::size_t end) {
-    multiply_part(input, weights, args,
-                  {.row = begin * kRowStep,
-                   .row_end = std::min(args.samples, end * kRowStep),
-                   .output = 0,
-                   .output_end = panels.outputs});
-  });
 }
 
 }  // namespace
@@ -343,8 +225,8 @@ Status Layer::run(const Snapshot& snapshot, const LinearArgs& args, const Execut
     const std::vector<std::uint8_t> no_nans(args.samples);
     const SampleScales none{nullptr, no_nans.data()};
     for (std::size_t row = 0; row < args.samples; ++row) {
-      finish(zeros.data(), spec_.outputs, row, 1, 0, spec_.outputs, *snapshot.weights, none, args,
-             spec_.outputs);
+      finish({.row = row, .row_end = row + 1, .output = 0, .output_end = spec_.outputs},
+             zeros.data(), *snapshot.weights, none, args);
     }
     return {};
   }
@@ -354,8 +236,8 @@ Status Layer::run(const Snapshot& snapshot, const LinearArgs& args, const Execut
   if (fabric_->stepped()) {
     std::vector<std::int32_t> sums(args.samples * spec_.outputs);
     if (auto s = fabric_->forward(*id_, work, executor, sums); !s) return s;
-    finish(sums.data(), spec_.outputs, 0, args.samples, 0, spec_.outputs, *snapshot.weights,
-           input.scales(), args, spec_.outputs);
+    finish({.row = 0, .row_end = args.samples, .output = 0, .output_end = spec_.outputs},
+           sums.data(), *snapshot.weights, input.scales(), args);
     return {};
   }
   if (auto s = fabric_->forward(*id_, work, executor, {}); !s) return s;

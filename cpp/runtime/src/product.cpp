@@ -1,0 +1,173 @@
+#include "product.hpp"
+
+#include <algorithm>
+#include <cstddef>
+
+#include "aligned_buffer.hpp"
+#include "tfmbs/format/weight_panels.hpp"
+#include "tfmbs/kernels/kernels.hpp"
+
+namespace tfmbs::runtime {
+namespace {
+
+// Rows of one kernel call, and its sums, which stay in the L2 cache (256 KiB) until the epilogue
+// reads them: 64 x 1,024, or a single row of 65,536 outputs.
+constexpr std::size_t kCallRows = 64;
+constexpr std::size_t kCallSums = std::size_t{1} << 16;
+// Products below which another thread costs more than it brings, and what a row costs whatever its
+// size, in products.
+constexpr std::size_t kGrainProducts = std::size_t{1} << 20;
+constexpr std::size_t kRowProducts = 4096;
+
+// Call by call; `part.output` is a multiple of kPanelOutputs.
+void multiply_part(const Part& part, const InputQuantizer& input, const PackedWeights& weights,
+                   const LinearArgs& args) {
+  thread_local AlignedBuffer<std::int32_t> buffer;
+  const WeightPanelsView panels = weights.panels();
+  const auto& [planes, values] = input.activations();
+  const auto& kernel = kernels::active();
+  const std::size_t most_rows = std::min(kCallRows, part.row_end - part.row);
+  const std::size_t most_outputs = std::min(kCallSums / most_rows / kPanelOutputs * kPanelOutputs,
+                                            part.output_end - part.output);
+  std::int32_t* sums = buffer.reserve(most_rows * most_outputs);
+  for (std::size_t output = part.output; output < part.output_end; output += most_outputs) {
+    const std::size_t outputs = std::min(most_outputs, part.output_end - output);
+    // A call's weights serve all rows before the next are read.
+    for (std::size_t row = part.row; row < part.row_end; row += kCallRows) {
+      const std::size_t rows = std::min(kCallRows, part.row_end - row);
+      if (values != nullptr) {
+        kernel.int8_matmul({.activations = values + row * panels.depth,
+                            .rows = rows,
+                            .row_stride = panels.depth,
+                            .weights = panels,
+                            .first_output = output,
+                            .outputs = outputs,
+                            .out = sums,
+                            .out_stride = outputs});
+      } else {
+        kernel.trit_matmul({.activations = planes.plane(0).row(row),
+                            .rows = rows,
+                            .weights = panels,
+                            .first_output = output,
+                            .outputs = outputs,
+                            .out = sums,
+                            .out_stride = outputs});
+      }
+      finish({.row = row, .row_end = row + rows, .output = output, .output_end = output + outputs},
+             sums, weights, input.scales(), args);
+    }
+  }
+}
+
+// The output cut into blocks for threads to take one after the other. Those of the same weights
+// follow each other, for these to be in a near cache.
+class Blocks {
+ public:
+  Blocks(const WeightPanelsView& weights, std::size_t samples) noexcept
+      : samples_(samples),
+        outputs_(weights.outputs),
+        // Rows that kernels take together: fives are decoded for as many.
+        rows_(weights.layout == WeightLayout::kInt8Fives ? 64 : 32),
+        row_blocks_((samples + rows_ - 1) / rows_) {
+    constexpr std::size_t kMostPanels = kCallSums / kCallRows / kPanelOutputs;
+    const std::size_t panels = weights.panels();
+    const std::size_t ranges = (panels + kMostPanels - 1) / kMostPanels;
+    panels_ = (panels + ranges - 1) / ranges;
+    count_ = row_blocks_ * ((panels + panels_ - 1) / panels_);
+  }
+
+  [[nodiscard]] std::size_t count() const noexcept { return count_; }
+  [[nodiscard]] Part part(std::size_t block) const noexcept {
+    const std::size_t row = block % row_blocks_ * rows_;
+    const std::size_t output = block / row_blocks_ * panels_ * kPanelOutputs;
+    return {.row = row,
+            .row_end = std::min(samples_, row + rows_),
+            .output = output,
+            .output_end = std::min(outputs_, output + panels_ * kPanelOutputs)};
+  }
+
+ private:
+  std::size_t samples_;
+  std::size_t outputs_;
+  std::size_t rows_;
+  std::size_t row_blocks_;
+  std::size_t panels_{0};  // a block's
+  std::size_t count_{0};
+};
+
+}  // namespace
+
+void finish(const Part& part, const std::int32_t* sums, const PackedWeights& weights,
+            const SampleScales& samples, const LinearArgs& args) {
+  const std::size_t outputs = part.output_end - part.output;
+  const std::size_t out_stride = weights.panels().outputs;
+  const std::size_t bias_bytes = kernels::float_bytes(args.bias_type);
+  const std::size_t out_bytes = kernels::float_bytes(args.output_type);
+  const bool each = weights.scales().size() > 1;
+  kernels::active().epilogue(
+      {.accumulators = sums,
+       .rows = part.row_end - part.row,
+       .outputs = outputs,
+       .accumulator_stride = outputs,
+       .row_scales = samples.scales == nullptr ? nullptr : samples.scales + part.row,
+       .output_scales =
+           weights.scales().empty() ? nullptr : weights.scales().data() + (each ? part.output : 0),
+       .output_scale_step = each ? std::size_t{1} : std::size_t{0},
+       .bias = args.bias == nullptr
+                   ? nullptr
+                   : static_cast<const std::byte*>(args.bias) + part.output * bias_bytes,
+       .bias_type = args.bias_type,
+       .nan_rows = samples.nan_rows + part.row,
+       .nan_outputs =
+           weights.nan_outputs().empty() ? nullptr : weights.nan_outputs().data() + part.output,
+       .out =
+           static_cast<std::byte*>(args.output) + (part.row * out_stride + part.output) * out_bytes,
+       .out_type = args.output_type,
+       .out_stride = out_stride,
+       .wide = args.input_type == kernels::FloatType::kFloat64,
+       .relu = args.relu});
+}
+
+// Much work is shared block by block, so that no thread waits for a slower one. Less is cut once:
+// threads share the panels of weights, or the rows where there are too few panels for all.
+void multiply(const InputQuantizer& input, const PackedWeights& weights, const LinearArgs& args,
+              const Executor& executor) {
+  constexpr std::size_t kBlocksAThread = 8;
+  constexpr std::size_t kPanelsAThread = 8;  // the last may be short, and one more is an eighth
+  constexpr std::size_t kRowStep = 8;        // what kernels take at once
+  const WeightPanelsView panels = weights.panels();
+  const std::size_t threads = executor.threads();
+  const std::size_t products_a_row = panels.outputs * panels.depth + kRowProducts;
+  if (threads > 1 && args.samples > kRowStep) {
+    const Blocks blocks(panels, args.samples);
+    if (blocks.count() >= kBlocksAThread * threads &&
+        args.samples * products_a_row / blocks.count() >= kGrainProducts) {
+      guided_for(executor, blocks.count(), [&](std::size_t begin, std::size_t end) {
+        for (; begin < end; ++begin) multiply_part(blocks.part(begin), input, weights, args);
+      });
+      return;
+    }
+  }
+  if (panels.panels() >= kPanelsAThread * threads || args.samples <= kRowStep) {
+    const std::size_t grain = 1 + kGrainProducts / (args.samples * kPanelOutputs * panels.depth);
+    executor.parallel_for(panels.panels(), grain, [&](std::size_t begin, std::size_t end) {
+      multiply_part({.row = 0,
+                     .row_end = args.samples,
+                     .output = begin * kPanelOutputs,
+                     .output_end = std::min(panels.outputs, end * kPanelOutputs)},
+                    input, weights, args);
+    });
+    return;
+  }
+  const std::size_t steps = (args.samples + kRowStep - 1) / kRowStep;
+  const std::size_t grain = 1 + kGrainProducts / (kRowStep * products_a_row);
+  executor.parallel_for(steps, grain, [&](std::size_t begin, std::size_t end) {
+    multiply_part({.row = begin * kRowStep,
+                   .row_end = std::min(args.samples, end * kRowStep),
+                   .output = 0,
+                   .output_end = panels.outputs},
+                  input, weights, args);
+  });
+}
+
+}  // namespace tfmbs::runtime

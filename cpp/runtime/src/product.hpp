@@ -1,0 +1,30 @@
+// A forward's product and epilogue: sums of products, scaled, to the output.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "input_quantizer.hpp"
+#include "tfmbs/runtime/executor.hpp"
+#include "tfmbs/runtime/layer.hpp"
+#include "tfmbs/runtime/packed_weights.hpp"
+
+namespace tfmbs::runtime {
+
+// Of an output: rows [row, row_end) x outputs [output, output_end).
+struct Part {
+  std::size_t row;
+  std::size_t row_end;
+  std::size_t output;
+  std::size_t output_end;
+};
+
+// The epilogue alone. `sums` are the part's, row by row.
+void finish(const Part& part, const std::int32_t* sums, const PackedWeights& weights,
+            const SampleScales& samples, const LinearArgs& args);
+
+// All of it, from what `input` quantized last.
+void multiply(const InputQuantizer& input, const PackedWeights& weights, const LinearArgs& args,
+              const Executor& executor);
+
+}  // namespace tfmbs::runtime
