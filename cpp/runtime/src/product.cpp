@@ -59,19 +59,23 @@ void multiply_part(const Part& part, const InputQuantizer& input, const PackedWe
   }
 }
 
-// The output cut into blocks for threads to take one after the other. Those of the same weights
-// follow each other, for these to be in a near cache.
+// The output cut into blocks for threads to take one after the other, `wanted` of them if they are
+// not too small for that. Those of the same weights follow each other, for these to be in a near
+// cache.
 class Blocks {
  public:
-  Blocks(const WeightPanelsView& weights, std::size_t samples) noexcept
+  Blocks(const WeightPanelsView& weights, std::size_t samples, std::size_t wanted) noexcept
       : samples_(samples),
         outputs_(weights.outputs),
         // Rows that kernels take together: fives are decoded for as many.
         rows_(weights.layout == WeightLayout::kInt8Fives ? 64 : 32),
         row_blocks_((samples + rows_ - 1) / rows_) {
+    // Each block of rows is made ready for the kernel anew: some 5 % of what 8 panels cost trit x trit.
+    constexpr std::size_t kLeastPanels = 8;
     constexpr std::size_t kMostPanels = kCallSums / kCallRows / kPanelOutputs;
     const std::size_t panels = weights.panels();
-    const std::size_t ranges = (panels + kMostPanels - 1) / kMostPanels;
+    const std::size_t most = std::clamp(panels * row_blocks_ / wanted, kLeastPanels, kMostPanels);
+    const std::size_t ranges = (panels + most - 1) / most;
     panels_ = (panels + ranges - 1) / ranges;
     count_ = row_blocks_ * ((panels + panels_ - 1) / panels_);
   }
@@ -139,8 +143,9 @@ void multiply(const InputQuantizer& input, const PackedWeights& weights, const L
   const std::size_t threads = executor.threads();
   const std::size_t products_a_row = panels.outputs * panels.depth + kRowProducts;
   if (threads > 1 && args.samples > kRowStep) {
-    const Blocks blocks(panels, args.samples);
-    if (blocks.count() >= kBlocksAThread * threads &&
+    const std::size_t wanted = kBlocksAThread * threads;
+    const Blocks blocks(panels, args.samples, wanted);
+    if (blocks.count() >= wanted &&
         args.samples * products_a_row / blocks.count() >= kGrainProducts) {
       guided_for(executor, blocks.count(), [&](std::size_t begin, std::size_t end) {
         for (; begin < end; ++begin) multiply_part(blocks.part(begin), input, weights, args);
