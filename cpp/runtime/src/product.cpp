@@ -70,7 +70,8 @@ class Blocks {
         // Rows that kernels take together: fives are decoded for as many.
         rows_(weights.layout == WeightLayout::kInt8Fives ? 64 : 32),
         row_blocks_((samples + rows_ - 1) / rows_) {
-    // Each block of rows is made ready for the kernel anew: some 5 % of what 8 panels cost trit x trit.
+    // Each block of rows is made ready for the kernel anew: some 5 % of what 8 panels cost trit x
+    // trit.
     constexpr std::size_t kLeastPanels = 8;
     constexpr std::size_t kMostPanels = kCallSums / kCallRows / kPanelOutputs;
     const std::size_t panels = weights.panels();

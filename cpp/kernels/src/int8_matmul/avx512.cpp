@@ -110,7 +110,7 @@ __attribute__((noinline)) void store(const __m512i* sums, std::size_t rows, std:
 
 // How a line of 64 bytes becomes codes. `pairs` gives four codes a byte, two bits each, and `fifth`
 // the fifth where there is one.
-// `fetch_ahead` is for one row, which reads weights from memory; beyond the end it is harmless.
+// `fetch_ahead` is for rows so few that reading sets the pace; beyond the end it is harmless.
 struct Quads {
   static constexpr std::size_t kGroup = 16;
   static constexpr bool kFive = false;
@@ -123,7 +123,8 @@ struct Quads {
     return {_mm512_load_si512(line), _mm512_setzero_si512()};
   }
   static inline __attribute__((always_inline)) void fetch_ahead(const std::uint8_t* line) {
-    _mm_prefetch(reinterpret_cast<const char*>(line) + 4096, _MM_HINT_T0);
+    constexpr std::size_t kAhead = 4096;  // bytes
+    _mm_prefetch(reinterpret_cast<const char*>(line) + kAhead, _MM_HINT_T0);
   }
 };
 
@@ -165,7 +166,8 @@ struct Fives {
     return {_mm512_mask_sub_epi8(pairs, negative, _mm512_load_si512(kDecoder.twos), pairs), fifth};
   }
   static inline __attribute__((always_inline)) void fetch_ahead(const std::uint8_t* line) {
-    _mm_prefetch(reinterpret_cast<const char*>(line) + 8192, _MM_HINT_T1);
+    _mm_prefetch(reinterpret_cast<const char*>(line) + kFarAhead, _MM_HINT_T1);
+    _mm_prefetch(reinterpret_cast<const char*>(line) + kNearAhead, _MM_HINT_T0);
   }
 };
 
@@ -268,7 +270,10 @@ __attribute__((noinline)) void some_rows(const Activations& from, std::size_t ro
   for (std::size_t g = 0; g < groups; ++g, activations += Codes::kGroup, panel += step) {
     typename Codes::Line lines[kLines];
 #pragma GCC unroll 2
-    for (std::size_t c = 0; c < kLines; ++c) lines[c] = codes.load(panel + c * kPanelBytes);
+    for (std::size_t c = 0; c < kLines; ++c) {
+      if constexpr (Codes::kFive) codes.fetch_ahead(panel + c * kPanelBytes);
+      lines[c] = codes.load(panel + c * kPanelBytes);
+    }
 #pragma GCC unroll 5
     for (std::size_t i = 0; i < Codes::kGroup / 4; ++i) {
       __m512i weights[kLines];

@@ -15,6 +15,11 @@
 namespace tfmbs::kernels::avx512 {
 namespace {
 
+// Bytes ahead of what is read: lines from memory are fetched into the second cache, and from there
+// into the first. Beyond the end it is harmless.
+constexpr int kFarAhead = 12288;
+constexpr int kNearAhead = 5120;
+
 // In the order that the assembly loads them in.
 struct alignas(64) FiveDecoder {
   std::uint8_t masks[4][64];  // that leave trit i of a byte of codes
@@ -33,9 +38,6 @@ inline __attribute__((always_inline)) void fives_row(const std::int8_t* activati
                                                      __m512i (&sums)[4][4]) {
   // zmm0-15 sums; 16-19 masks, 20-21 pairs, 22 fifths, 23 twos; 24-27 lines: bytes, then codes; in
   // turn 28-31, separated codes and fifth codes; k1 signs.
-  // Bytes: what comes from memory is fetched into the second cache, and from there into the first.
-  constexpr int kFarAhead = 12288;
-  constexpr int kNearAhead = 5120;
   __asm__ volatile(
       R"(
     # Begins line `new` and goes on with the three before it, `old1` to `old3`. At the start `code1`

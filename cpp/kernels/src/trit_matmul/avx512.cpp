@@ -250,7 +250,10 @@ constexpr std::size_t kUnitCodes = 5;
 constexpr std::size_t kUnitLines = 4;
 constexpr std::size_t kUnits = 64;         // a chunk: 320 codes
 constexpr std::size_t kDecodedPanels = 4;  // 80 KiB
-constexpr std::size_t kRowUnits = 1600;  // a chunk of a row alone, 8000 codes: whole panels, mostly
+// Rows so few that each decodes a panel for itself, in registers, and all but the first from the
+// second cache: faster than to store the codes for all.
+constexpr std::size_t kFewRows = 3;
+constexpr std::size_t kRowUnits = 1600;  // a chunk of theirs, 8000 codes: whole panels, mostly
 static_assert(kUnits <= kRowUnits && kUnits * kUnitCodes + 64 <= kChunkCodes);
 static_assert((kRowUnits * kUnitCodes + kRun) * 2 * kBias <= 0xFFFF);
 
@@ -377,15 +380,15 @@ void fives(const TritMatmulArgs& args) {
   constexpr std::size_t kDecodedBytes = kUnits * kUnitCodes * kPanelBytes;
   alignas(64) std::uint8_t decoded[kDecodedPanels * kDecodedBytes];
   Activations block;
-  alignas(64) std::uint8_t alone[kRowUnits * kUnitCodes + 64];
+  alignas(64) std::uint8_t few[kFewRows][kRowUnits * kUnitCodes + 64];
   for (std::size_t row = 0; row < args.rows; row += kBlockRows) {
     const std::size_t rows = args.rows - row < kBlockRows ? args.rows - row : kBlockRows;
-    const std::size_t most = rows == 1 ? kRowUnits : kUnits;
+    const std::size_t most = rows <= kFewRows ? kRowUnits : kUnits;
     for (std::size_t first = 0; first == 0 || first < units; first += most) {
       const std::size_t count = units - first < most ? units - first : most;
       for (std::size_t m = 0; m < rows; ++m) {
         encode_units(args.activations + (row + m) * row_words, row_words, first * kUnitDepths,
-                     count, rows == 1 ? alone : block.codes[m]);
+                     count, rows <= kFewRows ? few[m] : block.codes[m]);
       }
       for (std::size_t n = 0; n < args.outputs; n += kDecodedPanels * kPanelOutputs) {
         const std::size_t left = args.outputs - n;
@@ -397,9 +400,12 @@ void fives(const TritMatmulArgs& args) {
                         .first = first == 0};
         const std::uint8_t* from =
             panels + n / kPanelOutputs * panel_bytes + first * kUnitLines * kPanelBytes;
-        if (rows == 1) {
+        if (rows <= kFewRows) {
           for (std::size_t c = 0; c < held; ++c, from += panel_bytes) {
-            one_row(alone, from, count, from_panel(to, c));
+            Output out = from_panel(to, c);
+            for (std::size_t m = 0; m < rows; ++m, out.out += out.stride) {
+              one_row(few[m], from, count, out);
+            }
           }
           continue;
         }

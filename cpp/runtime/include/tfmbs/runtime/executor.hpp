@@ -42,8 +42,8 @@ class SerialExecutor final : public Executor {
 };
 
 // Like parallel_for, in portions that shrink as the end comes near (OpenMP's "guided" schedule): a
-// thread that is slower, or begins later, takes fewer. For work of which one of `count` is worth the
-// handing out, some microseconds.
+// thread that is slower, or begins later, takes fewer. For work of which one of `count` is worth
+// the handing out, some microseconds.
 void guided_for(const Executor& executor, std::size_t count, RangeFunction body);
 
 // For callers that have none of their own at hand: the pool of the framework that lives in this
