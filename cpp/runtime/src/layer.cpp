@@ -225,8 +225,8 @@ Status Layer::run(const Snapshot& snapshot, const LinearArgs& args, const Execut
     const std::vector<std::uint8_t> no_nans(args.samples);
     const SampleScales none{nullptr, no_nans.data()};
     for (std::size_t row = 0; row < args.samples; ++row) {
-      finish({.row = row, .row_end = row + 1, .output = 0, .output_end = spec_.outputs},
-             zeros.data(), *snapshot.weights, none, args);
+      apply_epilogue({.row = row, .row_end = row + 1, .output = 0, .output_end = spec_.outputs},
+                     zeros.data(), *snapshot.weights, none, args);
     }
     return {};
   }
@@ -236,8 +236,8 @@ Status Layer::run(const Snapshot& snapshot, const LinearArgs& args, const Execut
   if (fabric_->stepped()) {
     std::vector<std::int32_t> sums(args.samples * spec_.outputs);
     if (auto s = fabric_->forward(*id_, work, executor, sums); !s) return s;
-    finish({.row = 0, .row_end = args.samples, .output = 0, .output_end = spec_.outputs},
-           sums.data(), *snapshot.weights, input.scales(), args);
+    apply_epilogue({.row = 0, .row_end = args.samples, .output = 0, .output_end = spec_.outputs},
+                   sums.data(), *snapshot.weights, input.scales(), args);
     return {};
   }
   if (auto s = fabric_->forward(*id_, work, executor, {}); !s) return s;

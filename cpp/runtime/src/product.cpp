@@ -4,6 +4,7 @@
 #include <cstddef>
 
 #include "aligned_buffer.hpp"
+#include "guided_for.hpp"
 #include "tfmbs/format/weight_panels.hpp"
 #include "tfmbs/kernels/kernels.hpp"
 
@@ -20,8 +21,8 @@ constexpr std::size_t kGrainProducts = std::size_t{1} << 20;
 constexpr std::size_t kRowProducts = 4096;
 
 // Call by call; `part.output` is a multiple of kPanelOutputs.
-void multiply_part(const Part& part, const InputQuantizer& input, const PackedWeights& weights,
-                   const LinearArgs& args) {
+void multiply_part(const OutputPart& part, const InputQuantizer& input,
+                   const PackedWeights& weights, const LinearArgs& args) {
   thread_local AlignedBuffer<std::int32_t> buffer;
   const WeightPanelsView panels = weights.panels();
   const auto& [planes, values] = input.activations();
@@ -53,8 +54,9 @@ void multiply_part(const Part& part, const InputQuantizer& input, const PackedWe
                             .out = sums,
                             .out_stride = outputs});
       }
-      finish({.row = row, .row_end = row + rows, .output = output, .output_end = output + outputs},
-             sums, weights, input.scales(), args);
+      apply_epilogue(
+          {.row = row, .row_end = row + rows, .output = output, .output_end = output + outputs},
+          sums, weights, input.scales(), args);
     }
   }
 }
@@ -67,11 +69,11 @@ class Blocks {
   Blocks(const WeightPanelsView& weights, std::size_t samples, std::size_t wanted) noexcept
       : samples_(samples),
         outputs_(weights.outputs),
-        // Rows that kernels take together: fives are decoded for as many.
+        // Fives are decoded for so many rows; of others a kernel takes 32 or 64 at once.
         rows_(weights.layout == WeightLayout::kInt8Fives ? 64 : 32),
         row_blocks_((samples + rows_ - 1) / rows_) {
-    // Each block of rows is made ready for the kernel anew: some 5 % of what 8 panels cost trit x
-    // trit.
+    // Of whole ranges of outputs, before they are made even. Each block's rows are made ready for
+    // the kernel anew: some 5 % of what 8 panels cost trit x trit.
     constexpr std::size_t kLeastPanels = 8;
     constexpr std::size_t kMostPanels = kCallSums / kCallRows / kPanelOutputs;
     const std::size_t panels = weights.panels();
@@ -82,7 +84,7 @@ class Blocks {
   }
 
   [[nodiscard]] std::size_t count() const noexcept { return count_; }
-  [[nodiscard]] Part part(std::size_t block) const noexcept {
+  [[nodiscard]] OutputPart part(std::size_t block) const noexcept {
     const std::size_t row = block % row_blocks_ * rows_;
     const std::size_t output = block / row_blocks_ * panels_ * kPanelOutputs;
     return {.row = row,
@@ -102,8 +104,8 @@ class Blocks {
 
 }  // namespace
 
-void finish(const Part& part, const std::int32_t* sums, const PackedWeights& weights,
-            const SampleScales& samples, const LinearArgs& args) {
+void apply_epilogue(const OutputPart& part, const std::int32_t* sums, const PackedWeights& weights,
+                    const SampleScales& samples, const LinearArgs& args) {
   const std::size_t outputs = part.output_end - part.output;
   const std::size_t out_stride = weights.panels().outputs;
   const std::size_t bias_bytes = kernels::float_bytes(args.bias_type);
@@ -133,8 +135,9 @@ void finish(const Part& part, const std::int32_t* sums, const PackedWeights& wei
        .relu = args.relu});
 }
 
-// Much work is shared block by block, so that no thread waits for a slower one. Less is cut once:
-// threads share the panels of weights, or the rows where there are too few panels for all.
+// Much work is shared block by block, so that a thread waits for a slower one's last block at most.
+// Less, and rows that a kernel takes at once, are cut once: threads share the panels of weights, or
+// the rows where there are too few panels for all.
 void multiply(const InputQuantizer& input, const PackedWeights& weights, const LinearArgs& args,
               const Executor& executor) {
   constexpr std::size_t kBlocksAThread = 8;

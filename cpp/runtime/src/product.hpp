@@ -11,8 +11,8 @@
 
 namespace tfmbs::runtime {
 
-// Of an output: rows [row, row_end) x outputs [output, output_end).
-struct Part {
+// Rows [row, row_end) x outputs [output, output_end) of a forward's output.
+struct OutputPart {
   std::size_t row;
   std::size_t row_end;
   std::size_t output;
@@ -20,10 +20,10 @@ struct Part {
 };
 
 // The epilogue alone. `sums` are the part's, row by row.
-void finish(const Part& part, const std::int32_t* sums, const PackedWeights& weights,
-            const SampleScales& samples, const LinearArgs& args);
+void apply_epilogue(const OutputPart& part, const std::int32_t* sums, const PackedWeights& weights,
+                    const SampleScales& samples, const LinearArgs& args);
 
-// All of it, from what `input` quantized last.
+// Products and epilogue of the whole output, from what `input` quantized last.
 void multiply(const InputQuantizer& input, const PackedWeights& weights, const LinearArgs& args,
               const Executor& executor);
 

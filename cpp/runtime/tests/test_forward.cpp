@@ -10,6 +10,7 @@
 #include "same_device.hpp"
 #include "tfmbs/runtime/layer.hpp"
 #include "tfmbs/runtime/layer_registry.hpp"
+#include "threaded_executor.hpp"
 
 namespace tfmbs::runtime {
 namespace {
@@ -119,25 +120,6 @@ TEST(Forward, EqualsTheReferenceAndTheSteppedEngine) {
     if (HasFailure()) return;
   }
 }
-
-// Every forward on threads of its own, whatever its size.
-class ThreadedExecutor final : public Executor {
- public:
-  explicit ThreadedExecutor(std::size_t threads) : threads_(threads) {}
-  [[nodiscard]] std::size_t threads() const noexcept override { return threads_; }
-  void parallel_for(std::size_t count, std::size_t /*grain*/, RangeFunction body) const override {
-    std::vector<std::thread> running;
-    for (std::size_t t = 0; t < threads_; ++t) {
-      const std::size_t begin = count * t / threads_;
-      const std::size_t end = count * (t + 1) / threads_;
-      if (begin != end) running.emplace_back([=] { body(begin, end); });
-    }
-    for (auto& thread : running) thread.join();
-  }
-
- private:
-  std::size_t threads_;
-};
 
 // Weights whose groups are full, sparse or mixed, over many passes; batches around the blocks of
 // rows that threads share.

@@ -10,9 +10,13 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <vector>
 
+#include "guided_for.hpp"
 #include "tfmbs/runtime/layer.hpp"
+#include "tfmbs/runtime/weight_storage.hpp"
+#include "threaded_executor.hpp"
 
 namespace tfmbs::runtime {
 namespace {
@@ -66,28 +70,10 @@ TEST(WorkSplit, LittleWorkIsNot) {
   EXPECT_FALSE(is_shared(129, 512, 8));
 }
 
-// A thread for each range.
-class Threads final : public Executor {
- public:
-  explicit Threads(std::size_t threads) : threads_(threads) {}
-  [[nodiscard]] std::size_t threads() const noexcept override { return threads_; }
-  void parallel_for(std::size_t count, std::size_t /*grain*/, RangeFunction body) const override {
-    std::vector<std::jthread> running;
-    for (std::size_t t = 0; t < threads_; ++t) {
-      const std::size_t begin = count * t / threads_;
-      const std::size_t end = count * (t + 1) / threads_;
-      if (begin != end) running.emplace_back([=] { body(begin, end); });
-    }
-  }
-
- private:
-  std::size_t threads_;
-};
-
 TEST(GuidedFor, RunsEachOnce) {
   constexpr int kRepetitions = 50;  // for threads to meet
   for (const std::size_t threads : {1U, 2U, 3U, 8U}) {
-    const Threads executor(threads);
+    const ThreadedExecutor executor(threads);
     for (const std::size_t count : {0U, 1U, 2U, 3U, 7U, 8U, 9U, 100U, 1001U}) {
       std::vector<std::atomic<int>> runs(count);
       for (int repetition = 0; repetition < kRepetitions; ++repetition) {
@@ -120,49 +106,95 @@ TEST(GuidedFor, OneRangeOfManyTakesAll) {
   EXPECT_EQ(run, 77U);
 }
 
-TEST(GuidedFor, ThrowsWhatABodyThrows) {
-  const auto fails = [](std::size_t, std::size_t) { throw std::runtime_error("no"); };
-  EXPECT_THROW(guided_for(SerialExecutor{}, 5, fails), std::runtime_error);
+TEST(GuidedFor, ThrowsWhatABodyThrowsWhenTheOthersHaveEnded) {
+  for (const std::size_t threads : {1U, 2U, 4U}) {
+    std::atomic<int> running{0};
+    EXPECT_THROW(guided_for(ThreadedExecutor(threads), 100,
+                            [&](std::size_t begin, std::size_t end) {
+                              ++running;
+                              std::this_thread::yield();
+                              --running;
+                              if (begin <= 50 && 50 < end) throw std::runtime_error("no");
+                            }),
+                 std::runtime_error);
+    EXPECT_EQ(running, 0);
+  }
 }
 
-// Batches large enough for blocks, in every layout, with short last blocks.
-TEST(WorkSplit, BlocksMakeTheWholeOutput) {
+// Threads that tell whether they were all called for blocks.
+class Watched final : public Executor {
+ public:
+  explicit Watched(std::size_t threads) : threads_(threads) {}
+  [[nodiscard]] std::size_t threads() const noexcept override { return threads_.threads(); }
+  void parallel_for(std::size_t count, std::size_t grain, RangeFunction body) const override {
+    if (count == threads() && grain == 1) took_blocks_ = true;
+    threads_.parallel_for(count, grain, body);
+  }
+  [[nodiscard]] bool took_blocks() const noexcept { return took_blocks_; }
+
+ private:
+  ThreadedExecutor threads_;
+  mutable bool took_blocks_{false};
+};
+
+class InEveryStorage : public testing::TestWithParam<std::tuple<WeightStorage, Activation>> {
+ protected:
+  InEveryStorage() { set_weight_storage(std::get<0>(GetParam())); }
+  ~InEveryStorage() override { set_weight_storage(before_); }
+
+ private:
+  WeightStorage before_{weight_storage()};
+};
+
+// Batches large enough for blocks, with short last ones, and some that are not.
+TEST_P(InEveryStorage, BlocksMakeTheWholeOutput) {
   constexpr std::uint32_t kSeed = 20261123;
   std::mt19937 random(kSeed);
+  const auto [storage, activation] = GetParam();
   struct Shape {
     std::uint64_t outputs, depth;
     std::size_t samples;
+    bool blocks;  // for two threads
   };
-  for (const auto& [outputs, depth, samples] :
-       {Shape{2500, 70, 300}, {1025, 500, 1000}, {40, 800, 4003}, {3000, 520, 200}}) {
-    for (const Activation activation : {Activation::kInt8, Activation::kTernary}) {
-      SCOPED_TRACE("seed " + std::to_string(kSeed) + ", " + std::to_string(samples) + " x " +
-                   std::to_string(depth) + " x " + std::to_string(outputs));
-      const auto layer =
-          Layer::make(
-              {.name = "layer", .outputs = outputs, .depth = depth, .activation = activation},
-              Fabric::open(Engine::kClosedForm, {}))
-              .value();
-      std::normal_distribution<float> normal;
-      std::vector<float> weights(outputs * depth);
-      std::vector<float> input(samples * depth);
-      for (float& value : weights) value = normal(random);
-      for (float& value : input) value = normal(random);
-      const WeightSource source{.data = weights.data(), .outputs = outputs, .depth = depth};
-      std::vector<float> expected(samples * outputs);
+  for (const auto& [outputs, depth, samples, blocks] : {Shape{2500, 70, 600, true},
+                                                        {1025, 500, 1000, true},
+                                                        {40, 1600, 4003, true},
+                                                        {1100, 4096, 8, false},    // few rows
+                                                        {4000, 40, 70, false}}) {  // small blocks
+    SCOPED_TRACE("seed " + std::to_string(kSeed) + ", " + std::to_string(samples) + " x " +
+                 std::to_string(depth) + " x " + std::to_string(outputs));
+    const auto layer =
+        Layer::make({.name = "layer", .outputs = outputs, .depth = depth, .activation = activation},
+                    Fabric::open(Engine::kClosedForm, {}))
+            .value();
+    std::normal_distribution<float> normal;
+    std::vector<float> weights(outputs * depth);
+    std::vector<float> input(samples * depth);
+    for (float& value : weights) value = normal(random);
+    for (float& value : input) value = normal(random);
+    const WeightSource source{.data = weights.data(), .outputs = outputs, .depth = depth};
+    std::vector<float> expected(samples * outputs);
+    ASSERT_TRUE(layer->forward(
+        source, {.input = input.data(), .samples = samples, .output = expected.data()},
+        SerialExecutor{}));
+    ASSERT_EQ(layer->packed_layout(), preferred_layout(activation));
+    for (const std::size_t threads : {2U, 3U}) {
+      const Watched executor(threads);
+      std::vector<float> out(samples * outputs, -1.0F);
       ASSERT_TRUE(layer->forward(
-          source, {.input = input.data(), .samples = samples, .output = expected.data()},
-          SerialExecutor{}));
-      for (const std::size_t threads : {2U, 3U}) {
-        std::vector<float> out(samples * outputs, -1.0F);
-        ASSERT_TRUE(layer->forward(
-            source, {.input = input.data(), .samples = samples, .output = out.data()},
-            Threads(threads)));
-        ASSERT_EQ(out, expected) << threads << " threads";
+          source, {.input = input.data(), .samples = samples, .output = out.data()}, executor));
+      ASSERT_EQ(out, expected) << threads << " threads";
+      if (threads == 2) {
+        EXPECT_EQ(executor.took_blocks(), blocks);
       }
     }
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(
+    WorkSplit, InEveryStorage,
+    testing::Combine(testing::Values(WeightStorage::kCached, WeightStorage::kStreamed),
+                     testing::Values(Activation::kInt8, Activation::kTernary)));
 
 }  // namespace
 }  // namespace tfmbs::runtime

@@ -27,6 +27,7 @@ class Executor {
   Executor& operator=(const Executor&) = delete;
   virtual ~Executor() = default;
 
+  // At least 1.
   [[nodiscard]] virtual std::size_t threads() const noexcept = 0;
   // Calls body on disjoint ranges that cover [0, count), none shorter than grain but the last;
   // returns when all have run. An exception of a body is rethrown.
@@ -40,11 +41,6 @@ class SerialExecutor final : public Executor {
     if (count != 0) body(0, count);
   }
 };
-
-// Like parallel_for, in portions that shrink as the end comes near (OpenMP's "guided" schedule): a
-// thread that is slower, or begins later, takes fewer. For work of which one of `count` is worth
-// the handing out, some microseconds.
-void guided_for(const Executor& executor, std::size_t count, RangeFunction body);
 
 // For callers that have none of their own at hand: the pool of the framework that lives in this
 // process (torch's, once its ops are loaded), else the calling thread.
