@@ -9,10 +9,9 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
-from . import _fabric, errors, ops, quantizers
+from . import _fabric, _observers, errors, ops, quantizers
 from ._fabric import Fabric
 from ._hints import ACTIVATIONS
-from ._observers import is_observed
 from .quantizers import WeightQuantizer
 
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -24,8 +23,7 @@ _is_traced = torch.compiler.is_dynamo_compiling
 _linear = ops.linear
 # The same op without the Python frame of torch's OpOverload, which Dynamo wants to see.
 _eager_linear = getattr(ops.linear, "_op", ops.linear)
-_may_differentiate = torch.is_grad_enabled
-_fabric.use_tensors(Tensor, _Parameter)
+_fabric.use_tensors(Tensor, _Parameter, _observers.QUESTIONS)
 
 
 def _checked_clip(clip: float | None) -> float | None:
@@ -136,7 +134,7 @@ class TFMBSLinear(nn.Linear):
                 return self._forward_general(input, weight, bias)
             if _is_traced():
                 return _linear(input, weight, bias, self._spec, self.training)  # type: ignore[no-any-return]
-            if not (self.training or _may_differentiate() or is_observed()):
+            if not self.training:
                 output = self._layer.direct_forward(input, weight, bias)
                 if output is not None:
                     return output  # type: ignore[return-value]

@@ -251,6 +251,16 @@ def test_transforms_see_the_op(op_calls: OpCalls) -> None:
     assert op_calls.count == 1
 
 
+def test_transforms_of_others_see_the_op(op_calls: OpCalls) -> None:
+    layer, x = small(), torch.randn(5, 60)
+    with torch.no_grad():
+        expected = layer(x).sum()
+        op_calls.count = 0
+        sums = torch.vmap(lambda y: y + layer(x).sum())(torch.zeros(3))
+    assert op_calls.count == 1
+    assert torch.equal(sums, expected.expand(3))
+
+
 def test_what_torch_lacks_counts_as_watching() -> None:
     assert _observers._private("_C._len_torch_dispatch_stack")() == 0
     assert _observers._private("_C.absent")() is True

@@ -26,9 +26,7 @@ def test_every_block_runs_and_says_what_it_prints() -> None:
     assert said is not None
     kept = "    losses.append(loss.item())\n    optimizer.zero_grad()\n"
     training = training.replace("    optimizer.zero_grad()\n", kept)
-    output = run(
-        f"{telemetry}\nlosses = []\n{training}\n{compiling}\nprint(losses[0], losses[-1])"
-    )
+    output = run(f"{telemetry}\nlosses = []\n{training}\n{compiling}\nprint(losses[0], losses[-1])")
     counters, losses = output.strip().splitlines()
     assert counters == said[1]
     first, last = map(float, losses.split())

@@ -134,8 +134,9 @@ void bind_layer(nb::module_& m) {
       "1.6 bits where the CPU unpacks them fast, for weights that come from memory. \"auto\": "
       "cached while the weights of all layers fit the last-level cache. Raises ArgumentError for "
       "anything else.");
-  m.def("use_tensors", &use_tensors, "tensor_type"_a, "parameter_type"_a,
-        "The types whose tensors Layer.direct_forward takes. False where it cannot read them.");
+  m.def("use_tensors", &use_tensors, "tensor_type"_a, "parameter_type"_a, "questions"_a,
+        "The types whose tensors Layer.direct_forward takes, and the functions that it asks first. "
+        "False where it cannot read such tensors.");
   nb::class_<LayerHandle>(m, "Layer", "A layer's place on a device; TFMBSLinear holds one.")
       .def(
           "__init__",
@@ -184,8 +185,8 @@ void bind_layer(nb::module_& m) {
             return direct_forward(h.layer(), input, weight, bias, relu, h.seen());
           },
           "input"_a, "weight"_a, "bias"_a.none(), "relu"_a = false,
-          "The output, or None where only the op will do: weights to be packed, bad input. "
-          "Nothing may be differentiated, traced or transformed.")
+          "The output, or None where only the op will do: somebody would see it, weights to be "
+          "packed, bad input. Eval mode alone.")
       .def("set_ste_clip", &LayerHandle::set_ste_clip, "clip"_a.none())
       .def(
           "set_pinned",

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "dlpack.hpp"
 #include "tfmbs/format/large_memory.hpp"
@@ -18,16 +19,27 @@ namespace {
 
 using kernels::FloatType;
 
-// Types live as long as torch, which is never unloaded.
-struct TensorTypes {
+// Types and functions live as long as torch, which is never unloaded.
+struct Torch {
   const dlpack::Exchange* exchange{nullptr};
   PyTypeObject* tensor{nullptr};
   PyTypeObject* parameter{nullptr};
+  std::vector<PyObject*> questions;
 };
 
-TensorTypes& tensor_types() {
-  static TensorTypes types;
-  return types;
+Torch& known_torch() {
+  static auto* const torch = new Torch;  // the interpreter may outlive static objects
+  return *torch;
+}
+
+// What cannot be asked counts as somebody.
+bool somebody_watches(const Torch& torch) {
+  return std::any_of(torch.questions.begin(), torch.questions.end(), [](PyObject* question) {
+    const auto answer = nb::steal(PyObject_CallNoArgs(question));
+    const int yes = answer.is_none() ? 0 : answer.is_valid() ? PyObject_IsTrue(answer.ptr()) : -1;
+    if (yes < 0) PyErr_Clear();
+    return yes != 0;
+  });
 }
 
 // A dense CPU tensor of floats.
@@ -163,7 +175,7 @@ bool mark_changes(nb::handle weight, runtime::WeightSource& source) {
 
 }  // namespace
 
-bool use_tensors(nb::handle tensor_type, nb::handle parameter_type) {
+bool use_tensors(nb::handle tensor_type, nb::handle parameter_type, const nb::tuple& questions) {
   const nb::object capsule = nb::getattr(tensor_type, "__dlpack_c_exchange_api__", nb::none());
   if (!PyCapsule_IsValid(capsule.ptr(), "dlpack_exchange_api")) return false;
   const auto* header = static_cast<const dlpack::ExchangeHeader*>(
@@ -177,21 +189,25 @@ bool use_tensors(nb::handle tensor_type, nb::handle parameter_type) {
       exchange->managed_to_object == nullptr) {
     return false;
   }
-  tensor_types() = {.exchange = exchange,
-                    .tensor = reinterpret_cast<PyTypeObject*>(tensor_type.ptr()),
-                    .parameter = reinterpret_cast<PyTypeObject*>(parameter_type.ptr())};
+  known_torch() = {.exchange = exchange,
+                   .tensor = reinterpret_cast<PyTypeObject*>(tensor_type.ptr()),
+                   .parameter = reinterpret_cast<PyTypeObject*>(parameter_type.ptr()),
+                   .questions = {}};
+  for (const nb::handle question : questions) {
+    known_torch().questions.push_back(question.inc_ref().ptr());
+  }
   return true;
 }
 
 nb::object direct_forward(runtime::Layer& layer, nb::handle input, nb::handle weight,
                           nb::handle bias, bool relu, SeenStorages& seen) {
   constexpr std::size_t kMaxDimensions = 6;
-  const TensorTypes& types = tensor_types();
-  if (types.exchange == nullptr || Py_TYPE(input.ptr()) != types.tensor ||
-      Py_TYPE(weight.ptr()) != types.parameter) {
+  const Torch& torch = known_torch();
+  if (torch.exchange == nullptr || Py_TYPE(input.ptr()) != torch.tensor ||
+      Py_TYPE(weight.ptr()) != torch.parameter || somebody_watches(torch)) {
     return nb::none();
   }
-  const dlpack::Exchange& exchange = *types.exchange;
+  const dlpack::Exchange& exchange = *torch.exchange;
   dlpack::Tensor raw_input{};
   dlpack::Tensor raw_weight{};
   dlpack::Tensor raw_bias{};
@@ -204,7 +220,7 @@ nb::object direct_forward(runtime::Layer& layer, nb::handle input, nb::handle we
   const std::int64_t outputs = w->shape[0];
   std::optional<Dense> b;
   if (!bias.is_none()) {
-    if (Py_TYPE(bias.ptr()) != types.parameter) return nb::none();
+    if (Py_TYPE(bias.ptr()) != torch.parameter) return nb::none();
     b = dense(exchange, bias, raw_bias);
     if (!b || b->dimensions != 1 || b->shape[0] != outputs || b->type != x->type) {
       return nb::none();

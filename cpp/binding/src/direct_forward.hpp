@@ -11,9 +11,11 @@
 
 namespace tfmbs::binding {
 
-// Names the types whose tensors are taken, and the table that reads them (a capsule, the attribute
-// `__dlpack_c_exchange_api__`). Gives false where there is none of a version that is known.
-bool use_tensors(nanobind::handle tensor_type, nanobind::handle parameter_type);
+// Names the types whose tensors are taken, and with them the table that reads them (a capsule, the
+// attribute `__dlpack_c_exchange_api__`); and the functions to ask who would see an op that is
+// dispatched (python/pytfmbs/_observers.py). Gives false where no table of a known version is.
+bool use_tensors(nanobind::handle tensor_type, nanobind::handle parameter_type,
+                 const nanobind::tuple& questions);
 
 // Memory of a tensor whose storage was last asked how much it holds.
 struct SeenStorage {
@@ -26,10 +28,9 @@ struct SeenStorages {
   SeenStorage bias;
 };
 
-// The output, or None, with nothing done and no error set, where only the op will do: weights to be
-// packed, tensors of another type or kind of memory, bad input.
-// `seen` is what the layer's last forward left. Precondition: eval mode, no gradient wanted, and
-// nobody who would see the op (python/pytfmbs/_observers.py).
+// The output, or None, with nothing done and no error set, where only the op will do: somebody
+// would see it, weights to be packed, tensors of another type or kind of memory, bad input. `seen`
+// is what the layer's last forward left. Precondition: eval mode.
 nanobind::object direct_forward(runtime::Layer& layer, nanobind::handle input,
                                 nanobind::handle weight, nanobind::handle bias, bool relu,
                                 SeenStorages& seen);
