@@ -139,8 +139,8 @@ class Watched final : public Executor {
 
 class InEveryStorage : public testing::TestWithParam<std::tuple<WeightStorage, Activation>> {
  protected:
-  InEveryStorage() { set_weight_storage(std::get<0>(GetParam())); }
-  ~InEveryStorage() override { set_weight_storage(before_); }
+  void SetUp() override { set_weight_storage(std::get<0>(GetParam())); }
+  void TearDown() override { set_weight_storage(before_); }
 
  private:
   WeightStorage before_{weight_storage()};

@@ -27,7 +27,7 @@ struct alignas(64) FiveDecoder {
   std::uint8_t fifths[64];    // by the low six bits: the fifth trit's code
   std::uint8_t twos[64];      // codes of 2: where v < 0, each of the first four codes c is 2 - c
 };
-static_assert(sizeof(FiveDecoder) == 8 * 64);
+static_assert(sizeof(FiveDecoder) == std::size_t{8} * 64);
 
 // sums[c][i]: of line c's outputs, the codes of trit i times the activations, scaled by 4^i; the
 // fifth trit is in sums[c][0]. The panel has 4 lines of 64 bytes a group and is aligned to 64;

@@ -278,15 +278,20 @@ struct Decoder {
   __m512i first_high = _mm512_load_si512(kFive.first + 64);
   __m512i fifths = _mm512_load_si512(kFive.fifth);
 
-  // Fetches bytes further on, so that weights from memory arrive in time; beyond the end it is
-  // harmless.
-  template <std::size_t kAhead, _mm_hint kCache>
+  // Fetches bytes further on into the first cache, or the second, so that weights from memory
+  // arrive in time; beyond the end it is harmless.
+  template <std::size_t kAhead, int kCache>
   inline __attribute__((always_inline)) void decode(const std::uint8_t* from,
                                                     __m512i (&codes)[kUnitCodes]) const {
     __m512i digits[kUnitLines];
 #pragma GCC unroll 4
     for (std::size_t j = 0; j < kUnitLines; ++j, from += kPanelBytes) {
-      _mm_prefetch(reinterpret_cast<const char*>(from) + kAhead, kCache);
+      const char* const ahead = reinterpret_cast<const char*>(from) + kAhead;
+      if constexpr (kCache == 1) {
+        _mm_prefetch(ahead, _MM_HINT_T0);
+      } else {
+        _mm_prefetch(ahead, _MM_HINT_T1);
+      }
       const __m512i bytes = _mm512_load_si512(from);
       const __mmask64 negative = _mm512_movepi8_mask(bytes);
       digits[j] = _mm512_permutexvar_epi8(bytes, fifths);
@@ -308,7 +313,7 @@ __attribute__((noinline)) void decode_lines(const std::uint8_t* from, std::size_
   const Decoder decoder;
   for (std::size_t u = 0; u < units; ++u, from += kUnitLines * kPanelBytes) {
     __m512i codes[kUnitCodes];
-    decoder.decode<8192, _MM_HINT_T1>(from, codes);
+    decoder.decode<8192, 2>(from, codes);
 #pragma GCC unroll 5
     for (std::size_t j = 0; j < kUnitCodes; ++j, to += kPanelBytes)
       _mm512_store_si512(to, codes[j]);
@@ -326,7 +331,7 @@ __attribute__((noinline)) void one_row(const std::uint8_t* activations, const st
     __m512i bytes = _mm512_setzero_si512();
     for (std::size_t u = first; u < end; ++u) {
       __m512i codes[kUnitCodes];
-      decoder.decode<4096, _MM_HINT_T0>(weights + u * kUnitLines * kPanelBytes, codes);
+      decoder.decode<4096, 1>(weights + u * kUnitLines * kPanelBytes, codes);
 #pragma GCC unroll 5
       for (std::size_t j = 0; j < kUnitCodes; ++j) {
         const std::uint8_t* table = kProducts.entries[activations[u * kUnitCodes + j]];
