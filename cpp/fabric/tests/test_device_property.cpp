@@ -140,7 +140,7 @@ void check_random_pass(std::uint64_t seed) {
       for (const Trits& plane : planes) {
         sum *= 3;
         for (std::size_t k = 0; k < depth; ++k) {
-          sum += plane[k] * weight(t, k, l);
+          sum += std::int64_t{plane[k]} * weight(t, k, l);
         }
       }
       if (l >= task.lanes || !runs[l]) {

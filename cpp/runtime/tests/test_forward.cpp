@@ -272,7 +272,7 @@ TEST(Forward, TrainingComparesContents) {
 TEST(Forward, DegenerateShapes) {
   std::mt19937_64 random(3);
   const auto fabric = Fabric::open(Engine::kClosedForm, {});
-  Problem none = make_problem(random, 5, 9, 0, 0);
+  const Problem none = make_problem(random, 5, 9, 0, 0);
   EXPECT_TRUE(run(*make_layer(fabric, none), none).empty());
   Problem no_depth = make_problem(random, 5, 0, 3, 0);
   const auto out = run(*make_layer(fabric, no_depth), no_depth);
