@@ -47,6 +47,7 @@ bool is_right(CLayer& layer) {
 
 void in_threads(int count, const auto& body) {
   std::vector<std::thread> threads;
+  threads.reserve(static_cast<std::size_t>(count));
   for (int t = 0; t < count; ++t) threads.emplace_back(body, t);
   for (auto& thread : threads) thread.join();
 }

@@ -87,6 +87,7 @@ void check_random_pass(std::uint64_t seed) {
     ASSERT_TRUE(device.load(g.results_base(t), results).ok());
   }
   std::vector<std::vector<std::int32_t>> before;
+  before.reserve(g.tiles());
   for (std::uint32_t t = 0; t < g.tiles(); ++t) {
     before.emplace_back(device.results(t).begin(), device.results(t).end());
   }

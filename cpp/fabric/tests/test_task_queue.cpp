@@ -45,6 +45,7 @@ TEST(TaskQueue, RunsInOrderAndGivesEachItsStatus) {
     return {};
   });
   std::vector<std::shared_ptr<TaskTicket>> tickets;
+  tickets.reserve(100);
   for (std::uint32_t i = 0; i < 100; ++i) {
     tickets.push_back(queue.submit(numbered(i)));
   }
@@ -69,7 +70,7 @@ TEST(TaskQueue, ExceptionsBecomeStatuses) {
       throw std::runtime_error("no more sand");
     }
     if (task.depth == 2) {
-      throw 7;
+      throw 7;  // NOLINT(bugprone-std-exception-baseclass): on purpose
     }
     return {};
   });
@@ -140,6 +141,7 @@ TEST(TaskQueue, ManyThreads) {
     return {};
   });
   std::vector<std::thread> threads;
+  threads.reserve(8);
   for (std::uint32_t t = 0; t < 8; ++t) {
     threads.emplace_back([&, t] {
       for (std::uint32_t i = 0; i < 500; ++i) {
@@ -168,6 +170,7 @@ TEST(TaskQueue, ManyWaitForOneTask) {
   });
   const auto ticket = queue.submit({});
   std::vector<std::thread> threads;
+  threads.reserve(8);
   for (int t = 0; t < 8; ++t) {
     threads.emplace_back([&] { EXPECT_TRUE(queue.wait(ticket).ok()); });
   }

@@ -75,6 +75,7 @@ TEST(TaskQueueFork, QueuedTasksRunOnBothSides) {
     return {};
   });
   std::vector<std::shared_ptr<TaskTicket>> tickets;
+  tickets.reserve(kTasks);
   for (int i = 0; i < kTasks; ++i) {
     tickets.push_back(queue->submit({}));
   }
@@ -124,6 +125,7 @@ TEST(TaskQueueFork, GenerationsWhileOthersSubmitAndWait) {
   std::atomic<bool> stop{false};
   std::latch started{3};
   std::vector<std::thread> threads;
+  threads.reserve(3);
   for (int t = 0; t < 3; ++t) {
     threads.emplace_back([&] {
       std::shared_ptr<TaskTicket> ticket;

@@ -350,6 +350,7 @@ TEST(Fabric, ManyLayersLeaveTheBytesThatTheSteppedEngineLeaves) {
 
 TEST(Fabric, OpeningAndDroppingFromSeveralThreadsEnds) {
   std::vector<std::thread> threads;
+  threads.reserve(4);
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([] {
       for (int i = 0; i < 300; ++i) {
