@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "dlpack.hpp"
@@ -189,13 +190,12 @@ bool use_tensors(nb::handle tensor_type, nb::handle parameter_type, const nb::tu
       exchange->managed_to_object == nullptr) {
     return false;
   }
-  known_torch() = {.exchange = exchange,
-                   .tensor = reinterpret_cast<PyTypeObject*>(tensor_type.ptr()),
-                   .parameter = reinterpret_cast<PyTypeObject*>(parameter_type.ptr()),
-                   .questions = {}};
-  for (const nb::handle question : questions) {
-    known_torch().questions.push_back(question.inc_ref().ptr());
-  }
+  Torch torch{.exchange = exchange,
+              .tensor = reinterpret_cast<PyTypeObject*>(tensor_type.ptr()),
+              .parameter = reinterpret_cast<PyTypeObject*>(parameter_type.ptr()),
+              .questions = {}};
+  for (const nb::handle question : questions) torch.questions.push_back(question.inc_ref().ptr());
+  known_torch() = std::move(torch);  // all of it or nothing: no forward goes unasked
   return true;
 }
 

@@ -272,22 +272,24 @@ alignas(64) constexpr struct FiveTables {
   return tables;
 }();
 
+enum class Cache { kFirst, kSecond };
+
 // Brings the bytes of a unit to codes. Where the sign is set, a code c of four is 80 - c.
 struct Decoder {
   __m512i first_low = _mm512_load_si512(kFive.first);
   __m512i first_high = _mm512_load_si512(kFive.first + 64);
   __m512i fifths = _mm512_load_si512(kFive.fifth);
 
-  // Fetches bytes further on into the first cache, or the second, so that weights from memory
-  // arrive in time; beyond the end it is harmless.
-  template <std::size_t kAhead, int kCache>
+  // Fetches kAhead bytes further on, so that weights from memory arrive in time; beyond the end it
+  // is harmless.
+  template <std::size_t kAhead, Cache kInto>
   inline __attribute__((always_inline)) void decode(const std::uint8_t* from,
                                                     __m512i (&codes)[kUnitCodes]) const {
     __m512i digits[kUnitLines];
 #pragma GCC unroll 4
     for (std::size_t j = 0; j < kUnitLines; ++j, from += kPanelBytes) {
       const char* const ahead = reinterpret_cast<const char*>(from) + kAhead;
-      if constexpr (kCache == 1) {
+      if constexpr (kInto == Cache::kFirst) {
         _mm_prefetch(ahead, _MM_HINT_T0);
       } else {
         _mm_prefetch(ahead, _MM_HINT_T1);
@@ -313,7 +315,7 @@ __attribute__((noinline)) void decode_lines(const std::uint8_t* from, std::size_
   const Decoder decoder;
   for (std::size_t u = 0; u < units; ++u, from += kUnitLines * kPanelBytes) {
     __m512i codes[kUnitCodes];
-    decoder.decode<8192, 2>(from, codes);
+    decoder.decode<8192, Cache::kSecond>(from, codes);
 #pragma GCC unroll 5
     for (std::size_t j = 0; j < kUnitCodes; ++j, to += kPanelBytes)
       _mm512_store_si512(to, codes[j]);
@@ -331,7 +333,7 @@ __attribute__((noinline)) void one_row(const std::uint8_t* activations, const st
     __m512i bytes = _mm512_setzero_si512();
     for (std::size_t u = first; u < end; ++u) {
       __m512i codes[kUnitCodes];
-      decoder.decode<4096, 1>(weights + u * kUnitLines * kPanelBytes, codes);
+      decoder.decode<4096, Cache::kFirst>(weights + u * kUnitLines * kPanelBytes, codes);
 #pragma GCC unroll 5
       for (std::size_t j = 0; j < kUnitCodes; ++j) {
         const std::uint8_t* table = kProducts.entries[activations[u * kUnitCodes + j]];
