@@ -69,6 +69,10 @@ void matmul(benchmark::State& state, const KernelSet& set, WeightLayout layout, 
     } while (cold && weights.size() * weights.back().bytes() < kColdBytes);
   }
   std::vector<std::int32_t> out(rows * shape.outputs);
+  struct alignas(kScratchAlignment) Line {
+    std::byte bytes[kScratchAlignment];
+  };
+  std::vector<Line> scratch(set.int8_scratch / sizeof(Line));
   std::size_t turn = 0;
   for (auto _ : state) {
     const WeightPanelsView view = weights[turn++ % weights.size()].view();
@@ -80,7 +84,8 @@ void matmul(benchmark::State& state, const KernelSet& set, WeightLayout layout, 
                        .first_output = 0,
                        .outputs = shape.outputs,
                        .out = out.data(),
-                       .out_stride = shape.outputs});
+                       .out_stride = shape.outputs,
+                       .scratch = scratch.empty() ? nullptr : scratch.front().bytes});
     } else {
       set.trit_matmul({.activations = activations.view().words,
                        .rows = rows,

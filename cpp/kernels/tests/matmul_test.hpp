@@ -1,8 +1,11 @@
 // What the tests of the two products share.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <new>
 #include <vector>
 
 #include "kernel_test.hpp"
@@ -20,6 +23,25 @@ inline std::size_t span(std::size_t rows, std::size_t stride, std::size_t column
   return rows == 0 ? 0 : (rows - 1) * stride + columns;
 }
 
+// What a set asks for in int8_scratch, neither a byte more nor of any use before.
+class Scratch {
+ public:
+  explicit Scratch(const KernelSet& set)
+      : memory_(set.int8_scratch == 0
+                    ? nullptr
+                    : static_cast<std::byte*>(::operator new(set.int8_scratch, kAlignment))) {
+    std::fill_n(memory_.get(), set.int8_scratch, std::byte{0xFF});
+  }
+  [[nodiscard]] std::byte* data() const { return memory_.get(); }
+
+ private:
+  static constexpr std::align_val_t kAlignment{kScratchAlignment};
+  struct Delete {
+    void operator()(std::byte* memory) const noexcept { ::operator delete(memory, kAlignment); }
+  };
+  std::unique_ptr<std::byte[], Delete> memory_;
+};
+
 // The arguments of one product of either kind.
 struct Products {
   std::size_t rows;
@@ -31,7 +53,7 @@ struct Products {
   std::size_t outputs;
   std::size_t out_stride;
 
-  void run(const KernelSet& set, std::int32_t* out) const {
+  void run(const KernelSet& set, std::int32_t* out, std::byte* scratch = nullptr) const {
     if (is_int8(weights.layout)) {
       set.int8_matmul({.activations = values,
                        .rows = rows,
@@ -40,7 +62,8 @@ struct Products {
                        .first_output = first_output,
                        .outputs = outputs,
                        .out = out,
-                       .out_stride = out_stride});
+                       .out_stride = out_stride,
+                       .scratch = scratch});
     } else {
       set.trit_matmul({.activations = planes,
                        .rows = rows,

@@ -32,15 +32,23 @@ class Matmul : public ::testing::TestWithParam<Case> {
     }
     auto packed = pack_bit_planes(trits, is_int8(layout()) ? 0 : rows, depth);
     ASSERT_TRUE(packed.ok());
-    Products{.rows = rows,
-             .planes = packed.value().view().words,
-             .values = activations.data(),
-             .row_stride = row_stride,
-             .weights = weights.view(),
-             .first_output = first_output,
-             .outputs = outputs,
-             .out_stride = out_stride}
-        .run(set(), out);
+    const Products products{.rows = rows,
+                            .planes = packed.value().view().words,
+                            .values = activations.data(),
+                            .row_stride = row_stride,
+                            .weights = weights.view(),
+                            .first_output = first_output,
+                            .outputs = outputs,
+                            .out_stride = out_stride};
+    const std::vector<std::int32_t> before(out, out + span(rows, out_stride, outputs));
+    products.run(set(), out);
+    const Scratch scratch(set());
+    if (!is_int8(layout()) || scratch.data() == nullptr) return;
+    std::vector<std::int32_t> with_scratch = before;
+    products.run(set(), with_scratch.data(), scratch.data());
+    ASSERT_EQ(with_scratch, std::vector<std::int32_t>(out, out + before.size()))
+        << "with scratch: " << rows << " x " << outputs << " (from " << first_output << ") x "
+        << weights.view().depth;
   }
 
   void check(const std::vector<std::int8_t>& activations, std::size_t rows, std::size_t row_stride,
@@ -103,9 +111,22 @@ TEST_P(Matmul, EveryTailOfOutputs) {
   }
 }
 
+// Where a set takes many rows and outputs in another way.
+TEST_P(Matmul, EveryTailOfManyRows) {
+  for (std::size_t rows = 15; rows <= 80; rows += rows < 26 ? 1 : 9) {
+    ASSERT_NO_FATAL_FAILURE(check_random(case_seed(16000 + rows), rows, 260, 100));
+  }
+  for (std::size_t outputs = 255; outputs <= 330; outputs += outputs < 259 ? 1 : 7) {
+    ASSERT_NO_FATAL_FAILURE(check_random(case_seed(17000 + outputs), 16, outputs, 97));
+  }
+  for (std::size_t depth = 0; depth <= 260; depth += depth < 100 ? 1 : 3) {
+    ASSERT_NO_FATAL_FAILURE(check_random(case_seed(18000 + depth), 17, 257, depth));
+  }
+}
+
 // Beyond every block that a kernel cuts rows and depths into.
 TEST_P(Matmul, LargerThanEveryBlock) {
-  constexpr std::array<std::array<std::size_t, 3>, 11> kShapes = {{{1, 70, 9000},
+  constexpr std::array<std::array<std::size_t, 3>, 14> kShapes = {{{1, 70, 9000},
                                                                    {2, 5, 70000},
                                                                    {67, 70, 1100},
                                                                    {130, 20, 2500},
@@ -115,7 +136,10 @@ TEST_P(Matmul, LargerThanEveryBlock) {
                                                                    {1, 2, 131072},
                                                                    {1, 64, 131039},
                                                                    {1, 130, 131041},
-                                                                   {1, 64, 270000}}};
+                                                                   {1, 64, 270000},
+                                                                   {67, 330, 2600},
+                                                                   {16, 256, 17001},
+                                                                   {130, 321, 961}}};
   for (std::size_t i = 0; i < kShapes.size(); ++i) {
     ASSERT_NO_FATAL_FAILURE(
         check_random(case_seed(15000 + i), kShapes[i][0], kShapes[i][1], kShapes[i][2]));
@@ -148,6 +172,59 @@ TEST_P(Matmul, Extremes) {
   }
 }
 
+// And where partial sums of many rows are narrow.
+class Int8Matmul : public Matmul {};
+
+TEST_P(Int8Matmul, ExtremesOfManyRows) {
+  constexpr std::size_t kRows = 17;
+  constexpr std::size_t kOutputs = 256;
+  for (const std::size_t depth : {959UL, 960UL, 961UL, 1920UL, 4096UL, 131072UL}) {
+    if (depth > 10000 && set().int8_scratch == 0) continue;
+    for (const int w : {-1, 1}) {
+      WeightPanels weights(layout(), kOutputs, depth);
+      const TritMatrix trits = constant_trits(kOutputs, depth, static_cast<std::int8_t>(w));
+      ASSERT_TRUE(weights.set_rows(0, trits.planes.view()).ok());
+      for (const int a : {-127, 127}) {
+        const std::vector<std::int8_t> activations(kRows * depth, static_cast<std::int8_t>(a));
+        std::vector<std::int32_t> out(kRows * kOutputs);
+        ASSERT_NO_FATAL_FAILURE(
+            run(activations, kRows, depth, weights, 0, kOutputs, out.data(), kOutputs));
+        const std::vector<std::int32_t> expected(out.size(),
+                                                 static_cast<std::int32_t>(depth) * a * w);
+        ASSERT_EQ(out, expected) << "depth " << depth << ", activations " << a << ", weights " << w;
+      }
+    }
+  }
+}
+
+// Scratch is for many rows and outputs, and a set that asks for it has a use for it.
+class MatmulWithScratch : public Matmul {};
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(MatmulWithScratch);
+
+TEST_P(MatmulWithScratch, UsesIt) {
+  const auto untouched = [&](std::size_t rows, std::size_t outputs) {
+    constexpr std::size_t kDepth = 100;
+    WeightPanels weights(layout(), outputs, kDepth);
+    const std::vector<std::int8_t> activations(rows * kDepth, 1);
+    std::vector<std::int32_t> out(rows * outputs);
+    const Scratch scratch(set());
+    Products{.rows = rows,
+             .planes = nullptr,
+             .values = activations.data(),
+             .row_stride = kDepth,
+             .weights = weights.view(),
+             .first_output = 0,
+             .outputs = outputs,
+             .out_stride = outputs}
+        .run(set(), out.data(), scratch.data());
+    return std::all_of(scratch.data(), scratch.data() + set().int8_scratch,
+                       [](std::byte value) { return value == std::byte{0xFF}; });
+  };
+  EXPECT_FALSE(untouched(64, 4096));
+  EXPECT_TRUE(untouched(8, 4096));
+  EXPECT_TRUE(untouched(64, 64));
+}
+
 // Sets with layouts that they have code for: with another one, a set's products are the portable
 // set's.
 class MatmulOfItsOwn : public Matmul {};
@@ -173,6 +250,17 @@ TEST_P(MatmulOfItsOwn, TheGreatestDepth) {
   EXPECT_EQ(out[1], -greatest);
 }
 
+std::vector<Case> int8_cases(bool with_scratch) {
+  std::vector<Case> cases;
+  for (const KernelSet& set : all_kernels()) {
+    for (const WeightLayout layout : kWeightLayouts) {
+      if (!is_int8(layout) || (with_scratch && set.int8_scratch == 0)) continue;
+      cases.emplace_back(set, layout);
+    }
+  }
+  return cases;
+}
+
 std::vector<Case> cases_of_their_own() {
   std::vector<Case> cases;
   for (const KernelSet& set : all_kernels()) {
@@ -195,6 +283,10 @@ INSTANTIATE_TEST_SUITE_P(Kernels, Matmul,
                                             ::testing::ValuesIn(kWeightLayouts)),
                          case_name);
 INSTANTIATE_TEST_SUITE_P(Kernels, MatmulOfItsOwn, ::testing::ValuesIn(cases_of_their_own()),
+                         case_name);
+
+INSTANTIATE_TEST_SUITE_P(Kernels, Int8Matmul, ::testing::ValuesIn(int8_cases(false)), case_name);
+INSTANTIATE_TEST_SUITE_P(Kernels, MatmulWithScratch, ::testing::ValuesIn(int8_cases(true)),
                          case_name);
 
 TEST(PreferredLayouts, BelongToTheirProduct) {

@@ -66,6 +66,13 @@ Shape large_shape(Random& random) {
   }
 }
 
+// What a set may take in another way, and rows that are left over from that.
+Shape many_rows_shape(Random& random) {
+  return {random.chance(0.5) ? next_to_multiple(random, 8, 140) : random.from_to(16, 140),
+          next_to_multiple(random, 16, 450),
+          random.chance(0.5) ? next_to_multiple(random, 48, 2100) : random.from_to(0, 300)};
+}
+
 // Up to, and beyond, the depths of the largest models.
 Shape deep_shape(Random& random) {
   return {random.from_to(1, 3), random.chance(0.3) ? kPanelOutputs : random.from_to(1, 3),
@@ -162,10 +169,13 @@ class MatmulProperty : public ::testing::TestWithParam<WeightLayout> {
     std::vector<std::int32_t> out;
     for (const KernelSet& set : all_kernels().subspan(1)) {
       if (!set.supported()) continue;
-      out.assign(expected.size(), before);
-      products.run(set, out.data());
-      if (out != expected) {  // the message costs more than the case
-        ASSERT_EQ(out, expected) << set.name << ", " << what();
+      for (const bool scratch : {false, true}) {
+        if (scratch && (!int8 || set.int8_scratch == 0)) continue;
+        out.assign(expected.size(), before);
+        products.run(set, out.data(), scratch ? Scratch(set).data() : nullptr);
+        if (out != expected) {  // the message costs more than the case
+          ASSERT_EQ(out, expected) << set.name << (scratch ? " with scratch, " : ", ") << what();
+        }
       }
     }
   }
@@ -186,6 +196,7 @@ constexpr std::size_t kCases = 4000;
 
 TEST_P(MatmulProperty, SmallShapes) { check_many(0, kCases, small_shape); }
 TEST_P(MatmulProperty, LargeShapes) { check_many(1000000, kCases / 100, large_shape); }
+TEST_P(MatmulProperty, ManyRows) { check_many(3000000, kCases / 200, many_rows_shape); }
 TEST_P(MatmulProperty, DeepShapes) { check_many(2000000, kCases / 2500, deep_shape); }
 
 INSTANTIATE_TEST_SUITE_P(Layouts, MatmulProperty, ::testing::ValuesIn(kWeightLayouts),

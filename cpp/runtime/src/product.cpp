@@ -11,14 +11,16 @@
 namespace tfmbs::runtime {
 namespace {
 
-// Rows of one kernel call, and its sums, which stay in the L2 cache (256 KiB) until the epilogue
-// reads them: 64 x 1,024, or a single row of 65,536 outputs.
+// Rows of one kernel call, and its sums (1 MiB), which stay in a near cache until the epilogue
+// reads them: 64 x 4,096, or a single row of 262,144 outputs. A kernel makes its rows ready once a
+// call.
 constexpr std::size_t kCallRows = 64;
-constexpr std::size_t kCallSums = std::size_t{1} << 16;
+constexpr std::size_t kCallSums = std::size_t{1} << 18;
 // Products below which another thread costs more than it brings, and what a row costs whatever its
 // size, in products.
 constexpr std::size_t kGrainProducts = std::size_t{1} << 20;
 constexpr std::size_t kRowProducts = 4096;
+constexpr std::size_t kRowStep = 8;  // what kernels take at once
 
 // Call by call; `part.output` is a multiple of kPanelOutputs.
 void multiply_part(const OutputPart& part, const InputQuantizer& input,
@@ -31,6 +33,11 @@ void multiply_part(const OutputPart& part, const InputQuantizer& input,
   const std::size_t most_outputs = std::min(kCallSums / most_rows / kPanelOutputs * kPanelOutputs,
                                             part.output_end - part.output);
   std::int32_t* sums = buffer.reserve(most_rows * most_outputs);
+  std::byte* scratch = nullptr;
+  if (values != nullptr && most_rows > kRowStep && kernel.int8_scratch > 0) {
+    thread_local AlignedBuffer<std::byte> scratch_buffer;
+    scratch = scratch_buffer.reserve(kernel.int8_scratch);
+  }
   for (std::size_t output = part.output; output < part.output_end; output += most_outputs) {
     const std::size_t outputs = std::min(most_outputs, part.output_end - output);
     // A call's weights serve all rows before the next are read.
@@ -44,7 +51,8 @@ void multiply_part(const OutputPart& part, const InputQuantizer& input,
                             .first_output = output,
                             .outputs = outputs,
                             .out = sums,
-                            .out_stride = outputs});
+                            .out_stride = outputs,
+                            .scratch = scratch});
       } else {
         kernel.trit_matmul({.activations = planes.plane(0).row(row),
                             .rows = rows,
@@ -69,8 +77,8 @@ class Blocks {
   Blocks(const WeightPanelsView& weights, std::size_t samples, std::size_t wanted) noexcept
       : samples_(samples),
         outputs_(weights.outputs),
-        // Fives are decoded for so many rows; of others a kernel takes 32 or 64 at once.
-        rows_(weights.layout == WeightLayout::kInt8Fives ? 64 : 32),
+        // What kernels take at once.
+        rows_(is_int8(weights.layout) ? 64 : 32),
         row_blocks_((samples + rows_ - 1) / rows_) {
     // Of whole ranges of outputs, before they are made even. Each block's rows are made ready for
     // the kernel anew: some 5 % of what 8 panels cost trit x trit.
@@ -142,7 +150,6 @@ void multiply(const InputQuantizer& input, const PackedWeights& weights, const L
               const Executor& executor) {
   constexpr std::size_t kBlocksAThread = 8;
   constexpr std::size_t kPanelsAThread = 8;  // the last may be short, and one more is an eighth
-  constexpr std::size_t kRowStep = 8;        // what kernels take at once
   const WeightPanelsView panels = weights.panels();
   const std::size_t threads = executor.threads();
   const std::size_t products_a_row = panels.outputs * panels.depth + kRowProducts;

@@ -45,7 +45,11 @@ struct Int8MatmulArgs {
   std::size_t outputs;
   std::int32_t* out;
   std::size_t out_stride;  // in elements
+  // The set's int8_scratch bytes, aligned to kScratchAlignment, of any contents; or null, which
+  // costs many rows time.
+  std::byte* scratch{nullptr};
 };
+inline constexpr std::size_t kScratchAlignment = 64;
 
 // Rows of floats to bit planes: +1 where x > t, -1 where x < -t, else 0, t = thresholds[row] (>= 0,
 // compared exactly, in fp64) or 0 where thresholds is null. A NaN becomes 0 and sets nan_rows[row]
@@ -206,6 +210,7 @@ struct KernelSet {
   bool (*supported)() noexcept;
   PreferredLayouts trit_layouts;
   PreferredLayouts int8_layouts;
+  std::size_t int8_scratch;  // bytes of Int8MatmulArgs::scratch that the set has a use for, or 0
   void (*trit_matmul)(const TritMatmulArgs&) noexcept;
   void (*int8_matmul)(const Int8MatmulArgs&) noexcept;
   void (*ternarize)(const TernarizeArgs&) noexcept;
