@@ -35,7 +35,7 @@ void epilogue(const EpilogueArgs& args) noexcept;
 }  // namespace avx2
 
 namespace avx512 {
-inline constexpr std::size_t kInt8Scratch = std::size_t{400} << 10;
+inline constexpr std::size_t kInt8Scratch = std::size_t{416} << 10;
 void trit_matmul(const TritMatmulArgs& args) noexcept;
 void int8_matmul(const Int8MatmulArgs& args) noexcept;
 void ternarize(const TernarizeArgs& args) noexcept;

@@ -81,11 +81,11 @@ class Blocks {
         rows_(is_int8(weights.layout) ? 64 : 32),
         row_blocks_((samples + rows_ - 1) / rows_) {
     // Of whole ranges of outputs, before they are made even. Each block's rows are made ready for
-    // the kernel anew: some 5 % of what 8 panels cost trit x trit.
-    constexpr std::size_t kLeastPanels = 8;
+    // the kernel anew: some 5 % of what so many panels cost.
+    const std::size_t least_panels = is_int8(weights.layout) ? 16 : 8;
     constexpr std::size_t kMostPanels = kCallSums / kCallRows / kPanelOutputs;
     const std::size_t panels = weights.panels();
-    const std::size_t most = std::clamp(panels * row_blocks_ / wanted, kLeastPanels, kMostPanels);
+    const std::size_t most = std::clamp(panels * row_blocks_ / wanted, least_panels, kMostPanels);
     const std::size_t ranges = (panels + most - 1) / most;
     panels_ = (panels + ranges - 1) / ranges;
     count_ = row_blocks_ * ((panels + panels_ - 1) / panels_);

@@ -21,7 +21,6 @@ namespace {
 
 constexpr std::size_t kMixedGroups = 3;  // of quads, a unit
 constexpr std::size_t kMixedDepths = kMixedGroups * 16;
-constexpr std::size_t kMixedDots = 9;    // fours of depths, that are multiplied
 constexpr std::size_t kMixedCodes = 4;   // threes, that are looked up
 constexpr std::size_t kMixedUnits = 20;  // of a chunk, at most
 constexpr std::size_t kMixedRows = 64;   // of a block, at most
@@ -43,8 +42,8 @@ constexpr std::uint32_t kOddWords = 1U << 16;
 // What a block of rows' activations give, a chunk. Row 8 t + r is row r of tile t.
 struct alignas(64) MixedActivations {
   std::int16_t tables[kMixedRows / kTileRows][kMixedUnits][kMixedCodes][kTileRows][32];
-  std::int8_t dots[kMixedRows / kTileRows][kMixedUnits][kMixedDots][kTileRows][4];
-  std::int32_t dot_sums[kMixedRows];  // of the activations that are multiplied
+  std::int8_t values[kMixedRows / kTileRows][kMixedUnits][kTileRows][kMixedDepths];
+  std::int32_t dot_sums[kMixedRows];  // of those that are multiplied
 };
 
 // A panel's chunk: `lines` where it cannot be read in place, and the indices into the tables. Word
@@ -94,9 +93,7 @@ inline void stage_mixed_row(const std::int8_t* values, std::size_t units, std::i
   for (std::size_t u = 0; u < units; ++u, values += kMixedDepths) {
     std::int32_t fourths[kMixedGroups];
     for (std::size_t g = 0; g < kMixedGroups; ++g) {
-      for (std::size_t i = 0; i < 3; ++i) {
-        __builtin_memcpy(to.dots[t][u][3 * g + i][r], values + 16 * g + 4 * i, 4);
-      }
+      __builtin_memcpy(to.values[t][u][r] + 16 * g, values + 16 * g, 16);
       __builtin_memcpy(&fourths[g], values + 16 * g + 12, 4);
     }
     const __m128i looked_up = _mm_setr_epi32(fourths[0], fourths[1], fourths[2], 0);
@@ -192,7 +189,7 @@ __attribute__((noinline)) inline void mixed_tile(const MixedActivations& from, s
                                                  const MixedPanel& indices, std::size_t h,
                                                  std::size_t units, const Output& to) {
   const std::uint8_t* line = panel + h * kTileLines * kPanelBytes;
-  const void* dots = from.dots[t];
+  const void* values = from.values[t];
   const void* tables = from.tables[t];
   const void* codes = indices.codes[h];
   const std::size_t group_bytes = lines * kPanelBytes;
@@ -203,12 +200,12 @@ __attribute__((noinline)) inline void mixed_tile(const MixedActivations& from, s
       R"(
     # A row's four activations at `at` times the two lines, and the same beside a lookup.
     .macro tfmbs_dots at, first, second
-      vpbroadcastd \at(%[dots]), %%zmm28
+      vpbroadcastd \at(%[values]), %%zmm28
       vpdpbusd %%zmm28, %%zmm26, \first
       vpdpbusd %%zmm28, %%zmm27, \second
     .endm
     .macro tfmbs_dots_and_lookup at, first, second, table, words
-      vpbroadcastd \at(%[dots]), %%zmm28
+      vpbroadcastd \at(%[values]), %%zmm28
       vpdpbusd %%zmm28, %%zmm26, \first
       vpermw \table(%[tables]), %%zmm30, %%zmm31
       vpaddw %%zmm31, \words, \words
@@ -217,13 +214,13 @@ __attribute__((noinline)) inline void mixed_tile(const MixedActivations& from, s
     # All rows' dot products beside the lookups of half the rows.
     .macro tfmbs_four at, table, words0, words1, words2, words3
       tfmbs_dots \at+0, %[s0], %[s1]
-      tfmbs_dots_and_lookup \at+4, %[s2], %[s3], \table+0, \words0
-      tfmbs_dots \at+8, %[s4], %[s5]
-      tfmbs_dots_and_lookup \at+12, %[s6], %[s7], \table+64, \words1
-      tfmbs_dots \at+16, %[s8], %[s9]
-      tfmbs_dots_and_lookup \at+20, %[s10], %[s11], \table+128, \words2
-      tfmbs_dots \at+24, %[s12], %[s13]
-      tfmbs_dots_and_lookup \at+28, %[s14], %[s15], \table+192, \words3
+      tfmbs_dots_and_lookup \at+48, %[s2], %[s3], \table+0, \words0
+      tfmbs_dots \at+96, %[s4], %[s5]
+      tfmbs_dots_and_lookup \at+144, %[s6], %[s7], \table+64, \words1
+      tfmbs_dots \at+192, %[s8], %[s9]
+      tfmbs_dots_and_lookup \at+240, %[s10], %[s11], \table+128, \words2
+      tfmbs_dots \at+288, %[s12], %[s13]
+      tfmbs_dots_and_lookup \at+336, %[s14], %[s15], \table+192, \words3
     .endm
     .macro tfmbs_first_half at, table
       tfmbs_four \at, \table, %%zmm16, %%zmm17, %%zmm18, %%zmm19
@@ -259,32 +256,32 @@ __attribute__((noinline)) inline void mixed_tile(const MixedActivations& from, s
     tfmbs_indices 0
     tfmbs_first_half 0, 0
     tfmbs_next_codes
-    tfmbs_second_half 32, 256
+    tfmbs_second_half 4, 256
     tfmbs_next_codes
     tfmbs_indices 64
-    tfmbs_first_half 64, 512
+    tfmbs_first_half 8, 512
     tfmbs_begin_group
-    tfmbs_second_half 96, 768
+    tfmbs_second_half 16, 768
     tfmbs_next_codes
     tfmbs_indices 128
-    tfmbs_first_half 128, 1024
+    tfmbs_first_half 20, 1024
     tfmbs_next_codes
-    tfmbs_second_half 160, 1280
+    tfmbs_second_half 24, 1280
     tfmbs_begin_group
     tfmbs_indices 192
-    tfmbs_first_half 192, 1536
+    tfmbs_first_half 32, 1536
     tfmbs_next_codes
-    tfmbs_second_half 224, 1792
+    tfmbs_second_half 36, 1792
     tfmbs_next_codes
-    tfmbs_dots 256, %[s0], %[s1]
-    tfmbs_dots 260, %[s2], %[s3]
-    tfmbs_dots 264, %[s4], %[s5]
-    tfmbs_dots 268, %[s6], %[s7]
-    tfmbs_dots 272, %[s8], %[s9]
-    tfmbs_dots 276, %[s10], %[s11]
-    tfmbs_dots 280, %[s12], %[s13]
-    tfmbs_dots 284, %[s14], %[s15]
-    add $288, %[dots]
+    tfmbs_dots 40, %[s0], %[s1]
+    tfmbs_dots 88, %[s2], %[s3]
+    tfmbs_dots 136, %[s4], %[s5]
+    tfmbs_dots 184, %[s6], %[s7]
+    tfmbs_dots 232, %[s8], %[s9]
+    tfmbs_dots 280, %[s10], %[s11]
+    tfmbs_dots 328, %[s12], %[s13]
+    tfmbs_dots 376, %[s14], %[s15]
+    add $384, %[values]
     add $2048, %[tables]
     add $256, %[codes]
     dec %[units]
@@ -314,7 +311,7 @@ __attribute__((noinline)) inline void mixed_tile(const MixedActivations& from, s
         [s6] "=&v"(sums[3][0]), [s7] "=&v"(sums[3][1]), [s8] "=&v"(sums[4][0]),
         [s9] "=&v"(sums[4][1]), [s10] "=&v"(sums[5][0]), [s11] "=&v"(sums[5][1]),
         [s12] "=&v"(sums[6][0]), [s13] "=&v"(sums[6][1]), [s14] "=&v"(sums[7][0]),
-        [s15] "=&v"(sums[7][1]), [line] "+&r"(line), [dots] "+&r"(dots), [tables] "+&r"(tables),
+        [s15] "=&v"(sums[7][1]), [line] "+&r"(line), [values] "+&r"(values), [tables] "+&r"(tables),
         [codes] "+&r"(codes), [units] "+&r"(units)
       : [group_bytes] "r"(group_bytes), [low_bits] "m"(kLowBits), [even] "m"(kEvenWords),
         [odd] "m"(kOddWords)
