@@ -22,6 +22,11 @@ constexpr std::size_t kGrainProducts = std::size_t{1} << 20;
 constexpr std::size_t kRowProducts = 4096;
 constexpr std::size_t kRowStep = 8;  // what kernels take at once
 
+// Whether the kernel makes tables of many rows' activations, in scratch.
+bool makes_tables(const WeightPanelsView& weights) noexcept {
+  return is_int8(weights.layout) && kernels::active().int8_scratch > 0;
+}
+
 // Call by call; `part.output` is a multiple of kPanelOutputs.
 void multiply_part(const OutputPart& part, const InputQuantizer& input,
                    const PackedWeights& weights, const LinearArgs& args) {
@@ -78,11 +83,11 @@ class Blocks {
       : samples_(samples),
         outputs_(weights.outputs),
         // What kernels take at once.
-        rows_(is_int8(weights.layout) ? 64 : 32),
+        rows_(makes_tables(weights) || weights.layout == WeightLayout::kInt8Fives ? 64 : 32),
         row_blocks_((samples + rows_ - 1) / rows_) {
     // Of whole ranges of outputs, before they are made even. Each block's rows are made ready for
     // the kernel anew: some 5 % of what so many panels cost.
-    const std::size_t least_panels = is_int8(weights.layout) ? 16 : 8;
+    const std::size_t least_panels = makes_tables(weights) ? 16 : 8;
     constexpr std::size_t kMostPanels = kCallSums / kCallRows / kPanelOutputs;
     const std::size_t panels = weights.panels();
     const std::size_t most = std::clamp(panels * row_blocks_ / wanted, least_panels, kMostPanels);
