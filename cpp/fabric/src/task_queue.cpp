@@ -191,7 +191,8 @@ void TaskQueue::after_fork_in_child() {
   state_->forks = 0;
   // NOLINTNEXTLINE(bugprone-unused-return-value): the mutex is left behind with its meeting
   state_->fork_lock.release();
-  static_cast<void>(state_->meeting.release());  // leaked: see Meeting
+  // NOLINTNEXTLINE(bugprone-unused-return-value): leaked, see Meeting
+  static_cast<void>(state_->meeting.release());
   state_->meeting = std::move(state_->spare);
 }
 

@@ -72,7 +72,7 @@ void matmul(benchmark::State& state, const KernelSet& set, WeightLayout layout, 
   struct alignas(kScratchAlignment) Line {
     std::byte bytes[kScratchAlignment];
   };
-  std::vector<Line> scratch(set.int8_scratch / sizeof(Line));
+  std::vector<Line> scratch((set.int8_scratch.bytes + sizeof(Line) - 1) / sizeof(Line));
   std::size_t turn = 0;
   for (auto _ : state) {
     const WeightPanelsView view = weights[turn++ % weights.size()].view();

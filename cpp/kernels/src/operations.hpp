@@ -35,7 +35,8 @@ void epilogue(const EpilogueArgs& args) noexcept;
 }  // namespace avx2
 
 namespace avx512 {
-inline constexpr std::size_t kInt8Scratch = std::size_t{416} << 10;
+// Below these rows and outputs, making tables costs what it saves.
+inline constexpr ScratchUse kInt8Scratch{.bytes = 414976, .least_rows = 16, .least_outputs = 256};
 void trit_matmul(const TritMatmulArgs& args) noexcept;
 void int8_matmul(const Int8MatmulArgs& args) noexcept;
 void ternarize(const TernarizeArgs& args) noexcept;

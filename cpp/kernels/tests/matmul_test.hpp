@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <new>
+#include <stdexcept>
 #include <vector>
 
 #include "kernel_test.hpp"
@@ -27,10 +28,10 @@ inline std::size_t span(std::size_t rows, std::size_t stride, std::size_t column
 class Scratch {
  public:
   explicit Scratch(const KernelSet& set)
-      : memory_(set.int8_scratch == 0
+      : memory_(set.int8_scratch.bytes == 0
                     ? nullptr
-                    : static_cast<std::byte*>(::operator new(set.int8_scratch, kAlignment))) {
-    std::fill_n(memory_.get(), set.int8_scratch, std::byte{0xFF});
+                    : static_cast<std::byte*>(::operator new(set.int8_scratch.bytes, kAlignment))) {
+    std::fill_n(memory_.get(), set.int8_scratch.bytes, std::byte{0xFF});
   }
   [[nodiscard]] std::byte* data() const { return memory_.get(); }
 

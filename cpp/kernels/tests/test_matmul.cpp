@@ -179,7 +179,7 @@ TEST_P(Int8Matmul, ExtremesOfManyRows) {
   constexpr std::size_t kRows = 17;
   constexpr std::size_t kOutputs = 256;
   for (const std::size_t depth : {959UL, 960UL, 961UL, 1920UL, 4096UL, 131072UL}) {
-    if (depth > 10000 && set().int8_scratch == 0) continue;
+    if (depth > 10000 && set().int8_scratch.bytes == 0) continue;
     for (const int w : {-1, 1}) {
       WeightPanels weights(layout(), kOutputs, depth);
       const TritMatrix trits = constant_trits(kOutputs, depth, static_cast<std::int8_t>(w));
@@ -204,7 +204,7 @@ GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(MatmulWithScratch);
 TEST_P(MatmulWithScratch, UsesIt) {
   const auto untouched = [&](std::size_t rows, std::size_t outputs) {
     constexpr std::size_t kDepth = 100;
-    WeightPanels weights(layout(), outputs, kDepth);
+    const WeightPanels weights(layout(), outputs, kDepth);
     const std::vector<std::int8_t> activations(rows * kDepth, 1);
     std::vector<std::int32_t> out(rows * outputs);
     const Scratch scratch(set());
@@ -217,12 +217,13 @@ TEST_P(MatmulWithScratch, UsesIt) {
              .outputs = outputs,
              .out_stride = outputs}
         .run(set(), out.data(), scratch.data());
-    return std::all_of(scratch.data(), scratch.data() + set().int8_scratch,
+    return std::all_of(scratch.data(), scratch.data() + set().int8_scratch.bytes,
                        [](std::byte value) { return value == std::byte{0xFF}; });
   };
-  EXPECT_FALSE(untouched(64, 4096));
-  EXPECT_TRUE(untouched(8, 4096));
-  EXPECT_TRUE(untouched(64, 64));
+  const auto& [bytes, rows, outputs] = set().int8_scratch;
+  EXPECT_FALSE(untouched(rows, outputs));
+  EXPECT_TRUE(untouched(rows - 1, outputs));
+  EXPECT_TRUE(untouched(rows, outputs - 1));
 }
 
 // Sets with layouts that they have code for: with another one, a set's products are the portable
@@ -254,7 +255,7 @@ std::vector<Case> int8_cases(bool with_scratch) {
   std::vector<Case> cases;
   for (const KernelSet& set : all_kernels()) {
     for (const WeightLayout layout : kWeightLayouts) {
-      if (!is_int8(layout) || (with_scratch && set.int8_scratch == 0)) continue;
+      if (!is_int8(layout) || (with_scratch && set.int8_scratch.bytes == 0)) continue;
       cases.emplace_back(set, layout);
     }
   }

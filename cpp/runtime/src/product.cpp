@@ -11,7 +11,7 @@
 namespace tfmbs::runtime {
 namespace {
 
-// Rows of one kernel call, and its sums (1 MiB), which stay in a near cache until the epilogue
+// Rows of one kernel call, and its sums, 1 MiB, in the second or third cache until the epilogue
 // reads them: 64 x 4,096, or a single row of 262,144 outputs. A kernel makes its rows ready once a
 // call.
 constexpr std::size_t kCallRows = 64;
@@ -20,12 +20,7 @@ constexpr std::size_t kCallSums = std::size_t{1} << 18;
 // size, in products.
 constexpr std::size_t kGrainProducts = std::size_t{1} << 20;
 constexpr std::size_t kRowProducts = 4096;
-constexpr std::size_t kRowStep = 8;  // what kernels take at once
-
-// Whether the kernel makes tables of many rows' activations, in scratch.
-bool makes_tables(const WeightPanelsView& weights) noexcept {
-  return is_int8(weights.layout) && kernels::active().int8_scratch > 0;
-}
+constexpr std::size_t kRowStep = 8;  // rows whose sums kernels keep in registers
 
 // Call by call; `part.output` is a multiple of kPanelOutputs.
 void multiply_part(const OutputPart& part, const InputQuantizer& input,
@@ -35,13 +30,18 @@ void multiply_part(const OutputPart& part, const InputQuantizer& input,
   const auto& [planes, values] = input.activations();
   const auto& kernel = kernels::active();
   const std::size_t most_rows = std::min(kCallRows, part.row_end - part.row);
-  const std::size_t most_outputs = std::min(kCallSums / most_rows / kPanelOutputs * kPanelOutputs,
-                                            part.output_end - part.output);
+  // Calls are even: a short last one would cost as much to make ready.
+  const std::size_t width = part.output_end - part.output;
+  const std::size_t call_outputs = kCallSums / most_rows / kPanelOutputs * kPanelOutputs;
+  const std::size_t calls = std::max<std::size_t>(1, (width + call_outputs - 1) / call_outputs);
+  const std::size_t panels_a_call =
+      ((width + calls - 1) / calls + kPanelOutputs - 1) / kPanelOutputs;
+  const std::size_t most_outputs = std::min(panels_a_call * kPanelOutputs, width);
   std::int32_t* sums = buffer.reserve(most_rows * most_outputs);
   std::byte* scratch = nullptr;
-  if (values != nullptr && most_rows > kRowStep && kernel.int8_scratch > 0) {
+  if (values != nullptr && kernel.int8_scratch.serves(most_rows, most_outputs)) {
     thread_local AlignedBuffer<std::byte> scratch_buffer;
-    scratch = scratch_buffer.reserve(kernel.int8_scratch);
+    scratch = scratch_buffer.reserve(kernel.int8_scratch.bytes);
   }
   for (std::size_t output = part.output; output < part.output_end; output += most_outputs) {
     const std::size_t outputs = std::min(most_outputs, part.output_end - output);
@@ -82,12 +82,14 @@ class Blocks {
   Blocks(const WeightPanelsView& weights, std::size_t samples, std::size_t wanted) noexcept
       : samples_(samples),
         outputs_(weights.outputs),
-        // What kernels take at once.
-        rows_(makes_tables(weights) || weights.layout == WeightLayout::kInt8Fives ? 64 : 32),
+        // Fives are decoded for so many rows; of others a kernel takes 32 or 64 at once.
+        rows_(weights.layout == WeightLayout::kInt8Fives ? 64 : 32),
         row_blocks_((samples + rows_ - 1) / rows_) {
     // Of whole ranges of outputs, before they are made even. Each block's rows are made ready for
-    // the kernel anew: some 5 % of what so many panels cost.
-    const std::size_t least_panels = makes_tables(weights) ? 16 : 8;
+    // the kernel anew: some 5 % of what 8 panels cost trit x trit,
+    // and 16 where int8 makes tables.
+    const bool tables = is_int8(weights.layout) && kernels::active().int8_scratch.bytes > 0;
+    const std::size_t least_panels = tables ? 16 : 8;
     constexpr std::size_t kMostPanels = kCallSums / kCallRows / kPanelOutputs;
     const std::size_t panels = weights.panels();
     const std::size_t most = std::clamp(panels * row_blocks_ / wanted, least_panels, kMostPanels);

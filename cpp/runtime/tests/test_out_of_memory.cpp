@@ -53,6 +53,15 @@ std::shared_ptr<Layer> make(const std::shared_ptr<Fabric>& fabric, std::string n
       .value();
 }
 
+bool throws_bad_alloc(const auto& work) {
+  try {
+    work();
+  } catch (const std::bad_alloc&) {
+    return true;
+  }
+  return false;
+}
+
 class OutOfMemory : public ::testing::TestWithParam<Activation> {};
 
 // Every allocation of a forward fails once, in each engine, resident and streamed, first and later.
@@ -70,15 +79,14 @@ TEST_P(OutOfMemory, AForwardThatFindsNoneChangesNothingThatLasts) {
         const auto neighbour = make(fabric, "neighbour", GetParam());
         const auto layer = make(fabric, "layer", GetParam());
         ASSERT_TRUE(other.forward(*neighbour));
+        bool thrown = false;
         std::thread([&] {  // of its own, so that what a thread keeps is allocated anew
           testing::FailingNew failing(after);
-          try {
-            (void)run.forward(*layer);
-          } catch (const std::bad_alloc&) {
-          }
+          thrown = throws_bad_alloc([&] { (void)run.forward(*layer); });
           failed = failing.stop();
         })
             .join();
+        EXPECT_LE(thrown, failed);
         // On the device the forward happened whole, or not at all.
         const LayerProfile profile = layer->profile();
         EXPECT_EQ(profile.resident, bank_depth == 1024 && profile.counters.residency_misses == 1);
@@ -112,11 +120,10 @@ TEST(OutOfMemoryLayer, ALayerThatFindsNoneHasNotEntered) {
   for (std::size_t after = 0; failed; ++after) {
     std::shared_ptr<Layer> layer;
     testing::FailingNew failing(after);
-    try {
-      layer = make(fabric, "a name that is longer than a short string holds");
-    } catch (const std::bad_alloc&) {
-    }
+    const bool thrown = throws_bad_alloc(
+        [&] { layer = make(fabric, "a name that is longer than a short string holds"); });
     failed = failing.stop();
+    EXPECT_EQ(thrown, failed);
     EXPECT_EQ(fabric->profile().value().layers.size(), failed ? 0U : 1U) << after;
     ASSERT_LT(after, 1000U);
   }

@@ -2,8 +2,11 @@
 // the row's sum of activations is subtracted in the end. Sums wrap modulo 2^32, the result fits.
 #include <immintrin.h>
 
+#include <cstddef>
+#include <cstdint>
+
 #include "int8_matmul/avx512_codes.hpp"
-#include "int8_matmul/avx512_mixed_rows.hpp"
+#include "int8_matmul/avx512_dot_lookup.hpp"
 #include "int8_matmul/avx512_panel_product.hpp"
 #include "int8_matmul/avx512_staging.hpp"
 #include "operations.hpp"
@@ -22,10 +25,8 @@ template <typename Codes>
 void product(const Int8MatmulArgs& args) {
   const WeightPanelsView& weights = args.weights;
   Activations block;
-  alignas(64)
-      std::uint8_t decoded[Codes::kFive ? kDecodedUnits * (kFiveUnitDepths / Quads::kGroup) *
-                                              kPanelLines * kPanelBytes
-                                        : 1];
+  alignas(64) std::uint8_t
+      decoded[Codes::kFive ? kDecodedUnits * kFiveUnitQuads * kPanelLines * kPanelBytes : 1];
   constexpr std::size_t kMostRows = Codes::kFive ? kBlockRows : kQuadRows;
   for (std::size_t row = 0; row < args.rows; row += kMostRows) {
     const std::size_t rows = args.rows - row < kMostRows ? args.rows - row : kMostRows;
@@ -77,31 +78,31 @@ void product(const Int8MatmulArgs& args) {
 // A chunk of a panel, as quads whose groups are whole units: in place where it has that form, else
 // in `own`, padded with zeros.
 template <typename Codes>
-const std::uint8_t* mixed_lines(const WeightPanelsView& weights, const Panel& panel,
-                                std::size_t first, std::size_t groups, std::size_t quads,
-                                std::size_t units, std::uint8_t* own) {
+const std::uint8_t* unit_lines(const WeightPanelsView& weights, const Panel& panel,
+                               std::size_t first, std::size_t groups, std::size_t quads,
+                               std::size_t units, std::uint8_t* own) {
   const std::size_t step = panel.lines * kPanelBytes;
   const std::uint8_t* lines = panel.bytes + first / Codes::kGroup * step;
   if constexpr (Codes::kFive) {
     decode_fives(lines, panel.lines, groups, weights.panel_offset(1), own);
   } else {
-    if (quads == units * kMixedGroups && panel.lines % kTileLines == 0) return lines;
+    if (quads == units * kUnitGroups && panel.lines % kTileLines == 0) return lines;
     __builtin_memcpy(own, lines, quads * step);
   }
-  __builtin_memset(own + quads * step, 0, (units * kMixedGroups - quads) * step);
+  __builtin_memset(own + quads * step, 0, (units * kUnitGroups - quads) * step);
   return own;
 }
 
-// Rows `row` to `row` + `rows` - 1, kMixedLeastRows to kMixedRows of them: eights mixed, what is
-// left by dot products. A chunk of a panel's depths stays in the first cache while the rows pass
-// over it, their tables in the second.
+// Rows `row` to `row` + `rows` - 1, kInt8Scratch.least_rows to kDotLookupRows of them: eights
+// mixed, what is left by dot products. A chunk of a panel's depths stays in the first cache while
+// the rows pass over it, their tables in the second.
 template <typename Codes>
-void mixed_product(const Int8MatmulArgs& args, std::size_t row, std::size_t rows,
-                   MixedScratch& scratch) {
-  constexpr std::size_t kStep = Codes::kFive ? kFiveUnitDepths * kMixedGroups : kMixedDepths;
-  constexpr std::size_t kMost = kMixedUnits * kMixedDepths;
-  static_assert(kStep % kMixedDepths == 0 && kStep % Codes::kGroup == 0 && kMost % kStep == 0);
-  static_assert(kMixedRows * kMost <= kBlockBytes);
+void dot_lookup_product(const Int8MatmulArgs& args, std::size_t row, std::size_t rows,
+                        DotLookupScratch& scratch) {
+  constexpr std::size_t kStep = Codes::kFive ? kFiveUnitDepths * kUnitGroups : kUnitDepths;
+  constexpr std::size_t kMost = kMostUnits * kUnitDepths;
+  static_assert(kStep % kUnitDepths == 0 && kStep % Codes::kGroup == 0 && kMost % kStep == 0);
+  static_assert(kDotLookupRows * kMost <= kBlockBytes);
   const WeightPanelsView& weights = args.weights;
   Activations block;
   const std::size_t mixed = rows / kTileRows * kTileRows;
@@ -113,23 +114,23 @@ void mixed_product(const Int8MatmulArgs& args, std::size_t row, std::size_t rows
     const std::size_t groups = (depths + Codes::kGroup - 1) / Codes::kGroup;
     const std::size_t five_units = (depths + kFiveUnitDepths - 1) / kFiveUnitDepths;
     const std::size_t quads = Codes::kFive ? five_units * kFiveUnitQuads : groups;
-    const std::size_t units = (quads + kMixedGroups - 1) / kMixedGroups;
-    block.stride = units * kMixedDepths;
+    const std::size_t units = (quads + kUnitGroups - 1) / kUnitGroups;
+    block.stride = units * kUnitDepths;
     if constexpr (Codes::kFive) {
       stage_units(args, row, rows, first, depths, block);
     } else {
       stage(args, row, rows, first, depths, block);
     }
     for (std::size_t m = 0; m < mixed; ++m) {
-      stage_mixed_row(block.values + m * block.stride, units, block.sums[m], m,
-                      scratch.activations);
+      stage_dot_lookup_row(block.values + m * block.stride, units, block.sums[m], m,
+                           scratch.activations);
     }
     for (std::size_t n = 0; n < args.outputs; n += kPanelOutputs) {
       const Panel panel =
           panel_of<Codes::kGroup, kLineOutputs>(weights, (args.first_output + n) / kPanelOutputs);
       const std::uint8_t* lines =
-          mixed_lines<Codes>(weights, panel, first, groups, quads, units, scratch.panel.lines);
-      index_mixed_panel(lines, panel.lines, units, scratch.panel);
+          unit_lines<Codes>(weights, panel, first, groups, quads, units, scratch.panel.lines);
+      index_panel(lines, panel.lines, units, scratch.panel);
       Output to{.out = args.out + row * args.out_stride + n,
                 .stride = args.out_stride,
                 .left = args.outputs - n,
@@ -137,28 +138,31 @@ void mixed_product(const Int8MatmulArgs& args, std::size_t row, std::size_t rows
       for (std::size_t m = 0; m < mixed; m += kTileRows, to.out += kTileRows * to.stride) {
         for (std::size_t h = 0; h * kTileLines < panel.lines; ++h) {
           if (h * kTileOutputs >= to.left) break;
-          mixed_tile(scratch.activations, m / kTileRows, lines, panel.lines, scratch.panel, h,
-                     units, to);
+          dot_lookup_tile(scratch.activations, m / kTileRows, lines, panel.lines, scratch.panel, h,
+                          units, to);
         }
       }
       if (mixed < rows) {
-        panel_product<Quads>(block, mixed, rows - mixed, lines, panel.lines, units * kMixedGroups,
+        panel_product<Quads>(block, mixed, rows - mixed, lines, panel.lines, units * kUnitGroups,
                              to);
       }
     }
   }
 }
 
-static_assert(sizeof(MixedScratch) <= kInt8Scratch && alignof(MixedScratch) <= kScratchAlignment);
+static_assert(sizeof(DotLookupScratch) == kInt8Scratch.bytes &&
+              alignof(DotLookupScratch) <= kScratchAlignment);
+static_assert(kInt8Scratch.least_rows >= kTileRows);
 
 template <typename Codes>
 void product_of_blocks(const Int8MatmulArgs& args) {
   Int8MatmulArgs rest = args;
-  if (args.scratch != nullptr && args.outputs >= kMixedLeastOutputs && args.weights.depth > 0) {
-    auto& scratch = *reinterpret_cast<MixedScratch*>(args.scratch);
-    while (rest.rows >= kMixedLeastRows) {
-      const std::size_t rows = rest.rows < kMixedRows ? rest.rows : kMixedRows;
-      mixed_product<Codes>(args, args.rows - rest.rows, rows, scratch);
+  if (args.scratch != nullptr && args.outputs >= kInt8Scratch.least_outputs &&
+      args.weights.depth > 0) {
+    auto& scratch = *reinterpret_cast<DotLookupScratch*>(args.scratch);
+    while (rest.rows >= kInt8Scratch.least_rows) {
+      const std::size_t rows = rest.rows < kDotLookupRows ? rest.rows : kDotLookupRows;
+      dot_lookup_product<Codes>(args, args.rows - rest.rows, rows, scratch);
       rest.activations += rows * rest.row_stride;
       rest.out += rows * rest.out_stride;
       rest.rows -= rows;

@@ -6,7 +6,6 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "int8_matmul/avx512_fives_row.hpp"
 #include "panels.hpp"
 #include "tfmbs/format/five_code.hpp"
 
@@ -19,6 +18,20 @@ constexpr std::size_t kPanelLines = kPanelOutputs / kLineOutputs;
 constexpr std::size_t kFiveUnitGroups = 4;
 constexpr std::size_t kFiveUnitQuads = 5;
 constexpr std::size_t kFiveUnitDepths = 80;
+
+// Bytes ahead of what is read: lines from memory are fetched into the second cache, and from there
+// into the first. Beyond the end it is harmless.
+constexpr int kFarAhead = 12288;
+constexpr int kNearAhead = 5120;
+
+// In the order that the assembly loads them in.
+struct alignas(64) FiveDecoder {
+  std::uint8_t masks[4][64];  // that leave trit i of a byte of codes
+  std::uint8_t pairs[128];    // by the low seven bits: codes of the first four trits of v >= 0
+  std::uint8_t fifths[64];    // by the low six bits: the fifth trit's code
+  std::uint8_t twos[64];      // codes of 2: where v < 0, each of the first four codes c is 2 - c
+};
+static_assert(sizeof(FiveDecoder) == std::size_t{8} * 64);
 
 // How a line of 64 bytes becomes codes. `pairs` gives four codes a byte, two bits each, and `fifth`
 // the fifth where there is one.
@@ -82,6 +95,9 @@ struct Fives {
     _mm_prefetch(reinterpret_cast<const char*>(line) + kNearAhead, _MM_HINT_T0);
   }
 };
+
+static_assert(kFiveUnitGroups * Fives::kGroup == kFiveUnitDepths &&
+              kFiveUnitQuads * Quads::kGroup == kFiveUnitDepths);
 
 // Fives as quads, for several rows: four groups' codes of four, then their fifth codes together.
 __attribute__((noinline)) inline void decode_fives(const std::uint8_t* from, std::size_t lines,

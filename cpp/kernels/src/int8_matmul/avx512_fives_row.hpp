@@ -12,22 +12,10 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "int8_matmul/avx512_codes.hpp"
+
 namespace tfmbs::kernels::avx512 {
 namespace {
-
-// Bytes ahead of what is read: lines from memory are fetched into the second cache, and from there
-// into the first. Beyond the end it is harmless.
-constexpr int kFarAhead = 12288;
-constexpr int kNearAhead = 5120;
-
-// In the order that the assembly loads them in.
-struct alignas(64) FiveDecoder {
-  std::uint8_t masks[4][64];  // that leave trit i of a byte of codes
-  std::uint8_t pairs[128];    // by the low seven bits: codes of the first four trits of v >= 0
-  std::uint8_t fifths[64];    // by the low six bits: the fifth trit's code
-  std::uint8_t twos[64];      // codes of 2: where v < 0, each of the first four codes c is 2 - c
-};
-static_assert(sizeof(FiveDecoder) == std::size_t{8} * 64);
 
 // sums[c][i]: of line c's outputs, the codes of trit i times the activations, scaled by 4^i; the
 // fifth trit is in sums[c][0]. The panel has 4 lines of 64 bytes a group and is aligned to 64;

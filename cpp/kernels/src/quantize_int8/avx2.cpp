@@ -14,11 +14,6 @@ namespace {
 // Entries 14 and 15 are never looked up.
 constexpr TritTable<16> kTrits;
 
-template <FloatType kType>
-inline constexpr std::size_t kBytesOf = kType == FloatType::kFloat64   ? 8
-                                        : kType == FloatType::kFloat32 ? 4
-                                                                       : 2;
-
 inline __m256i load(const void* from) {
   return _mm256_loadu_si256(static_cast<const __m256i*>(from));
 }
@@ -50,7 +45,7 @@ class LargestMagnitude {
     } else {
       const __m256i magnitude_bits = _mm256_set1_epi32(INT32_MAX);
       for (std::size_t i = 0; i < 64; i += 8) {
-        const __m256i bits = _mm256_castps_si256(load_floats<kType>(from + i * kBytesOf<kType>));
+        const __m256i bits = _mm256_castps_si256(load_floats<kType>(from + i * float_bytes(kType)));
         largest_ = _mm256_max_epi32(largest_, _mm256_and_si256(bits, magnitude_bits));
       }
     }
@@ -90,7 +85,7 @@ inline __m256i quantize_16(const unsigned char* from, double inverse) {
   } else {
     const __m256 factor = _mm256_set1_ps(static_cast<float>(inverse));
     const __m256 a = _mm256_mul_ps(load_floats<kType>(from), factor);
-    const __m256 b = _mm256_mul_ps(load_floats<kType>(from + 8 * kBytesOf<kType>), factor);
+    const __m256 b = _mm256_mul_ps(load_floats<kType>(from + 8 * float_bytes(kType)), factor);
     low = _mm256_cvtps_epi32(_mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
     high = _mm256_cvtps_epi32(_mm256_round_ps(b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
   }
@@ -153,7 +148,7 @@ inline void split(__m256i low, __m256i high, Planes& planes) {
 
 template <FloatType kType>
 void quantize_as(const QuantizeInt8Args& args) {
-  constexpr std::size_t kBytes = kBytesOf<kType>;
+  constexpr std::size_t kBytes = float_bytes(kType);
   const std::size_t row_words = blocks_of(args.columns) * kBlockWords;
   const std::size_t plane_words = args.plane_stride;
   for (std::size_t r = 0; r < args.rows; ++r) {

@@ -204,13 +204,24 @@ struct PreferredLayouts {
   WeightLayout streamed;
 };
 
+// Memory that a call has a use for if it is large enough, and lies idle in smaller ones.
+struct ScratchUse {
+  std::size_t bytes{0};  // 0: none has
+  std::size_t least_rows{0};
+  std::size_t least_outputs{0};
+
+  [[nodiscard]] constexpr bool serves(std::size_t rows, std::size_t outputs) const noexcept {
+    return bytes > 0 && rows >= least_rows && outputs >= least_outputs;
+  }
+};
+
 // One implementation of everything, for one instruction set.
 struct KernelSet {
   std::string_view name;  // what TFMBS_KERNEL and select() take; docs/kernels.md lists them
   bool (*supported)() noexcept;
   PreferredLayouts trit_layouts;
   PreferredLayouts int8_layouts;
-  std::size_t int8_scratch;  // bytes of Int8MatmulArgs::scratch that the set has a use for, or 0
+  ScratchUse int8_scratch;  // of Int8MatmulArgs
   void (*trit_matmul)(const TritMatmulArgs&) noexcept;
   void (*int8_matmul)(const Int8MatmulArgs&) noexcept;
   void (*ternarize)(const TernarizeArgs&) noexcept;

@@ -14,48 +14,55 @@
 #include <cstdint>
 
 #include "int8_matmul/avx512_codes.hpp"
+#include "int8_matmul/avx512_staging.hpp"
 #include "panels.hpp"
 
 namespace tfmbs::kernels::avx512 {
 namespace {
 
-constexpr std::size_t kMixedGroups = 3;  // of quads, a unit
-constexpr std::size_t kMixedDepths = kMixedGroups * 16;
-constexpr std::size_t kMixedCodes = 4;   // threes, that are looked up
-constexpr std::size_t kMixedUnits = 20;  // of a chunk, at most
-constexpr std::size_t kMixedRows = 64;   // of a block, at most
-// What a block needs for tables and indices to cost less than they save.
-constexpr std::size_t kMixedLeastRows = 16;
-constexpr std::size_t kMixedLeastOutputs = 256;
+constexpr std::size_t kUnitGroups = 3;  // of quads, a unit
+constexpr std::size_t kUnitDepths = kUnitGroups * Quads::kGroup;
+constexpr std::size_t kUnitLookups = 4;     // threes, that are looked up
+constexpr std::size_t kMostUnits = 20;      // of a chunk, at most
+constexpr std::size_t kDotLookupRows = 64;  // of a block, at most
 // A tile's sums stay in registers.
 constexpr std::size_t kTileRows = 8;
 constexpr std::size_t kTileLines = 2;
 constexpr std::size_t kTileOutputs = kTileLines * kLineOutputs;
 constexpr std::size_t kPanelTiles = kPanelLines / kTileLines;
+static_assert(kDotLookupRows <= kBlockRows && kDotLookupRows % kTileRows == 0);
 // What is looked up is collected in words, at most 3 * 127 a code.
-static_assert(kMixedUnits * kMixedCodes * 3 * 127 <= 0x7FFF);
+static_assert(kMostUnits * kUnitLookups * 3 * 127 <= 0x7FFF);
 // Operands of the assembly: the low two bits of bytes, and which of two words a dot product takes.
 constexpr std::uint32_t kLowBits = 0x03030303;
 constexpr std::uint32_t kEvenWords = 1;
 constexpr std::uint32_t kOddWords = 1U << 16;
 
 // What a block of rows' activations give, a chunk. Row 8 t + r is row r of tile t.
-struct alignas(64) MixedActivations {
-  std::int16_t tables[kMixedRows / kTileRows][kMixedUnits][kMixedCodes][kTileRows][32];
-  std::int8_t values[kMixedRows / kTileRows][kMixedUnits][kTileRows][kMixedDepths];
-  std::int32_t dot_sums[kMixedRows];  // of those that are multiplied
+struct alignas(64) DotLookupActivations {
+  std::int16_t tables[kDotLookupRows / kTileRows][kMostUnits][kUnitLookups][kTileRows][32];
+  std::int8_t values[kDotLookupRows / kTileRows][kMostUnits][kTileRows][kUnitDepths];
+  std::int32_t dot_sums[kDotLookupRows];  // of those that are multiplied
 };
 
 // A panel's chunk: `lines` where it cannot be read in place, and the indices into the tables. Word
-// 2 i + c of codes[h][u][b] is of output i of line 2 h + c; only its low five bits count.
-struct alignas(64) MixedPanel {
-  std::uint8_t lines[(kMixedUnits * kMixedGroups * kTileLines * kPanelTiles + 1) * kPanelBytes];
-  alignas(64) std::uint8_t codes[kPanelTiles][kMixedUnits][kMixedCodes][kPanelBytes];
+// 2 i + c of indices[h][u][b] is of output i of line 2 h + c; only its low five bits count.
+struct alignas(64) DotLookupPanel {
+  std::uint8_t lines[kMostUnits * kUnitGroups * kPanelLines * kPanelBytes];
+  alignas(64) std::uint8_t indices[kPanelTiles][kMostUnits][kUnitLookups][kPanelBytes];
 };
 
-struct MixedScratch {
-  MixedActivations activations;
-  MixedPanel panel;
+// What dot_lookup_tile has as numbers.
+static_assert(kTileRows == 8 && kTileLines == 2 && kUnitGroups == 3 && kUnitLookups == 4);
+static_assert(kPanelBytes == 64 && Quads::kGroup == 16 && kUnitDepths == 48);
+static_assert(sizeof(DotLookupActivations::tables[0][0]) == 2048 &&
+              sizeof(DotLookupActivations::tables[0][0][0]) == 512 &&
+              sizeof(DotLookupActivations::values[0][0]) == 384 &&
+              sizeof(DotLookupPanel::indices[0][0]) == 256);
+
+struct DotLookupScratch {
+  DotLookupActivations activations;
+  DotLookupPanel panel;
 };
 
 // Entry `code` of a table is x0 t0 + x1 t1 + x2 t2 with the code's trits t. vpdpbusd multiplies
@@ -76,7 +83,7 @@ constexpr CodeTrits kCodeTrits = [] {
   return trits;
 }();
 
-inline __m512i table(std::int32_t activations) {
+inline __m512i table_of(std::int32_t activations) {
   const __m512i four = _mm512_set1_epi32(activations);
   const __m512i zero = _mm512_setzero_si512();
   return _mm512_packs_epi32(
@@ -85,14 +92,14 @@ inline __m512i table(std::int32_t activations) {
 }
 
 // Row m of a block, `units` units of `values` in the order of quads' depths, whose sum is `sum`.
-inline void stage_mixed_row(const std::int8_t* values, std::size_t units, std::int32_t sum,
-                            std::size_t m, MixedActivations& to) {
+inline void stage_dot_lookup_row(const std::int8_t* values, std::size_t units, std::int32_t sum,
+                                 std::size_t m, DotLookupActivations& to) {
   const std::size_t t = m / kTileRows;
   const std::size_t r = m % kTileRows;
   __m128i looked_up_sums = _mm_setzero_si128();
-  for (std::size_t u = 0; u < units; ++u, values += kMixedDepths) {
-    std::int32_t fourths[kMixedGroups];
-    for (std::size_t g = 0; g < kMixedGroups; ++g) {
+  for (std::size_t u = 0; u < units; ++u, values += kUnitDepths) {
+    std::int32_t fourths[kUnitGroups];
+    for (std::size_t g = 0; g < kUnitGroups; ++g) {
       __builtin_memcpy(to.values[t][u][r] + 16 * g, values + 16 * g, 16);
       __builtin_memcpy(&fourths[g], values + 16 * g + 12, 4);
     }
@@ -102,11 +109,11 @@ inline void stage_mixed_row(const std::int8_t* values, std::size_t units, std::i
     const __m128i by_code =
         _mm_shuffle_epi8(_mm_xor_si128(looked_up, _mm_set1_epi8(-128)),
                          _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 12, 2, 6, 10, 12, 3, 7, 11, 12));
-    alignas(16) std::int32_t activations[kMixedCodes];
+    alignas(16) std::int32_t activations[kUnitLookups];
     _mm_store_si128(reinterpret_cast<__m128i*>(activations), by_code);
     __asm__ volatile("" : "+m"(activations));  // broadcast from memory, which takes no shuffle
-    for (std::size_t b = 0; b < kMixedCodes; ++b) {
-      _mm512_store_si512(to.tables[t][u][b][r], table(activations[b]));
+    for (std::size_t b = 0; b < kUnitLookups; ++b) {
+      _mm512_store_si512(to.tables[t][u][b][r], table_of(activations[b]));
     }
   }
   const __m128i pairs = _mm_add_epi32(looked_up_sums, _mm_srli_si128(looked_up_sums, 8));
@@ -134,24 +141,25 @@ inline __m512i fourth_codes(const std::uint8_t* first, std::size_t group_bytes) 
   return _mm512_permutexvar_epi8(all, _mm512_load_si512(kByFours.codes));
 }
 
-// The indices of a panel whose groups have `lines` lines, 1 to 4; of an odd number, the last is
-// used with the line behind it, and what that gives is not.
-inline void index_mixed_panel(const std::uint8_t* panel, std::size_t lines, std::size_t units,
-                              MixedPanel& to) {
+// The indices of a panel whose groups have `lines` lines, 1 to 4. Of an odd number the last is used
+// with the line behind it, which is the next group's or, in the end, room that a panel of 4 would
+// take; what that gives is not used.
+inline void index_panel(const std::uint8_t* panel, std::size_t lines, std::size_t units,
+                        DotLookupPanel& to) {
   constexpr __mmask32 kOdd = 0xAAAAAAAA;
   const std::size_t group_bytes = lines * kPanelBytes;
-  for (std::size_t u = 0; u < units; ++u, panel += kMixedGroups * group_bytes) {
+  for (std::size_t u = 0; u < units; ++u, panel += kUnitGroups * group_bytes) {
     for (std::size_t h = 0; h * kTileLines < lines; ++h) {
       const std::uint8_t* first = panel + h * kTileLines * kPanelBytes;
       const __m512i even = fourth_codes(first, group_bytes);
       const __m512i odd = fourth_codes(first + kPanelBytes, group_bytes);
       const __m512i low = _mm512_mask_mov_epi16(even, kOdd, _mm512_slli_epi32(odd, 16));
       const __m512i high = _mm512_mask_mov_epi16(_mm512_srli_epi32(even, 16), kOdd, odd);
-      auto& codes = to.codes[h][u];
-      _mm512_store_si512(codes[0], low);
-      _mm512_store_si512(codes[1], _mm512_srli_epi16(low, 8));
-      _mm512_store_si512(codes[2], high);
-      _mm512_store_si512(codes[3], _mm512_srli_epi16(high, 8));
+      auto& indices = to.indices[h][u];
+      _mm512_store_si512(indices[0], low);
+      _mm512_store_si512(indices[1], _mm512_srli_epi16(low, 8));
+      _mm512_store_si512(indices[2], high);
+      _mm512_store_si512(indices[3], _mm512_srli_epi16(high, 8));
     }
   }
 }
@@ -181,17 +189,15 @@ inline __attribute__((always_inline)) void write_tile(const __m512i (&sums)[kTil
   }
 }
 
-// Tile t times half h of a panel whose lines begin at `panel`. In assembly, for there is use for
-// each of the 32 registers, and compilers keep copies. Any even mix of the two kinds of work will
-// do.
-__attribute__((noinline)) inline void mixed_tile(const MixedActivations& from, std::size_t t,
-                                                 const std::uint8_t* panel, std::size_t lines,
-                                                 const MixedPanel& indices, std::size_t h,
-                                                 std::size_t units, const Output& to) {
+// Tile t times half h of a panel whose lines begin at `panel`, aligned to 64; units >= 1. In
+// assembly, for there is use for each of the 32 registers, and compilers keep copies.
+__attribute__((noinline)) inline void dot_lookup_tile(
+    const DotLookupActivations& from, std::size_t t, const std::uint8_t* panel, std::size_t lines,
+    const DotLookupPanel& looked_up, std::size_t h, std::size_t units, const Output& to) {
   const std::uint8_t* line = panel + h * kTileLines * kPanelBytes;
   const void* values = from.values[t];
   const void* tables = from.tables[t];
-  const void* codes = indices.codes[h];
+  const void* indices = looked_up.indices[h];
   const std::size_t group_bytes = lines * kPanelBytes;
   __m512i sums[kTileRows][kTileLines];
   // zmm16-23 words by row, 24-25 lines, 26-27 codes to multiply, 28 activations, 29 the low two
@@ -244,7 +250,7 @@ __attribute__((noinline)) inline void mixed_tile(const MixedActivations& from, s
       tfmbs_separate
     .endm
     .macro tfmbs_indices at
-      vmovdqa64 \at(%[codes]), %%zmm30
+      vmovdqa64 \at(%[indices]), %%zmm30
     .endm
     .irp sum, %[s0], %[s1], %[s2], %[s3], %[s4], %[s5], %[s6], %[s7], %[s8], %[s9], %[s10], %[s11], %[s12], %[s13], %[s14], %[s15], %%zmm16, %%zmm17, %%zmm18, %%zmm19, %%zmm20, %%zmm21, %%zmm22, %%zmm23
       vpxord \sum, \sum, \sum
@@ -283,7 +289,7 @@ __attribute__((noinline)) inline void mixed_tile(const MixedActivations& from, s
     tfmbs_dots 376, %[s14], %[s15]
     add $384, %[values]
     add $2048, %[tables]
-    add $256, %[codes]
+    add $256, %[indices]
     dec %[units]
     jnz 1b
 
@@ -312,7 +318,7 @@ __attribute__((noinline)) inline void mixed_tile(const MixedActivations& from, s
         [s9] "=&v"(sums[4][1]), [s10] "=&v"(sums[5][0]), [s11] "=&v"(sums[5][1]),
         [s12] "=&v"(sums[6][0]), [s13] "=&v"(sums[6][1]), [s14] "=&v"(sums[7][0]),
         [s15] "=&v"(sums[7][1]), [line] "+&r"(line), [values] "+&r"(values), [tables] "+&r"(tables),
-        [codes] "+&r"(codes), [units] "+&r"(units)
+        [indices] "+&r"(indices), [units] "+&r"(units)
       : [group_bytes] "r"(group_bytes), [low_bits] "m"(kLowBits), [even] "m"(kEvenWords),
         [odd] "m"(kOddWords)
       : "memory", "cc", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", "xmm23",
