@@ -9,7 +9,7 @@ try:
 except ImportError as error:
     raise ImportError(
         f"pytfmbs.compiler needs onnx, onnx-ir, onnxscript and ml_dtypes ({error}): "
-        "pip install onnx onnxscript ml_dtypes"
+        "pip install onnx onnxscript ml_dtypes (the extra 'compile')"
     ) from error
 
 from .compiled import CompiledModule, compile_module

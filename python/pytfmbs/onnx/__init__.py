@@ -7,7 +7,8 @@ try:
     import onnx_ir as _onnx_ir  # noqa: F401
 except ImportError as error:
     raise ImportError(
-        f"pytfmbs.onnx needs onnx, onnx-ir and onnxscript ({error}): pip install onnx onnxscript"
+        f"pytfmbs.onnx needs onnx, onnx-ir and onnxscript ({error}): pip install onnx onnxscript "
+        "(the extra 'compile')"
     ) from error
 
 from ._layers import ExportError
