@@ -102,7 +102,8 @@ LayerHandle make_layer(const FabricHandle& fabric, const std::string& name, std:
   if (!tile_mask.is_none()) {
     spec.tile_mask = unsigned_argument(tile_mask, "tile_mask", ErrorCode::kInvalidArgument);
     if (spec.tile_mask == 0) {
-      throw CoreFailure({ErrorCode::kInvalidArgument, "tile_mask is 0; a layer needs a tile: bit i is tile i of the geometry"});
+      throw CoreFailure({ErrorCode::kInvalidArgument,
+                         "tile_mask is 0; a layer needs a tile: bit i is tile i of the geometry"});
     }
   }
   const nb::gil_scoped_release release;  // the device may be at work
