@@ -14,7 +14,7 @@ namespace {
 // Values below which another thread costs more than it brings, and what a row costs besides its
 // values, in values. Counting takes as long as quantizing.
 constexpr std::size_t kTernarizeGrain = std::size_t{1} << 17;
-constexpr std::size_t kTernarizeRow = 1024;
+constexpr std::size_t kTernarizeRow = 512;
 constexpr std::size_t kQuantizeGrain = std::size_t{1} << 15;
 constexpr std::size_t kQuantizeRow = 128;
 constexpr std::size_t kCounted = 2;
