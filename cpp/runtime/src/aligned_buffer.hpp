@@ -6,6 +6,8 @@
 #include <memory>
 #include <new>
 
+#include "tfmbs/kernels/kernels.hpp"
+
 namespace tfmbs::runtime {
 
 template <typename T>
@@ -20,7 +22,7 @@ class AlignedBuffer {
   }
 
  private:
-  static constexpr std::align_val_t kAlignment{64};
+  static constexpr std::align_val_t kAlignment{kernels::kScratchAlignment};
   struct Delete {
     void operator()(T* memory) const noexcept { ::operator delete(memory, kAlignment); }
   };

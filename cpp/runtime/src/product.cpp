@@ -86,8 +86,8 @@ class Blocks {
         rows_(weights.layout == WeightLayout::kInt8Fives ? 64 : 32),
         row_blocks_((samples + rows_ - 1) / rows_) {
     // Of whole ranges of outputs, before they are made even. Each block's rows are made ready for
-    // the kernel anew: some 5 % of what 8 panels cost trit x trit,
-    // and 16 where int8 makes tables.
+    // the kernel anew: some 5 % of what 8 panels cost trit x trit, and
+    // of 16 where int8 makes tables.
     const bool tables = is_int8(weights.layout) && kernels::active().int8_scratch.bytes > 0;
     const std::size_t least_panels = tables ? 16 : 8;
     constexpr std::size_t kMostPanels = kCallSums / kCallRows / kPanelOutputs;

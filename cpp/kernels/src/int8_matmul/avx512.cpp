@@ -93,19 +93,18 @@ const std::uint8_t* unit_lines(const WeightPanelsView& weights, const Panel& pan
   return own;
 }
 
-// Rows `row` to `row` + `rows` - 1, kInt8Scratch.least_rows to kDotLookupRows of them: eights
-// mixed, what is left by dot products. A chunk of a panel's depths stays in the first cache while
-// the rows pass over it, their tables in the second.
+// At most kDotLookupRows rows: tiles of eight look up, what is left are dot products alone. A chunk
+// of a panel's depths stays in the first cache while the rows pass over it, their tables in the
+// second.
 template <typename Codes>
-void dot_lookup_product(const Int8MatmulArgs& args, std::size_t row, std::size_t rows,
-                        DotLookupScratch& scratch) {
+void dot_lookup_product(const Int8MatmulArgs& args, DotLookupScratch& scratch) {
   constexpr std::size_t kStep = Codes::kFive ? kFiveUnitDepths * kUnitGroups : kUnitDepths;
   constexpr std::size_t kMost = kMostUnits * kUnitDepths;
   static_assert(kStep % kUnitDepths == 0 && kStep % Codes::kGroup == 0 && kMost % kStep == 0);
   static_assert(kDotLookupRows * kMost <= kBlockBytes);
   const WeightPanelsView& weights = args.weights;
   Activations block;
-  const std::size_t mixed = rows / kTileRows * kTileRows;
+  const std::size_t tiled = args.rows / kTileRows * kTileRows;
   const std::size_t chunks = (weights.depth + kMost - 1) / kMost;
   const std::size_t chunk = ((weights.depth + chunks - 1) / chunks + kStep - 1) / kStep * kStep;
   for (std::size_t first = 0; first < weights.depth; first += chunk) {
@@ -117,11 +116,11 @@ void dot_lookup_product(const Int8MatmulArgs& args, std::size_t row, std::size_t
     const std::size_t units = (quads + kUnitGroups - 1) / kUnitGroups;
     block.stride = units * kUnitDepths;
     if constexpr (Codes::kFive) {
-      stage_units(args, row, rows, first, depths, block);
+      stage_units(args, 0, args.rows, first, depths, block);
     } else {
-      stage(args, row, rows, first, depths, block);
+      stage(args, 0, args.rows, first, depths, block);
     }
-    for (std::size_t m = 0; m < mixed; ++m) {
+    for (std::size_t m = 0; m < tiled; ++m) {
       stage_dot_lookup_row(block.values + m * block.stride, units, block.sums[m], m,
                            scratch.activations);
     }
@@ -131,20 +130,20 @@ void dot_lookup_product(const Int8MatmulArgs& args, std::size_t row, std::size_t
       const std::uint8_t* lines =
           unit_lines<Codes>(weights, panel, first, groups, quads, units, scratch.panel.lines);
       index_panel(lines, panel.lines, units, scratch.panel);
-      Output to{.out = args.out + row * args.out_stride + n,
+      Output to{.out = args.out + n,
                 .stride = args.out_stride,
                 .left = args.outputs - n,
                 .first = first == 0};
-      for (std::size_t m = 0; m < mixed; m += kTileRows, to.out += kTileRows * to.stride) {
+      for (std::size_t m = 0; m < tiled; m += kTileRows, to.out += kTileRows * to.stride) {
         for (std::size_t h = 0; h * kTileLines < panel.lines; ++h) {
           if (h * kTileOutputs >= to.left) break;
           dot_lookup_tile(scratch.activations, m / kTileRows, lines, panel.lines, scratch.panel, h,
                           units, to);
         }
       }
-      if (mixed < rows) {
-        panel_product<Quads>(block, mixed, rows - mixed, lines, panel.lines, units * kUnitGroups,
-                             to);
+      if (tiled < args.rows) {
+        panel_product<Quads>(block, tiled, args.rows - tiled, lines, panel.lines,
+                             units * kUnitGroups, to);
       }
     }
   }
@@ -157,15 +156,17 @@ static_assert(kInt8Scratch.least_rows >= kTileRows);
 template <typename Codes>
 void product_of_blocks(const Int8MatmulArgs& args) {
   Int8MatmulArgs rest = args;
+  // Not by ScratchUse::serves: docs/kernels.md, "One definition".
   if (args.scratch != nullptr && args.outputs >= kInt8Scratch.least_outputs &&
       args.weights.depth > 0) {
     auto& scratch = *reinterpret_cast<DotLookupScratch*>(args.scratch);
     while (rest.rows >= kInt8Scratch.least_rows) {
-      const std::size_t rows = rest.rows < kDotLookupRows ? rest.rows : kDotLookupRows;
-      dot_lookup_product<Codes>(args, args.rows - rest.rows, rows, scratch);
-      rest.activations += rows * rest.row_stride;
-      rest.out += rows * rest.out_stride;
-      rest.rows -= rows;
+      Int8MatmulArgs block = rest;
+      if (block.rows > kDotLookupRows) block.rows = kDotLookupRows;
+      dot_lookup_product<Codes>(block, scratch);
+      rest.activations += block.rows * rest.row_stride;
+      rest.out += block.rows * rest.out_stride;
+      rest.rows -= block.rows;
     }
   }
   product<Codes>(rest);

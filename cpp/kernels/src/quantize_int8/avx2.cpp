@@ -43,9 +43,10 @@ class LargestMagnitude {
         largest_ = _mm256_blendv_epi8(largest_, magnitude, _mm256_cmpgt_epi64(magnitude, largest_));
       }
     } else {
+      constexpr std::size_t kBytes = float_bytes(kType);
       const __m256i magnitude_bits = _mm256_set1_epi32(INT32_MAX);
       for (std::size_t i = 0; i < 64; i += 8) {
-        const __m256i bits = _mm256_castps_si256(load_floats<kType>(from + i * float_bytes(kType)));
+        const __m256i bits = _mm256_castps_si256(load_floats<kType>(from + i * kBytes));
         largest_ = _mm256_max_epi32(largest_, _mm256_and_si256(bits, magnitude_bits));
       }
     }
@@ -83,9 +84,10 @@ inline __m256i quantize_16(const unsigned char* from, double inverse) {
     low = _mm256_set_m128i(q[1], q[0]);
     high = _mm256_set_m128i(q[3], q[2]);
   } else {
+    constexpr std::size_t kBytes = float_bytes(kType);
     const __m256 factor = _mm256_set1_ps(static_cast<float>(inverse));
     const __m256 a = _mm256_mul_ps(load_floats<kType>(from), factor);
-    const __m256 b = _mm256_mul_ps(load_floats<kType>(from + 8 * float_bytes(kType)), factor);
+    const __m256 b = _mm256_mul_ps(load_floats<kType>(from + 8 * kBytes), factor);
     low = _mm256_cvtps_epi32(_mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
     high = _mm256_cvtps_epi32(_mm256_round_ps(b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
   }

@@ -45,8 +45,8 @@ struct Int8MatmulArgs {
   std::size_t outputs;
   std::int32_t* out;
   std::size_t out_stride;  // in elements
-  // The set's int8_scratch bytes, aligned to kScratchAlignment, of any contents; or null, which
-  // costs many rows time.
+  // The set's int8_scratch bytes, aligned to kScratchAlignment, of any contents, for this call
+  // alone while it is under way; or null, which costs many rows time.
   std::byte* scratch{nullptr};
 };
 inline constexpr std::size_t kScratchAlignment = 64;
