@@ -1,5 +1,6 @@
-// Eight outputs at a time in fp32. The last outputs of a row, and fp64, are left to the portable
-// code, which computes the same bits.
+// Eight outputs at a time in fp32; a row's last eight may overlap those before, for what is
+// computed twice is the same. Rows of fewer, and fp64, are left to the portable code, which
+// computes the same bits.
 #include <immintrin.h>
 
 #include "operations.hpp"
@@ -63,7 +64,7 @@ inline void store(void* row, FloatType type, std::size_t n, __m256 value) {
 }
 
 template <FloatType kBias>
-void narrow(const EpilogueArgs& args, std::size_t outputs) {
+void narrow(const EpilogueArgs& args) {
   const __m256 nan =
       _mm256_set1_ps(float_from_bits(static_cast<std::uint32_t>(kFloat32Format.nan)));
   const bool scale_each = args.output_scales != nullptr && args.output_scale_step != 0;
@@ -78,7 +79,9 @@ void narrow(const EpilogueArgs& args, std::size_t outputs) {
     const bool nan_row = args.nan_rows != nullptr && args.nan_rows[m] != 0;
     const __m256 factor = _mm256_set1_ps(row_scale);
     const __m256 shared = _mm256_set1_ps(row_scale * shared_scale);
-    for (std::size_t n = 0; n < outputs; n += kLanes) {
+    for (std::size_t begin = 0; begin < args.outputs; begin += kLanes) {
+      const std::size_t last = args.outputs - kLanes;
+      const std::size_t n = begin < last ? begin : last;
       const __m256 scale =
           scale_each ? _mm256_mul_ps(factor, load_doubles(args.output_scales + n)) : shared;
       const __m256i sums = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(accumulators + n));
@@ -103,19 +106,8 @@ void narrow(const EpilogueArgs& args, std::size_t outputs) {
 }  // namespace
 
 void epilogue(const EpilogueArgs& args) noexcept {
-  const std::size_t whole = args.wide ? 0 : args.outputs / kLanes * kLanes;
-  if (whole > 0) {
-    with_type(args.bias_type, [&](auto type) { narrow<type.value>(args, whole); });
-  }
-  if (whole == args.outputs) return;
-  EpilogueArgs rest = args;
-  rest.outputs -= whole;
-  rest.accumulators += whole;
-  if (rest.output_scales != nullptr) rest.output_scales += whole * rest.output_scale_step;
-  if (rest.bias != nullptr) rest.bias = byte_offset(rest.bias, whole * bytes_of(rest.bias_type));
-  if (rest.nan_outputs != nullptr) rest.nan_outputs += whole;
-  rest.out = byte_offset(rest.out, whole * bytes_of(rest.out_type));
-  portable::epilogue(rest);
+  if (args.wide || args.outputs < kLanes) return portable::epilogue(args);
+  with_type(args.bias_type, [&](auto type) { narrow<type.value>(args); });
 }
 
 }  // namespace tfmbs::kernels::avx2

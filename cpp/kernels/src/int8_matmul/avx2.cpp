@@ -3,6 +3,7 @@
 // in 16 bits as long as they fit, then in 32, modulo 2^32; the result fits.
 #include <immintrin.h>
 
+#include "avx2_partial.hpp"
 #include "operations.hpp"
 #include "panels.hpp"
 
@@ -34,23 +35,39 @@ inline __m256i broadcast(const std::int8_t* four) {
   return _mm256_set1_epi32(value);
 }
 
+// Sixteen values of a row that has `left` more, then zeros. Not read past the row's end, for there
+// may be none behind it.
+inline __m128i load_values(const std::int8_t* from, std::size_t depth, std::size_t left) {
+  if (left >= kGroup) return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+  if (left == 0) return _mm_setzero_si128();
+  if (depth >= kGroup) {  // the row's last sixteen, those that are taken already shifted out
+    alignas(32) static constexpr std::int8_t kFrom[32] = {
+        0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
+        -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
+    const __m128i last = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + left - kGroup));
+    return _mm_shuffle_epi8(
+        last, _mm_loadu_si128(reinterpret_cast<const __m128i*>(kFrom + kGroup - left)));
+  }
+  std::int8_t few[kGroup] = {};
+  __builtin_memcpy(few, from, left);
+  return _mm_loadu_si128(reinterpret_cast<const __m128i*>(few));
+}
+
 inline void stage(const Int8MatmulArgs& args, std::size_t row, std::size_t rows, std::size_t first,
                   std::size_t depths, Activations& to) {
+  const __m128i flip = _mm_set1_epi8(-128);  // to v + 128, which vpsadbw can add up
   for (std::size_t m = 0; m < rows; ++m) {
     const std::int8_t* from = args.activations + (row + m) * args.row_stride + first;
     std::int8_t* values = to.values + m * to.stride;
-    if (depths > 0) __builtin_memcpy(values, from, depths);
-    for (std::size_t k = depths; k < to.stride; ++k) values[k] = 0;
-    __m256i sum = _mm256_setzero_si256();
+    __m128i sum = _mm_setzero_si128();
     for (std::size_t k = 0; k < to.stride; k += kGroup) {
-      const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(values + k));
-      sum = _mm256_add_epi32(sum,
-                             _mm256_madd_epi16(_mm256_cvtepi8_epi16(bytes), _mm256_set1_epi16(1)));
+      const std::size_t left = k < depths ? depths - k : 0;
+      const __m128i bytes = load_values(from + k, depths, left);
+      _mm_store_si128(reinterpret_cast<__m128i*>(values + k), bytes);
+      sum = _mm_add_epi64(sum, _mm_sad_epu8(_mm_xor_si128(bytes, flip), _mm_setzero_si128()));
     }
-    std::int32_t parts[8];
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(parts), sum);
-    to.sums[m] = 0;
-    for (const std::int32_t part : parts) to.sums[m] += part;
+    const std::int64_t total = _mm_cvtsi128_si64(sum) + _mm_extract_epi64(sum, 1);
+    to.sums[m] = static_cast<std::int32_t>(total - static_cast<std::int64_t>(128 * to.stride));
   }
 }
 
@@ -60,15 +77,7 @@ inline void store(const Output& to, std::size_t m, std::size_t half, __m256i sum
   if (at >= to.left) return;
   std::int32_t* out = to.out + m * to.stride + at;
   sum = _mm256_sub_epi32(sum, _mm256_set1_epi32(offset));
-  if (to.left - at >= 8) {  // a masked store is slow on some CPUs
-    auto* whole = reinterpret_cast<__m256i*>(out);
-    if (!to.first) sum = _mm256_add_epi32(sum, _mm256_loadu_si256(whole));
-    return _mm256_storeu_si256(whole, sum);
-  }
-  const __m256i mask = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(to.left - at)),
-                                          _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-  if (!to.first) sum = _mm256_add_epi32(sum, _mm256_maskload_epi32(out, mask));
-  _mm256_maskstore_epi32(out, mask, sum);
+  put_sums(out, sum, to.left - at, to.first);
 }
 
 inline __m256i widen(__m256i sum, __m256i words) {
@@ -76,8 +85,8 @@ inline __m256i widen(__m256i sum, __m256i words) {
 }
 
 inline __attribute__((always_inline)) void add(__m256i& sum, __m256i codes, __m256i values) {
-  sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes, values));
-  __asm__("" : "+x"(sum));  // keeps the sum in its register
+  const __m256i products = _mm256_maddubs_epi16(codes, values);
+  __asm__("vpaddw %1, %0, %0" : "+x"(sum) : "x"(products));  // compilers copy the sum
 }
 
 // One row times a panel. Of the four codes of a byte two keep a scale of 4, which saves two shifts.

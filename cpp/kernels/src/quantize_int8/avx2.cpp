@@ -1,8 +1,8 @@
 // As AVX-512's, but a byte table has 16 entries here: q = 27 h + l with |h| <= 5 and |l| <= 13, and
-// each part's three trits are looked up by its magnitude. The last elements of a row pass through a
-// zeroed buffer of 64.
+// each part's three trits are looked up by its magnitude. What is past a row's end reads as zeros.
 #include <immintrin.h>
 
+#include "avx2_partial.hpp"
 #include "operations.hpp"
 #include "quantize_int8/balanced_trits.hpp"
 #include "quantize_int8/row_scale.hpp"
@@ -18,16 +18,36 @@ inline __m256i load(const void* from) {
   return _mm256_loadu_si256(static_cast<const __m256i*>(from));
 }
 
-// Eight elements as fp32.
-template <FloatType kType>
-inline __m256 load_floats(const unsigned char* from) {
+// Whether elements of a row are known to be there or are looked for: a row's last may be none.
+enum class Extent : bool { kWhole, kRest };
+
+// Elements i...i + 7 as fp32; zeros where there are none.
+template <FloatType kType, Extent kExtent>
+inline __m256 load_floats(const unsigned char* from, std::size_t i, std::size_t elements) {
+  constexpr bool kWhole = kExtent == Extent::kWhole;
+  if (!kWhole && i >= elements) return _mm256_setzero_ps();
+  from += i * float_bytes(kType);
+  const std::size_t left = kWhole ? 8 : elements - i;
   if constexpr (kType == FloatType::kFloat32) {
-    return _mm256_castsi256_ps(load(from));
+    return _mm256_castsi256_ps(load_words(from, left));
   } else {
+    unsigned char last[16];
+    if (left < 8) {
+      std::memset(last, 0, sizeof last);
+      std::memcpy(last, from, left * 2);
+      from = last;
+    }
     const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
     if constexpr (kType == FloatType::kFloat16) return _mm256_cvtph_ps(halves);
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
   }
+}
+
+// Elements i...i + 3 as bits of fp64; zeros where there are none.
+template <Extent kExtent>
+inline __m256i load_doubles(const unsigned char* from, std::size_t i, std::size_t elements) {
+  if constexpr (kExtent == Extent::kWhole) return load(from + i * 8);
+  return i < elements ? load_words(from + i * 8, 2 * (elements - i)) : _mm256_setzero_si256();
 }
 
 // The largest magnitude, as the bits of an fp32 (of an fp64 for fp64): integers, so that a NaN
@@ -35,59 +55,68 @@ inline __m256 load_floats(const unsigned char* from) {
 template <FloatType kType>
 class LargestMagnitude {
  public:
-  void take_64(const unsigned char* from) {
-    if constexpr (kType == FloatType::kFloat64) {
-      const __m256i magnitude_bits = _mm256_set1_epi64x(INT64_MAX);
-      for (std::size_t i = 0; i < 64; i += 4) {
-        const __m256i magnitude = _mm256_and_si256(load(from + i * 8), magnitude_bits);
-        largest_ = _mm256_blendv_epi8(largest_, magnitude, _mm256_cmpgt_epi64(magnitude, largest_));
-      }
-    } else {
-      constexpr std::size_t kBytes = float_bytes(kType);
-      const __m256i magnitude_bits = _mm256_set1_epi32(INT32_MAX);
-      for (std::size_t i = 0; i < 64; i += 8) {
-        const __m256i bits = _mm256_castps_si256(load_floats<kType>(from + i * kBytes));
-        largest_ = _mm256_max_epi32(largest_, _mm256_and_si256(bits, magnitude_bits));
-      }
-    }
+  void take(const unsigned char* row, std::size_t elements) {
+    const std::size_t whole = elements / 8 * 8;
+    for (std::size_t i = 0; i < whole; i += 8) take_eight<Extent::kWhole>(row, i, elements);
+    if (whole < elements) take_eight<Extent::kRest>(row, whole, elements);
   }
   std::uint64_t bits() const {
-    std::uint64_t result = 0;
     if constexpr (kType == FloatType::kFloat64) {
       std::uint64_t lanes[4];
       std::memcpy(lanes, &largest_, sizeof lanes);
+      std::uint64_t result = 0;
       for (const std::uint64_t lane : lanes) result = lane > result ? lane : result;
+      return result;
     } else {
-      std::uint32_t lanes[8];
-      std::memcpy(lanes, &largest_, sizeof lanes);
-      for (const std::uint32_t lane : lanes) result = lane > result ? lane : result;
+      __m128i four =
+          _mm_max_epi32(_mm256_castsi256_si128(largest_), _mm256_extracti128_si256(largest_, 1));
+      four = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0x4E));
+      four = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0xB1));
+      return static_cast<std::uint32_t>(_mm_cvtsi128_si32(four));
     }
-    return result;
   }
 
  private:
+  template <Extent kExtent>
+  void take_eight(const unsigned char* row, std::size_t i, std::size_t elements) {
+    if constexpr (kType == FloatType::kFloat64) {
+      const __m256i magnitude_bits = _mm256_set1_epi64x(INT64_MAX);
+      for (std::size_t at = i; at < i + 8; at += 4) {
+        const __m256i magnitude =
+            _mm256_and_si256(load_doubles<kExtent>(row, at, elements), magnitude_bits);
+        largest_ = _mm256_blendv_epi8(largest_, magnitude, _mm256_cmpgt_epi64(magnitude, largest_));
+      }
+    } else {
+      const __m256i bits = _mm256_castps_si256(load_floats<kType, kExtent>(row, i, elements));
+      largest_ = _mm256_max_epi32(largest_, _mm256_and_si256(bits, _mm256_set1_epi32(INT32_MAX)));
+    }
+  }
+
   __m256i largest_ = _mm256_setzero_si256();
 };
 
-// Sixteen values of int16. |x * inverse| stays below 127.5, so nothing needs clamping.
-template <FloatType kType>
-inline __m256i quantize_16(const unsigned char* from, double inverse) {
+// The values of elements i...i + 15, int16. |x * inverse| stays below 127.5, so nothing needs
+// clamping.
+template <FloatType kType, Extent kExtent>
+inline __m256i quantize_16(const unsigned char* row, std::size_t i, std::size_t elements,
+                           double inverse) {
   __m256i low;
   __m256i high;
   if constexpr (kType == FloatType::kFloat64) {
     const __m256d factor = _mm256_set1_pd(inverse);
     __m128i q[4];
-    for (std::size_t i = 0; i < 4; ++i) {
-      const __m256d v = _mm256_mul_pd(_mm256_castsi256_pd(load(from + 32 * i)), factor);
-      q[i] = _mm256_cvtpd_epi32(_mm256_round_pd(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    for (std::size_t part = 0; part < 4; ++part) {
+      const __m256i bits = load_doubles<kExtent>(row, i + 4 * part, elements);
+      const __m256d v = _mm256_mul_pd(_mm256_castsi256_pd(bits), factor);
+      q[part] =
+          _mm256_cvtpd_epi32(_mm256_round_pd(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
     }
     low = _mm256_set_m128i(q[1], q[0]);
     high = _mm256_set_m128i(q[3], q[2]);
   } else {
-    constexpr std::size_t kBytes = float_bytes(kType);
     const __m256 factor = _mm256_set1_ps(static_cast<float>(inverse));
-    const __m256 a = _mm256_mul_ps(load_floats<kType>(from), factor);
-    const __m256 b = _mm256_mul_ps(load_floats<kType>(from + 8 * kBytes), factor);
+    const __m256 a = _mm256_mul_ps(load_floats<kType, kExtent>(row, i, elements), factor);
+    const __m256 b = _mm256_mul_ps(load_floats<kType, kExtent>(row, i + 8, elements), factor);
     low = _mm256_cvtps_epi32(_mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
     high = _mm256_cvtps_epi32(_mm256_round_ps(b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
   }
@@ -96,6 +125,29 @@ inline __m256i quantize_16(const unsigned char* from, double inverse) {
 
 inline __m256i pack_bytes(__m256i low, __m256i high) {
   return _mm256_permute4x64_epi64(_mm256_packs_epi16(low, high), 0xD8);
+}
+
+// The first `left` bytes of 32.
+inline void store_bytes(std::int8_t* to, __m256i bytes, std::size_t left) {
+  if (left >= 32) return _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), bytes);
+  __m128i rest = _mm256_castsi256_si128(bytes);
+  if ((left & 16) != 0) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), rest);
+    rest = _mm256_extracti128_si256(bytes, 1);
+    to += 16;
+  }
+  std::uint64_t eight = static_cast<std::uint64_t>(_mm_cvtsi128_si64(rest));
+  if ((left & 8) != 0) {
+    std::memcpy(to, &eight, 8);
+    eight = static_cast<std::uint64_t>(_mm_extract_epi64(rest, 1));
+    to += 8;
+  }
+  for (std::size_t bits = 4; bits > 0; bits /= 2) {
+    if ((left & bits) == 0) continue;
+    std::memcpy(to, &eight, bits);
+    eight >>= 8 * bits;
+    to += bits;
+  }
 }
 
 struct Bits {
@@ -155,13 +207,8 @@ void quantize_as(const QuantizeInt8Args& args) {
   const std::size_t plane_words = args.plane_stride;
   for (std::size_t r = 0; r < args.rows; ++r) {
     const unsigned char* row = byte_offset(args.input, r * args.row_stride * kBytes);
-    const std::size_t whole = args.columns / 64 * 64;
-    unsigned char tail[64 * kBytes] = {};
-    std::memcpy(tail, row + whole * kBytes, (args.columns - whole) * kBytes);
-
     LargestMagnitude<kType> largest;
-    for (std::size_t k = 0; k < whole; k += 64) largest.take_64(row + k * kBytes);
-    largest.take_64(tail);
+    largest.take(row, args.columns);
     const std::uint64_t bits = largest.bits();
     constexpr FloatFormat kFormat = kType == FloatType::kFloat64 ? kFloat64Format : kFloat32Format;
     const bool finite = bits < kFormat.infinity;
@@ -181,19 +228,19 @@ void quantize_as(const QuantizeInt8Args& args) {
       __m256i values[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(),
                            _mm256_setzero_si256()};
       if (finite && k < args.columns) {
-        const unsigned char* from = k < whole ? row + k * kBytes : tail;
+        const bool whole = args.columns - k >= 64;
         for (std::size_t i = 0; i < 4; ++i) {
-          values[i] = quantize_16<kType>(from + 16 * i * kBytes, scale.inverse);
+          const std::size_t at = k + 16 * i;
+          values[i] = whole
+                          ? quantize_16<kType, Extent::kWhole>(row, at, args.columns, scale.inverse)
+                          : quantize_16<kType, Extent::kRest>(row, at, args.columns, scale.inverse);
         }
       }
       if (args.values != nullptr && k < args.columns) {
         std::int8_t* to = args.values + r * args.columns + k;
-        std::int8_t last[64];
-        std::int8_t* bytes = k < whole ? to : last;
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(bytes), pack_bytes(values[0], values[1]));
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(bytes + 32),
-                            pack_bytes(values[2], values[3]));
-        if (k >= whole) std::memcpy(to, last, args.columns - k);
+        const std::size_t left = args.columns - k;
+        store_bytes(to, pack_bytes(values[0], values[1]), left);
+        if (left > 32) store_bytes(to + 32, pack_bytes(values[2], values[3]), left - 32);
       }
       if (args.planes == nullptr) continue;
       Planes low;

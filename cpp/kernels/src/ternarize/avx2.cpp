@@ -1,14 +1,24 @@
 // Floats are compared as integers (scalar.hpp says why), and the compare's sign bits gathered by
-// movemask. The last elements of a row pass through a zeroed buffer of 64.
+// movemask. What is past a row's end reads as zeros.
 #include <immintrin.h>
 
+#include "avx2_partial.hpp"
 #include "operations.hpp"
 #include "scalar.hpp"
 
 namespace tfmbs::kernels::avx2 {
 namespace {
 
-inline __m256i load(const unsigned char* from) {
+// 32 bytes; `left` of them if they are fewer, then zeros.
+template <std::size_t kBytes>
+inline __m256i load(const unsigned char* from, std::size_t left) {
+  if constexpr (kBytes >= 4) return load_words(from, left / 4);
+  unsigned char last[32];
+  if (left < sizeof last) {
+    std::memset(last, 0, sizeof last);
+    std::memcpy(last, from, left);
+    from = last;
+  }
   return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
 }
 
@@ -52,18 +62,20 @@ struct Limits {
   __m256i infinity;
 };
 
-// 64 elements; returns whether a NaN is among them.
+// At most 64 elements; returns whether a NaN is among them.
 template <typename L>
-inline __attribute__((always_inline)) bool convert(const unsigned char* from, const Limits& limits,
-                                                   std::uint64_t* words) {
+inline __attribute__((always_inline)) bool convert(const unsigned char* from, std::size_t elements,
+                                                   const Limits& limits, std::uint64_t* words) {
   std::uint64_t nonzero = 0;
   std::uint64_t negative = 0;
   __m256i any_nan = _mm256_setzero_si256();
-  for (std::size_t i = 0; i < 64; i += L::kBits) {
+  for (std::size_t i = 0; i < elements; i += L::kBits) {
     __m256i bits[L::kGroup];
     __m256i set[L::kGroup];
     for (std::size_t g = 0; g < L::kGroup; ++g) {
-      bits[g] = load(from + i * L::kBytes + 32 * g);
+      const std::size_t at = i * L::kBytes + 32 * g;
+      const std::size_t end = elements * L::kBytes;
+      bits[g] = load<L::kBytes>(from + at, at < end ? end - at : 0);
       const __m256i magnitude = _mm256_and_si256(bits[g], limits.magnitude_bits);
       const __m256i nan = L::above(magnitude, limits.infinity);
       any_nan = _mm256_or_si256(any_nan, nan);
@@ -91,11 +103,9 @@ void ternarize_as(const TernarizeArgs& args, FloatFormat format) {
     for (std::size_t k = 0; k < row_words * 32; k += 64) {
       std::uint64_t* words = planes + k / kBlockTrits * kBlockWords + k % kBlockTrits / 64;
       if (k + 64 <= args.columns) {
-        nan |= convert<L>(row + k * L::kBytes, limits, words);
+        nan |= convert<L>(row + k * L::kBytes, 64, limits, words);
       } else if (k < args.columns) {
-        unsigned char tail[64 * L::kBytes] = {};
-        std::memcpy(tail, row + k * L::kBytes, (args.columns - k) * L::kBytes);
-        nan |= convert<L>(tail, limits, words);
+        nan |= convert<L>(row + k * L::kBytes, args.columns - k, limits, words);
       } else {
         words[0] = words[kPlaneWords] = 0;
       }

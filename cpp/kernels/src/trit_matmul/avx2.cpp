@@ -2,6 +2,7 @@
 // weights looks up the sum of its two products. One byte shuffle does that for 32 outputs.
 #include <immintrin.h>
 
+#include "avx2_partial.hpp"
 #include "operations.hpp"
 #include "panels.hpp"
 
@@ -80,20 +81,10 @@ inline void store(const Output& to, std::size_t m, std::size_t half, const Sums&
   const __m256i high = _mm256_unpackhi_epi16(even, sums.odd);  // 8...15, 24...31
   const __m128i parts[4] = {_mm256_castsi256_si128(low), _mm256_castsi256_si128(high),
                             _mm256_extracti128_si256(low, 1), _mm256_extracti128_si256(high, 1)};
-  const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
   std::int32_t* out = to.out + m * to.stride + at;
   for (std::size_t q = 0; q < 4 && at + 8 * q < to.left; ++q, out += 8) {
-    __m256i sum = _mm256_sub_epi32(_mm256_cvtepu16_epi32(parts[q]), _mm256_set1_epi32(bias));
-    const std::size_t left = to.left - at - 8 * q;
-    if (left >= 8) {  // a masked store is slow on some CPUs
-      auto* whole = reinterpret_cast<__m256i*>(out);
-      if (!to.first) sum = _mm256_add_epi32(sum, _mm256_loadu_si256(whole));
-      _mm256_storeu_si256(whole, sum);
-    } else {
-      const __m256i mask = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(left)), lanes);
-      if (!to.first) sum = _mm256_add_epi32(sum, _mm256_maskload_epi32(out, mask));
-      _mm256_maskstore_epi32(out, mask, sum);
-    }
+    put_sums(out, _mm256_sub_epi32(_mm256_cvtepu16_epi32(parts[q]), _mm256_set1_epi32(bias)),
+             to.left - at - 8 * q, to.first);
   }
 }
 
