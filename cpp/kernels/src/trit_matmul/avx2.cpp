@@ -1,5 +1,7 @@
-// Products from tables of 16 bytes: two activations of a row pick a table, in which a nibble of
-// weights looks up the sum of its two products. One byte shuffle does that for 32 outputs.
+// Products from tables of 16 bytes: two activations pick a table, in which a nibble of weights
+// looks up the sum of its two products. One byte shuffle does that for 32 outputs, and for two
+// rows: a sum of two products is 0...4, biased, so a byte holds one row's in its low nibble and
+// another's in its high one.
 #include <immintrin.h>
 
 #include "avx2_partial.hpp"
@@ -9,42 +11,83 @@
 namespace tfmbs::kernels::avx2 {
 namespace {
 
-constexpr int kBias = 2;  // makes a sum of two products unsigned, 0...4
-// Sums of bytes: 31 * 2 * 4 = 248. They are added up as 16-bit words before a byte can overflow.
-constexpr std::size_t kRun = 31;
-constexpr std::size_t kMaxRows = 4;     // whose sums stay in registers
+constexpr int kBias = 2;            // makes a sum of two products unsigned, 0...4
+constexpr std::size_t kCodes = 9;   // of two trits
+constexpr std::size_t kTable = 16;  // bytes
+// Lookups whose sums fit a nibble, and lines of them, 4 depths each, whose sums fit a byte.
+constexpr std::size_t kNibbleRun = 3;
+constexpr std::size_t kStepLines = 3;  // 2 * kNibbleRun lookups
+constexpr std::size_t kRunLines = 30;
+static_assert(kNibbleRun * 2 * kBias <= 15 && kRunLines % kStepLines == 0);
+static_assert(2 * kRunLines * 2 * kBias <= 255);
+constexpr std::size_t kMostPairs = 4;   // of rows, whose sums stay in registers
 constexpr std::size_t kBlockRows = 32;  // that share a block of activations
+constexpr std::size_t kHalves = kPanelBytes / 32;
 constexpr std::size_t kBlockCodes = kBlockTrits / 4;
 constexpr std::size_t kChunkBlocks = 16;
-constexpr std::size_t kChunkCodes = kChunkBlocks * kBlockCodes;
-constexpr std::size_t kHalves = kPanelBytes / 32;
+constexpr std::size_t kChunkLines = kChunkBlocks * kBlockCodes;
 // A word collects the sums of a chunk.
-static_assert((kChunkCodes + kRun) * 4 * kBias <= 0xFFFF);
+static_assert(2 * kChunkLines * 2 * kBias <= 0xFFFF);
 
-// entries[a][w]: the sum of the products of two pairs of trits, biased; twice, for both lanes.
-alignas(32) constexpr struct Products {
-  std::uint8_t entries[16][32];
-} kProducts = [] {
-  Products products{};
-  for (int a = 0; a < 9; ++a) {
-    for (int w = 0; w < 9; ++w) {
-      const int sum = kBias + (a % 3 - 1) * (w % 3 - 1) + (a / 3 - 1) * (w / 3 - 1);
-      products.entries[a][w] = products.entries[a][w + 16] = static_cast<std::uint8_t>(sum);
+// entries[a + 9 b][w]: the biased sum of the products of the pairs of trits a and w, and 16 times
+// that of b and w. The last table is for no activations.
+alignas(64) constexpr struct PairTables {
+  std::uint8_t entries[kCodes * kCodes + 1][kTable];
+} kPairTables = [] {
+  PairTables tables{};
+  const auto sum = [](std::size_t a, std::size_t w) {
+    const auto trit = [](std::size_t code) { return static_cast<int>(code) - 1; };
+    return kBias + trit(a % 3) * trit(w % 3) + trit(a / 3) * trit(w / 3);
+  };
+  for (std::size_t a = 0; a < kCodes; ++a) {
+    for (std::size_t b = 0; b < kCodes; ++b) {
+      for (std::size_t w = 0; w < kCodes; ++w) {
+        tables.entries[a + kCodes * b][w] = static_cast<std::uint8_t>(sum(a, w) + 16 * sum(b, w));
+      }
     }
   }
-  return products;
+  return tables;
 }();
+// entries[a][w]: the biased sum of one row.
+alignas(64) constexpr struct RowTables {
+  std::uint8_t entries[kCodes][kTable];
+} kRowTables = [] {
+  RowTables tables{};
+  for (std::size_t a = 0; a < kCodes; ++a) {
+    for (std::size_t w = 0; w < kCodes; ++w) {
+      tables.entries[a][w] = kPairTables.entries[a][w] % 16;
+    }
+  }
+  return tables;
+}();
+// A table's place is a byte, in units of 8 bytes: an address adds eight times a register.
+constexpr std::size_t kScale = 8;
+constexpr std::uint8_t kPlaces = kTable / kScale;  // a table
+constexpr std::uint8_t kNone = kCodes * kCodes * kPlaces;
+static_assert(kCodes * kCodes * kPlaces <= 0xFF);
 
 inline __m256i load(const void* from) {
   return _mm256_loadu_si256(static_cast<const __m256i*>(from));
 }
 
-// The codes of half a block, 256 trits: as weights, two pairs a byte. A trit is its bit of
-// `nonzero` minus twice that of `negative`, and so are the codes, above the code of zeros.
-inline void encode(const std::uint64_t* words, std::uint8_t* codes) {
-  const __m256i sums =
-      _mm256_broadcastsi128_si256(_mm_setr_epi8(0x00, 0x01, 0x03, 0x04, 0x10, 0x11, 0x13, 0x14,
-                                                0x30, 0x31, 0x33, 0x34, 0x40, 0x41, 0x43, 0x44));
+inline __m256i repeat(__m128i lane) { return _mm256_broadcastsi128_si256(lane); }
+
+// Byte 2 i of the result is low's i, byte 2 i + 1 high's.
+struct Interleaved {
+  __m256i first;
+  __m256i second;
+};
+inline Interleaved interleave(__m256i low, __m256i high) {
+  const __m256i a = _mm256_unpacklo_epi8(low, high);
+  const __m256i b = _mm256_unpackhi_epi8(low, high);
+  return {_mm256_permute2x128_si256(a, b, 0x20), _mm256_permute2x128_si256(a, b, 0x31)};
+}
+
+// The codes of 256 trits, two pairs a byte as of weights. A trit is its bit of `nonzero` minus
+// twice that of `negative`, and so are the codes, above the code of zeros.
+inline Interleaved encode(const std::uint64_t* words) {
+  const __m256i sums = repeat(_mm_setr_epi8(0x00, 0x01, 0x03, 0x04, 0x10, 0x11, 0x13, 0x14, 0x30,
+                                            0x31, 0x33, 0x34, 0x40, 0x41, 0x43, 0x44));
   const __m256i nibble = _mm256_set1_epi8(15);
   const __m256i nonzero = load(words);
   const __m256i negative = load(words + kPlaneWords);
@@ -57,14 +100,53 @@ inline void encode(const std::uint64_t* words, std::uint8_t* codes) {
     halves[h] = _mm256_sub_epi8(_mm256_add_epi8(plus, _mm256_set1_epi8(0x44)),
                                 _mm256_add_epi8(minus, minus));
   }
-  const __m256i low = _mm256_unpacklo_epi8(halves[0], halves[1]);
-  const __m256i high = _mm256_unpackhi_epi8(halves[0], halves[1]);
-  auto* to = reinterpret_cast<__m256i*>(codes);
-  _mm256_store_si256(to, _mm256_permute2x128_si256(low, high, 0x20));
-  _mm256_store_si256(to + 1, _mm256_permute2x128_si256(low, high, 0x31));
+  return interleave(halves[0], halves[1]);
 }
 
-using Activations = CodeBlock<kBlockRows, kChunkCodes>;
+// The places of the tables of 128 trits of rows a and b, a byte for two depths of both.
+inline void place(__m256i a, __m256i b, std::uint8_t* places) {
+  constexpr char kOne = kPlaces;
+  constexpr char kRow = static_cast<char>(kCodes * kPlaces);
+  const __m256i of_a = repeat(_mm_setr_epi8(0, kOne, 2 * kOne, 3 * kOne, 4 * kOne, 5 * kOne,
+                                            6 * kOne, 7 * kOne, 8 * kOne, 0, 0, 0, 0, 0, 0, 0));
+  const __m256i of_b = repeat(_mm_setr_epi8(0, kRow, 2 * kRow, 3 * kRow, 4 * kRow, 5 * kRow,
+                                            6 * kRow, static_cast<char>(7 * kRow),
+                                            static_cast<char>(8 * kRow), 0, 0, 0, 0, 0, 0, 0));
+  const __m256i nibble = _mm256_set1_epi8(15);
+  __m256i halves[2];
+  for (std::size_t h = 0; h < 2; ++h) {
+    const __m256i x = _mm256_and_si256(h == 0 ? a : _mm256_srli_epi16(a, 4), nibble);
+    const __m256i y = _mm256_and_si256(h == 0 ? b : _mm256_srli_epi16(b, 4), nibble);
+    halves[h] = _mm256_add_epi8(_mm256_shuffle_epi8(of_a, x), _mm256_shuffle_epi8(of_b, y));
+  }
+  const Interleaved both = interleave(halves[0], halves[1]);
+  auto* to = reinterpret_cast<__m256i*>(places);
+  _mm256_store_si256(to, both.first);
+  _mm256_store_si256(to + 1, both.second);
+}
+
+// Two rows, or one: b is null.
+void stage(const std::uint64_t* a, const std::uint64_t* b, std::size_t lines,
+           std::uint8_t* places) {
+  constexpr std::size_t kLines = kBlockCodes / 2;  // that `encode` makes
+  for (std::size_t line = 0; line < lines; line += kLines, places += 2 * kLines) {
+    const std::size_t word =
+        line / kBlockCodes * kBlockWords + line % kBlockCodes / kLines * (kPlaneWords / 2);
+    const Interleaved of_a = encode(a + word);
+    // One row's tables begin where those of both do that have code 0 for the other.
+    const Interleaved of_b = b != nullptr
+                                 ? encode(b + word)
+                                 : Interleaved{_mm256_setzero_si256(), _mm256_setzero_si256()};
+    place(of_a.first, of_b.first, places);
+    place(of_a.second, of_b.second, places + kLines);
+  }
+}
+
+struct Activations {
+  // Of lines up to a multiple of kStepLines, and then some.
+  static constexpr std::size_t kLines = kChunkLines + kBlockCodes / 2;
+  alignas(64) std::uint8_t places[kBlockRows / 2][2 * kLines];
+};
 
 // The sums of one row and half a panel. The words of `all` hold s[2i] + 256 * s[2i + 1], modulo
 // 2^16, and those of `odd` s[2i + 1].
@@ -88,62 +170,146 @@ inline void store(const Output& to, std::size_t m, std::size_t half, const Sums&
   }
 }
 
-// kRows rows times one panel.
-template <std::size_t kRows>
-__attribute__((noinline)) void product(const Activations& from, std::size_t row,
-                                       const std::uint8_t* weights, std::size_t codes,
-                                       const Output& to) {
+inline void add_bytes(__m256i& sum, __m256i bytes) {
+  __asm__("vpaddb %1, %0, %0" : "+x"(sum) : "x"(bytes));  // compilers copy the sum
+}
+inline void widen(Sums& sums, __m256i bytes) {
+  sums.all = _mm256_add_epi16(sums.all, bytes);
+  sums.odd = _mm256_add_epi16(sums.odd, _mm256_srli_epi16(bytes, 8));
+}
+inline __m256i table(const std::uint8_t* tables, std::uint8_t place) {
+  return repeat(_mm_load_si128(reinterpret_cast<const __m128i*>(tables + kScale * place)));
+}
+
+// One row times one panel.
+__attribute__((noinline)) void one_row(const std::uint8_t* places, const std::uint8_t* weights,
+                                       std::size_t lines, const Output& to) {
   // Bytes further on, so that weights from memory arrive in time; beyond the end it is harmless.
   constexpr std::size_t kAhead = 4096;
   const __m256i nibble = _mm256_set1_epi8(15);
-  Sums tile[kRows][kHalves] = {};
-  for (std::size_t first = 0; first < codes; first += kRun) {
-    const std::size_t end = codes - first < kRun ? codes : first + kRun;
-    __m256i bytes[kRows][kHalves];
-#pragma GCC unroll 4
-    for (std::size_t m = 0; m < kRows; ++m) {
-#pragma GCC unroll 2
-      for (std::size_t h = 0; h < kHalves; ++h) bytes[m][h] = _mm256_setzero_si256();
-    }
+  const std::uint8_t* tables = kRowTables.entries[0];
+  Sums tile[kHalves] = {};
+  for (std::size_t first = 0; first < lines; first += kRunLines) {
+    const std::size_t end = lines - first < kRunLines ? lines : first + kRunLines;
+    __m256i bytes[kHalves] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
     for (std::size_t g = first; g < end; ++g) {
       const std::uint8_t* at = weights + g * kPanelBytes;
-      if constexpr (kRows == 1) {
-        _mm_prefetch(reinterpret_cast<const char*>(at) + kAhead, _MM_HINT_T0);
-      }
-      __m256i low[kHalves];
-      __m256i high[kHalves];
+      _mm_prefetch(reinterpret_cast<const char*>(at) + kAhead, _MM_HINT_T0);
+      const __m256i low_table = table(tables, places[2 * g]);
+      const __m256i high_table = table(tables, places[2 * g + 1]);
 #pragma GCC unroll 2
       for (std::size_t h = 0; h < kHalves; ++h) {
         const __m256i line = load(at + 32 * h);
-        low[h] = _mm256_and_si256(line, nibble);
-        high[h] = _mm256_and_si256(_mm256_srli_epi16(line, 4), nibble);
-      }
-#pragma GCC unroll 4
-      for (std::size_t m = 0; m < kRows; ++m) {
-        const std::uint8_t code = from.codes[row + m][g];
-        const __m256i low_table = load(kProducts.entries[code & 15]);
-        const __m256i high_table = load(kProducts.entries[code >> 4]);
-#pragma GCC unroll 2
-        for (std::size_t h = 0; h < kHalves; ++h) {
-          bytes[m][h] = _mm256_add_epi8(bytes[m][h], _mm256_shuffle_epi8(low_table, low[h]));
-          bytes[m][h] = _mm256_add_epi8(bytes[m][h], _mm256_shuffle_epi8(high_table, high[h]));
-          __asm__("" : "+x"(bytes[m][h]));  // keeps the sum in its register
-        }
+        const __m256i high = _mm256_and_si256(_mm256_srli_epi16(line, 4), nibble);
+        add_bytes(bytes[h], _mm256_shuffle_epi8(low_table, _mm256_and_si256(line, nibble)));
+        add_bytes(bytes[h], _mm256_shuffle_epi8(high_table, high));
       }
     }
-#pragma GCC unroll 4
-    for (std::size_t m = 0; m < kRows; ++m) {
 #pragma GCC unroll 2
-      for (std::size_t h = 0; h < kHalves; ++h) {
-        Sums& sums = tile[m][h];
-        sums.all = _mm256_add_epi16(sums.all, bytes[m][h]);
-        sums.odd = _mm256_add_epi16(sums.odd, _mm256_srli_epi16(bytes[m][h], 8));
-      }
+    for (std::size_t h = 0; h < kHalves; ++h) widen(tile[h], bytes[h]);
+  }
+  for (std::size_t h = 0; h < kHalves; ++h) {
+    store(to, 0, h, tile[h], 2 * kBias * static_cast<int>(lines));
+  }
+}
+
+// Sums of bytes of a pair of rows and half a panel. The words of `upper` hold, modulo 2^16,
+// b[2i] + 16 a[2i + 1] + 256 b[2i + 1], for a shift by four of words is cheaper than one of bytes.
+struct PairSums {
+  __m256i lower;  // a
+  __m256i upper;
+};
+
+// Three lookups, whose sums fit nibbles.
+inline __attribute__((always_inline)) void look_up(const std::uint8_t* places,
+                                                   const __m256i (&weights)[kNibbleRun],
+                                                   PairSums& sums) {
+  const std::uint8_t* tables = kPairTables.entries[0];
+  __m256i found = _mm256_shuffle_epi8(table(tables, places[0]), weights[0]);
+#pragma GCC unroll 2
+  for (std::size_t i = 1; i < kNibbleRun; ++i) {
+    add_bytes(found, _mm256_shuffle_epi8(table(tables, places[i]), weights[i]));
+  }
+  add_bytes(sums.lower, _mm256_and_si256(found, _mm256_set1_epi8(15)));
+  const __m256i shifted = _mm256_srli_epi16(found, 4);
+  __asm__("vpaddw %1, %0, %0" : "+x"(sums.upper) : "x"(shifted));
+}
+
+// kStepLines lines of half a panel.
+template <std::size_t kPairs>
+inline __attribute__((always_inline)) void step(const std::uint8_t* const* places, std::size_t at,
+                                                const std::uint8_t* weights,
+                                                PairSums (&sums)[kPairs]) {
+  const __m256i nibble = _mm256_set1_epi8(15);
+  __m256i nibbles[2][kNibbleRun];
+#pragma GCC unroll 3
+  for (std::size_t i = 0; i < kStepLines; ++i) {
+    const __m256i line = load(weights + i * kPanelBytes);
+    nibbles[2 * i / kNibbleRun][2 * i % kNibbleRun] = _mm256_and_si256(line, nibble);
+    nibbles[(2 * i + 1) / kNibbleRun][(2 * i + 1) % kNibbleRun] =
+        _mm256_and_si256(_mm256_srli_epi16(line, 4), nibble);
+  }
+#pragma GCC unroll 4
+  for (std::size_t p = 0; p < kPairs; ++p) {
+    look_up(places[p] + at, nibbles[0], sums[p]);
+    look_up(places[p] + at + kNibbleRun, nibbles[1], sums[p]);
+  }
+}
+
+// kPairs pairs of rows times half a panel.
+template <std::size_t kPairs>
+__attribute__((noinline)) void row_pairs(const Activations& from, std::size_t row, std::size_t rows,
+                                         const std::uint8_t* weights, std::size_t lines,
+                                         std::size_t half, const Output& to) {
+  const std::uint8_t* places[kPairs];
+  for (std::size_t p = 0; p < kPairs; ++p) places[p] = from.places[row / 2 + p];
+  Sums tile[kPairs][2] = {};
+  for (std::size_t first = 0; first < lines; first += kRunLines) {
+    const std::size_t end = lines - first < kRunLines ? lines : first + kRunLines;
+    PairSums sums[kPairs];
+#pragma GCC unroll 4
+    for (std::size_t p = 0; p < kPairs; ++p) {
+      sums[p] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+    }
+    std::size_t g = first;
+    for (; g + kStepLines <= end; g += kStepLines) {
+      step(places, 2 * g, weights + g * kPanelBytes, sums);
+    }
+    if (g < end) {  // places say that the lines which are missing have no activations
+      alignas(32) std::uint8_t last[kStepLines][kPanelBytes] = {};
+      __builtin_memcpy(last, weights + g * kPanelBytes, (end - g - 1) * kPanelBytes + 32);
+      step(places, 2 * g, last[0], sums);
+    }
+#pragma GCC unroll 4
+    for (std::size_t p = 0; p < kPairs; ++p) {
+      const __m256i a = sums[p].lower;
+      const __m256i a_of_odd =  // times 16
+          _mm256_and_si256(_mm256_srli_epi16(a, 4), _mm256_set1_epi16(0x0FF0));
+      widen(tile[p][0], a);
+      widen(tile[p][1], _mm256_sub_epi16(sums[p].upper, a_of_odd));
     }
   }
-  for (std::size_t m = 0; m < kRows; ++m) {
-    for (std::size_t h = 0; h < kHalves; ++h) {
-      store(to, m, h, tile[m][h], 2 * kBias * static_cast<int>(codes));
+  for (std::size_t m = 0; m < rows; ++m) {
+    store(to, m, half, tile[m / 2][m % 2], 2 * kBias * static_cast<int>(lines));
+  }
+}
+
+void panel_product(const Activations& from, std::size_t row, std::size_t rows,
+                   const std::uint8_t* weights, std::size_t lines, const Output& to) {
+  for (std::size_t h = 0; h < kHalves && 32 * h < to.left; ++h) {
+    const std::uint8_t* half = weights + 32 * h;
+    switch ((rows + 1) / 2) {
+      case 1:
+        row_pairs<1>(from, row, rows, half, lines, h, to);
+        break;
+      case 2:
+        row_pairs<2>(from, row, rows, half, lines, h, to);
+        break;
+      case 3:
+        row_pairs<3>(from, row, rows, half, lines, h, to);
+        break;
+      default:
+        row_pairs<4>(from, row, rows, half, lines, h, to);
     }
   }
 }
@@ -162,36 +328,27 @@ void pairs(const TritMatmulArgs& args) {
     for (std::size_t c = 0; c < chunks; ++c) {
       const std::size_t begin = c * chunk;
       const std::size_t end = begin + chunk < blocks ? begin + chunk : blocks;
-      for (std::size_t m = 0; m < rows; ++m) {
-        const std::uint64_t* planes = args.activations + (row + m) * blocks * kBlockWords;
-        for (std::size_t b = begin; b < end; ++b) {
-          std::uint8_t* codes = block.codes[m] + (b - begin) * kBlockCodes;
-          encode(planes + b * kBlockWords, codes);
-          encode(planes + b * kBlockWords + kPlaneWords / 2, codes + kBlockCodes / 2);
-        }
-      }
       const std::size_t first = begin * kBlockCodes;
       const std::size_t last = end * kBlockCodes < groups ? end * kBlockCodes : groups;
-      const std::size_t codes = last > first ? last - first : 0;
+      const std::size_t lines = last > first ? last - first : 0;
+      for (std::size_t m = 0; m < rows; m += 2) {
+        const std::uint64_t* planes = args.activations + ((row + m) * blocks + begin) * kBlockWords;
+        std::uint8_t* places = block.places[m / 2];
+        stage(planes, m + 1 < rows ? planes + blocks * kBlockWords : nullptr, lines, places);
+        for (std::size_t i = 0; i < 2 * (kStepLines - 1); ++i) places[2 * lines + i] = kNone;
+      }
       for (std::size_t n = 0; n < args.outputs; n += kPanelOutputs) {
         const std::uint8_t* from = panels + n / kPanelOutputs * panel_bytes + first * kPanelBytes;
-        for (std::size_t m = 0; m < rows; m += kMaxRows) {
+        for (std::size_t m = 0; m < rows; m += 2 * kMostPairs) {
           const Output to{.out = args.out + (row + m) * args.out_stride + n,
                           .stride = args.out_stride,
                           .left = args.outputs - n,
                           .first = c == 0};
-          switch (rows - m) {
-            case 1:
-              product<1>(block, m, from, codes, to);
-              break;
-            case 2:
-              product<2>(block, m, from, codes, to);
-              break;
-            case 3:
-              product<3>(block, m, from, codes, to);
-              break;
-            default:
-              product<4>(block, m, from, codes, to);
+          if (rows == 1) {
+            one_row(block.places[0], from, lines, to);
+          } else {
+            const std::size_t left = rows - m;
+            panel_product(block, m, left < 2 * kMostPairs ? left : 2 * kMostPairs, from, lines, to);
           }
         }
       }
