@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "tfmbs/kernels/kernels.hpp"
+#include "tfmbs/kernels/saved_cycles.hpp"
 #include "time_line.hpp"
 
 namespace tfmbs::runtime {
@@ -40,17 +41,18 @@ constexpr std::size_t grain(std::size_t trits) noexcept {
 class ForwardCounter {
  public:
   ForwardCounter(const placement::Schedule& schedule, const LaneStatistics& statistics,
-                 const ActivationPlanes& activations, const ActivationCounts& activation_counts,
+                 const QuantizedActivations& activations, const ActivationCounts& activation_counts,
                  const Executor& executor, ForwardCounts& counts) noexcept
       : schedule_(schedule),
         statistics_(statistics),
-        activations_(activations),
+        activations_(activations.planes),
+        values_(activations.values),
         activation_counts_(activation_counts),
         executor_(executor),
         counts_(counts),
         memory_(scratch()),
-        time_line_(schedule, activations.samples),
-        samples_(activations.samples),
+        time_line_(schedule, activations.planes.samples),
+        samples_(activations.planes.samples),
         chunks_(schedule.chunks()),
         passes_(schedule.passes()),
         slots_(schedule.pass_tiles(0)),
@@ -128,8 +130,9 @@ class ForwardCounter {
     }
   }
 
-  // Trits of a row against a wide block.
+  // Trits of a row against a block, the widest or the whole layer.
   [[nodiscard]] std::size_t row_trits() const noexcept {
+    if (statistics_.nearly_full()) return statistics_.partly_empty_fields() * kernels::kFieldTrits;
     return activations_.depth * activations_.planes * slots_;
   }
 
@@ -138,7 +141,7 @@ class ForwardCounter {
     auto& fields = scratch().fields;  // this thread's
     std::uint32_t packed = 0;
     for (const LaneBlock& block : blocks) {
-      if ((packed & block.lanes) != 0) continue;
+      if (statistics_.nearly_full() || (packed & block.lanes) != 0) continue;
       packed |= block.lanes;
       pack_fields(begin, end, block.lanes, fields[log2_lanes(block)]);
     }
@@ -175,9 +178,6 @@ class ForwardCounter {
   void count_block(const LaneBlock& block, std::size_t begin, std::size_t end,
                    const std::uint16_t* fields) {
     const bool passes = block.first < sparse_passes_;
-    const std::size_t field_count = kernels::fields_of(activations_.depth);
-    const std::size_t row_fields =
-        field_count * kernels::field_copies(block.lanes) * activations_.planes;
     SlotSums slots;
     std::fill_n(slots.begin(), block.slots, 0);
     std::array<std::uint64_t, kernels::kPassLanes> slowest{};
@@ -186,6 +186,14 @@ class ForwardCounter {
       const std::size_t first = std::max(begin, run_begin(run));
       const std::size_t last = run + 1 == kRuns ? end : std::min(end, run_begin(run + 1));
       if (first >= last || first >= samples_) continue;
+      const std::uint32_t* floor = passes ? floors(run, block) : nullptr;
+      if (statistics_.nearly_full()) {
+        count_savings(block, first, last, floor, slots, slowest[0], stages[0]);
+        continue;
+      }
+      const std::size_t field_count = kernels::fields_of(activations_.depth);
+      const std::size_t row_fields =
+          field_count * kernels::field_copies(block.lanes) * activations_.planes;
       kernels::active().tile_cycles({.fields = fields + (first - begin) * row_fields,
                                      .rows = last - first,
                                      .planes = activations_.planes,
@@ -194,7 +202,7 @@ class ForwardCounter {
                                      .occupancy = statistics_.occupancy(block),
                                      .slots = block.slots,
                                      .lanes = block.lanes,
-                                     .floors = passes ? floors(run, block) : nullptr,
+                                     .floors = floor,
                                      .slot_cycles = slots.data(),
                                      .slowest = slowest.data(),
                                      .stages = stages.data()});
@@ -206,6 +214,42 @@ class ForwardCounter {
     }
     if (!passes) return;
     for (std::size_t slot = 0; slot < block.slots; ++slot) slot_cycles_[slot] += slots[slot];
+  }
+
+  // What tile_cycles adds up, from what the block's groups save beside full ones.
+  void count_savings(const LaneBlock& block, std::uint64_t begin, std::uint64_t end,
+                     const std::uint32_t* floor, SlotSums& slots, std::uint64_t& slowest,
+                     std::uint64_t& stages) const noexcept {
+    const std::size_t chunk_fields = kernels::fields_of(schedule_.chunk_depth());
+    std::array<std::span<const kernels::PartlyEmptyField>, Geometry::kMaxTiles> left;
+    for (std::uint64_t m = begin; m < end; ++m) {
+      for (std::uint32_t slot = 0; slot < block.slots; ++slot) {
+        left[slot] = statistics_.partly_empty(block, slot);
+      }
+      for (std::uint64_t c = 0; c < chunks_; ++c) {
+        const std::uint32_t full = activation_counts_.cycles[m * chunks_ + c];
+        std::uint32_t most = 0;
+        for (std::uint32_t slot = 0; slot < block.slots; ++slot) {
+          std::size_t count = 0;
+          while (count < left[slot].size() && left[slot][count].field < (c + 1) * chunk_fields) {
+            ++count;
+          }
+          const std::uint32_t cycles = full - saved_cycles(m, left[slot].first(count));
+          left[slot] = left[slot].subspan(count);
+          slots[slot] += cycles;
+          most = std::max(most, cycles);
+        }
+        slowest += most;
+        if (floor != nullptr) stages += std::max(most, floor[c]);
+      }
+    }
+  }
+
+  [[nodiscard]] std::uint32_t saved_cycles(
+      std::uint64_t sample, std::span<const kernels::PartlyEmptyField> fields) const noexcept {
+    const std::size_t depth = activations_.depth;
+    if (values_ != nullptr) return kernels::saved_cycles(values_ + sample * depth, depth, fields);
+    return kernels::saved_cycles(activations_.plane(0).row(sample), depth, fields);
   }
 
   // --- the time line
@@ -253,10 +297,12 @@ class ForwardCounter {
     counts_.total.cycles += stage_cycles_ + overhead * sparse_passes_;
     counts_.total.compute_cycles += slowest + overhead * passes_;
 
-    // Lanes without use, and the tiles that the last pass leaves idle, were counted a cycle a
-    // field.
+    // tile_cycles counts a cycle a field for lanes without use, and for the tiles that the last
+    // pass leaves idle.
     const std::uint64_t idle_lane =
-        samples_ * activations_.planes * kernels::fields_of(activations_.depth);
+        statistics_.nearly_full()
+            ? 0
+            : samples_ * activations_.planes * kernels::fields_of(activations_.depth);
     std::uint64_t unused = 0;
     for (const LaneBlock& block : statistics_.blocks()) {
       if (block.first < sparse_passes_) unused += block.lanes - block.used;
@@ -354,7 +400,8 @@ class ForwardCounter {
 
   const placement::Schedule& schedule_;
   const LaneStatistics& statistics_;
-  const ActivationPlanes& activations_;
+  const ActivationPlanes& activations_;  // nearly full layers do without those of int8
+  const std::int8_t* values_;            // of int8 activations
   const ActivationCounts& activation_counts_;
   const Executor& executor_;
   ForwardCounts& counts_;
@@ -391,14 +438,16 @@ void count_load(const placement::Schedule& schedule, ForwardCounts& counts) {
 ActivationRequest request_for(const placement::Schedule& schedule, const LaneStatistics& statistics,
                               ActivationCounts& counts) noexcept {
   const bool full_pass = statistics.sparse_passes().size() != schedule.passes();
-  return {.planes = !statistics.all_occupied(),
+  const bool full_cycles = full_pass || statistics.nearly_full();
+  return {.planes = !statistics.all_occupied() && !statistics.nearly_full(),
           .counts = &counts,
-          .chunk_depth = full_pass ? schedule.chunk_depth() : 0};
+          .chunk_depth = full_cycles ? schedule.chunk_depth() : 0};
 }
 
 void count_forward(const placement::Schedule& schedule, const LaneStatistics& statistics,
-                   const ActivationPlanes& activations, const ActivationCounts& activation_counts,
-                   const Executor& executor, ForwardCounts& counts) {
+                   const QuantizedActivations& activations,
+                   const ActivationCounts& activation_counts, const Executor& executor,
+                   ForwardCounts& counts) {
   ForwardCounter(schedule, statistics, activations, activation_counts, executor, counts).run();
 }
 

@@ -357,8 +357,7 @@ Status Fabric::forward(placement::LayerId id, const Forward& work, const Executo
                                     : ActivationRequest{});
   }
   if (counted) {
-    count_forward(schedule, *work.statistics, activations.planes, activation_counts_, executor,
-                  counts_);
+    count_forward(schedule, *work.statistics, activations, activation_counts_, executor, counts_);
   }
   images_.add_forward(id, schedule, work.weights, activations, *device_);
   if (counted) credit(id, counts_);

@@ -15,6 +15,10 @@ std::uint64_t full_word(std::size_t word, std::size_t depth) noexcept {
   return depth <= first ? 0 : (std::uint64_t{1} << (depth - first)) - 1;
 }
 
+// Fields that are partly empty, of a row's fields: below a quarter, counting what they save takes
+// less than packing the row's planes and fields.
+constexpr std::size_t kNearlyFull = 4;
+
 // Lanes of the next block: narrow blocks cost less, but each has sums of its own.
 std::uint32_t block_lanes(std::size_t left) noexcept {
   if (left >= kernels::kPassLanes) return kernels::kPassLanes;
@@ -111,6 +115,14 @@ void LaneStatistics::finish() {
   counted_occupied_ = {};
 
   const std::size_t groups = (outputs_ + lanes_ - 1) / lanes_;
+  const std::vector<Place> places = order_lanes(groups);
+  if (!find_partly_empty(places)) find_occupancy(places, groups);
+  any_ = {};
+  unfull_ = {};
+  or_rows_ = {};
+}
+
+std::vector<LaneStatistics::Place> LaneStatistics::order_lanes(std::size_t groups) {
   for (std::size_t i = 0; i < unfull_.size();) {
     const std::uint64_t pass = unfull_[i] / tile_slots_;
     const std::size_t tiles = std::min<std::size_t>(tile_slots_, groups - pass * tile_slots_);
@@ -124,28 +136,85 @@ void LaneStatistics::finish() {
     }
     i = end;
   }
+  std::vector<Place> places;
+  places.reserve(unfull_.size());
+  std::size_t sparse = 0;
+  std::size_t lone = 0;
+  for (const std::uint64_t group : unfull_) {
+    if (lone < lone_groups_.size() && lone_groups_[lone] == group) {
+      places.push_back({sparse_passes_.size() + lone++, 0});
+      continue;
+    }
+    while (sparse_passes_[sparse] != group / tile_slots_) ++sparse;
+    places.push_back({sparse, static_cast<std::uint32_t>(group % tile_slots_)});
+  }
+  return places;
+}
+
+void LaneStatistics::pack_group(std::size_t i, std::vector<std::uint16_t>& fields) const {
+  fields.resize(kernels::fields_of(depth_));
+  kernels::active().pack_fields({.activations = or_rows_.data() + i * any_.size(),
+                                 .rows = 1,
+                                 .trits = depth_,
+                                 .copies = 1,
+                                 .fields = fields.data(),
+                                 .row_stride = fields.size()});
+}
+
+// False, and nothing is kept, where there are too many. A block is a lane.
+bool LaneStatistics::find_partly_empty(const std::vector<Place>& places) {
+  const std::size_t most = std::max<std::size_t>(kernels::fields_of(depth_) / kNearlyFull, 1);
+  std::vector<std::vector<kernels::PartlyEmptyField>> found(places.size());
+  std::vector<std::uint16_t> fields;
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < places.size(); ++i) {
+    pack_group(i, fields);
+    for (std::size_t j = 0; j < fields.size(); ++j) {
+      const std::size_t depths = std::min(depth_ - j * kernels::kFieldTrits, kernels::kFieldTrits);
+      const auto empty = static_cast<std::uint16_t>(((1U << depths) - 1) & ~unsigned{fields[j]});
+      if (empty == 0) continue;
+      if (++count > most) return false;
+      found[i].push_back({static_cast<std::uint32_t>(j), empty});
+    }
+  }
+  const auto take = [&](std::size_t first_lane, std::size_t end_lane) {
+    for (std::size_t i = 0; i < places.size(); ++i) {
+      const Place& place = places[i];
+      if (place.lane < first_lane || place.lane >= end_lane) continue;
+      if (place.slot == 0) {
+        blocks_.push_back({.weights = partly_empty_ends_.size(),
+                           .slots = 0,
+                           .lanes = 1,
+                           .first = place.lane,
+                           .used = 1,
+                           .first_place = place.lane});
+      }
+      ++blocks_.back().slots;
+      partly_empty_.insert(partly_empty_.end(), found[i].begin(), found[i].end());
+      partly_empty_ends_.push_back(partly_empty_.size());
+    }
+  };
+  take(0, sparse_passes_.size());
+  take(sparse_passes_.size(), sparse_passes_.size() + lone_groups_.size());
+  return true;
+}
+
+std::span<const kernels::PartlyEmptyField> LaneStatistics::partly_empty(
+    const LaneBlock& block, std::uint32_t slot) const noexcept {
+  const std::size_t i = block.weights + slot;
+  const std::size_t first = i == 0 ? 0 : partly_empty_ends_[i - 1];
+  return std::span(partly_empty_).subspan(first, partly_empty_ends_[i] - first);
+}
+
+void LaneStatistics::find_occupancy(const std::vector<Place>& places, std::size_t groups) {
   add_blocks(0, sparse_passes_.size(),
              static_cast<std::uint32_t>(std::min<std::size_t>(tile_slots_, groups)));
   add_blocks(sparse_passes_.size(), lone_groups_.size(), 1);
-
-  std::vector<std::uint16_t> fields(kernels::fields_of(depth_));
-  for (std::size_t i = 0, sparse = 0, lone = 0; i < unfull_.size(); ++i) {
-    kernels::active().pack_fields({.activations = or_rows_.data() + i * any_.size(),
-                                   .rows = 1,
-                                   .trits = depth_,
-                                   .copies = 1,
-                                   .fields = fields.data(),
-                                   .row_stride = fields.size()});
-    if (lone < lone_groups_.size() && lone_groups_[lone] == unfull_[i]) {
-      store(sparse_passes_.size() + lone++, 0, fields);
-      continue;
-    }
-    while (sparse_passes_[sparse] != unfull_[i] / tile_slots_) ++sparse;
-    store(sparse, static_cast<std::uint32_t>(unfull_[i] % tile_slots_), fields);
+  std::vector<std::uint16_t> fields;
+  for (std::size_t i = 0; i < places.size(); ++i) {
+    pack_group(i, fields);
+    store(places[i], fields);
   }
-  any_ = {};
-  unfull_ = {};
-  or_rows_ = {};
 }
 
 void LaneStatistics::add_blocks(std::size_t first, std::size_t lanes, std::uint32_t slots) {
@@ -161,12 +230,12 @@ void LaneStatistics::add_blocks(std::size_t first, std::size_t lanes, std::uint3
   }
 }
 
-void LaneStatistics::store(std::size_t lane, std::uint32_t slot,
-                           const std::vector<std::uint16_t>& fields) {
-  const auto block = std::find_if(blocks_.begin(), blocks_.end(),
-                                  [lane](const LaneBlock& b) { return lane < b.first + b.used; });
-  std::uint16_t* out = occupancy_.data() + block->occupancy + slot * fields.size() * block->lanes +
-                       (lane - block->first);
+void LaneStatistics::store(const Place& place, const std::vector<std::uint16_t>& fields) {
+  const auto block = std::find_if(blocks_.begin(), blocks_.end(), [&place](const LaneBlock& b) {
+    return place.lane < b.first + b.used;
+  });
+  std::uint16_t* out = occupancy_.data() + block->weights +
+                       place.slot * fields.size() * block->lanes + (place.lane - block->first);
   for (std::size_t j = 0; j < fields.size(); ++j) out[j * block->lanes] = fields[j];
 }
 

@@ -167,6 +167,52 @@ TEST(Forward, CountsSparseWeightsAsTheSteppedEngineDoes) {
   }
 }
 
+// Layers in which few fields of depths are partly empty: a short last group, in a pass of its own
+// or beside full ones, and a few holes elsewhere; depths of one chunk and of several.
+TEST(Forward, CountsNearlyFullWeightsAsTheSteppedEngineDoes) {
+  constexpr std::uint64_t kSeed = 20261123;
+  std::mt19937_64 random(kSeed);
+  const std::array<Geometry, 4> geometries{Geometry{}, Geometry::make(3, 7, 64).value(),
+                                           Geometry::make(1, 1, 1024).value(),
+                                           Geometry::make(2, 4, 4096).value()};
+  for (int round = 0; round < 80; ++round) {
+    SCOPED_TRACE("seed " + std::to_string(kSeed) + ", round " + std::to_string(round));
+    const auto& geometry = geometries[static_cast<std::size_t>(round) % geometries.size()];
+    const std::size_t lanes = geometry.lanes();
+    const std::size_t outputs = 1 + random() % 120;
+    const std::size_t depth = 60 + random() % 600;
+    constexpr std::size_t kSamples[] = {1, 2, 3, 17, 40};
+    Problem problem = make_problem(random, outputs, depth, kSamples[random() % 5], 0.4);
+    for (float& weight : problem.weights) weight = weight == 0 ? 1 : weight;
+    const std::size_t groups = (outputs + lanes - 1) / lanes;
+    const std::size_t most = depth / 15 / 4;
+    for (std::size_t hole = 0; hole < 1 + random() % std::max<std::size_t>(most, 1); ++hole) {
+      const std::size_t group = random() % 2 == 0 ? groups - 1 : random() % groups;
+      const std::size_t k = random() % depth;
+      for (std::size_t n = group * lanes; n < std::min(outputs, (group + 1) * lanes); ++n) {
+        problem.weights[n * depth + k] = 0;
+      }
+    }
+    const auto activation = round / 4 % 2 == 0 ? Activation::kInt8 : Activation::kTernary;
+    const auto closed = Fabric::open(Engine::kClosedForm, {geometry, {}});
+    const auto stepped = Fabric::open(Engine::kStepped, {geometry, {}});
+    const auto fast = make_layer(closed, problem, activation);
+    const auto slow = make_layer(stepped, problem, activation);
+    run(*slow, problem);
+    std::vector<float> out(problem.samples * problem.outputs);
+    ASSERT_TRUE(fast->forward(
+        WeightSource{
+            .data = problem.weights.data(), .outputs = outputs, .depth = depth, .version = 0},
+        {.input = problem.input.data(),
+         .samples = problem.samples,
+         .bias = problem.bias.data(),
+         .output = out.data()},
+        ThreadedExecutor(1 + random() % 4)));
+    expect_same_device(*closed, *stepped);
+    if (HasFailure()) return;
+  }
+}
+
 // Forwards whose samples are counted in several steps, by one thread and by three, with zeros that
 // stand in few of them; layers of which only some passes are full; and wide ones, whose weights'
 // counts need more than 16 bits.

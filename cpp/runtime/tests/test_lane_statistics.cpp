@@ -36,6 +36,14 @@ struct Layer {
     }
     return count;
   }
+  // Bits of the depths from `first` on, of 15, at which the group has no weight.
+  [[nodiscard]] unsigned empty(std::size_t group, std::size_t first) const {
+    unsigned bits = 0;
+    for (std::size_t k = first; k < std::min(depth, first + 15); ++k) {
+      if (nonzeros(group, k) == 0) bits |= 1U << (k - first);
+    }
+    return bits;
+  }
   [[nodiscard]] bool full(std::size_t group) const {
     for (std::size_t k = 0; k < depth; ++k) {
       if (nonzeros(group, k) == 0) return false;
@@ -50,8 +58,8 @@ Layer random_layer(std::mt19937_64& random) {
               .lanes = static_cast<std::uint32_t>(1 + random() % 16),
               .slots = static_cast<std::uint32_t>(1 + random() % 5),
               .trits = {}};
-  constexpr double kZeros[] = {0.3, 0.7, 0.95};
-  layer.trits = random_trits(random, layer.outputs * layer.depth, kZeros[random() % 3]);
+  constexpr double kZeros[] = {0.05, 0.3, 0.7, 0.95};
+  layer.trits = random_trits(random, layer.outputs * layer.depth, kZeros[random() % 4]);
   return layer;
 }
 
@@ -118,7 +126,8 @@ TEST(LaneStatistics, CountsAtEachDepth) {
 
 TEST(LaneStatistics, HasALaneForEverySparsePassAndLoneGroup) {
   std::mt19937_64 random(7);
-  for (int round = 0; round < 60; ++round) {
+  int nearly_full = 0;
+  for (int round = 0; round < 200; ++round) {
     const Layer layer = random_layer(random);
     const LaneStatistics statistics = count(random, layer);
     std::vector<std::uint64_t> sparse;
@@ -147,13 +156,47 @@ TEST(LaneStatistics, HasALaneForEverySparsePassAndLoneGroup) {
     };
     std::size_t lanes = 0;
     std::size_t places = 0;
+    // Fields that are partly empty, over all groups that are not full.
+    std::size_t partly = 0;
+    for (std::size_t lane = 0; lane < sparse.size() + lone.size(); ++lane) {
+      for (std::size_t slot = 0; slot < (lane < sparse.size() ? layer.slots : 1); ++slot) {
+        const std::size_t group = group_of(lane, slot);
+        for (std::size_t first = 0; group < layer.groups() && first < layer.depth; first += 15) {
+          partly += layer.empty(group, first) != 0 ? 1U : 0U;
+        }
+      }
+    }
+    const std::size_t fields = (layer.depth + 14) / 15;
+    ASSERT_EQ(statistics.nearly_full(),
+              partly != 0 && partly <= std::max<std::size_t>(fields / 4, 1));
+    nearly_full += statistics.nearly_full() ? 1 : 0;
     for (const LaneBlock& block : statistics.blocks()) {
       ASSERT_EQ(block.first, lanes);
       ASSERT_EQ(block.first_place, places);
       ASSERT_LE(block.used, block.lanes);
       lanes += block.used;
       places += block.lanes;
-      const std::size_t fields = (layer.depth + 14) / 15;
+      if (statistics.nearly_full()) {
+        for (std::uint32_t slot = 0; slot < block.slots; ++slot) {
+          const std::size_t group = group_of(block.first, slot);
+          std::vector<unsigned> empty(fields);
+          for (const auto& [field, bits] : statistics.partly_empty(block, slot)) {
+            ASSERT_NE(bits, 0);
+            ASSERT_EQ(empty.at(field), 0);
+            empty[field] = bits;
+          }
+          for (std::size_t j = 0; j < fields; ++j) {
+            ASSERT_EQ(empty[j], layer.empty(group, 15 * j));
+          }
+        }
+        // Every group that there is.
+        const std::size_t pass = block.first < sparse.size() ? sparse[block.first] : 0;
+        ASSERT_EQ(block.slots,
+                  block.first >= sparse.size()
+                      ? 1
+                      : std::min<std::size_t>(layer.slots, layer.groups() - pass * layer.slots));
+        continue;
+      }
       const std::uint16_t* occupancy = statistics.occupancy(block);
       for (std::size_t slot = 0; slot < block.slots; ++slot) {
         for (std::size_t k = 0; k < fields * 15; ++k) {
@@ -171,6 +214,7 @@ TEST(LaneStatistics, HasALaneForEverySparsePassAndLoneGroup) {
     }
     ASSERT_EQ(lanes, sparse.size() + lone.size());
   }
+  EXPECT_GE(nearly_full, 5);
 }
 
 TEST(LaneStatistics, PortionsCountAsTheWhole) {

@@ -35,8 +35,9 @@ struct ForwardCounts {
 // `statistics` must be of the schedule's lanes and tile count, the activations and their counts as
 // request_for() asked. Preconditions: samples > 0.
 void count_forward(const placement::Schedule& schedule, const LaneStatistics& statistics,
-                   const ActivationPlanes& activations, const ActivationCounts& activation_counts,
-                   const Executor& executor, ForwardCounts& counts);
+                   const QuantizedActivations& activations,
+                   const ActivationCounts& activation_counts, const Executor& executor,
+                   ForwardCounts& counts);
 
 // Adds the stage that loads a resident layer's weights.
 void count_load(const placement::Schedule& schedule, ForwardCounts& counts);

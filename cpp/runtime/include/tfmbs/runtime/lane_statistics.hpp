@@ -8,16 +8,18 @@
 #include <vector>
 
 #include "tfmbs/format/bit_planes.hpp"
+#include "tfmbs/kernels/saved_cycles.hpp"
 
 namespace tfmbs::runtime {
 
-// Lanes of kernels::tile_cycles: up to 32 of LaneStatistics' lanes.
+// Lanes of kernels::tile_cycles: up to 32 of LaneStatistics' lanes, or where layers are nearly
+// full, one.
 struct LaneBlock {
-  std::size_t occupancy;    // where in occupancy() its slots x fields x lanes begin
+  std::size_t weights;      // where its occupancy() or partly_empty() fields begin
   std::uint32_t slots;      // tiles of a pass; 1 where the lanes are groups
   std::uint32_t lanes;      // a power of two
   std::size_t first;        // of the lanes in use
-  std::uint32_t used;       // of `lanes`; the others' occupancy is 0
+  std::uint32_t used;       // of `lanes`; the others' weights are all zero
   std::size_t first_place;  // lanes of the blocks before, those without use counted too
 };
 
@@ -39,7 +41,10 @@ class SlotCounts {
 // Groups are runs of `lanes` outputs; group g runs in pass g / tile_slots on slot g % tile_slots.
 // A group is *full* where some weight of it is not zero at every depth. As its tile takes the most
 // cycles that any can, it is the slowest of its pass: what the other tiles take matters only to
-// their own sums. A pass without a full group is *sparse*.
+// their own sums. A pass without a full group is *sparse*. A layer is *nearly full* where the
+// groups that are not full are empty in so few fields of depths (kernels::kFieldTrits) that it
+// takes least time to count what they save beside full ones. A short last group often makes it so:
+// of four outputs, a third of whose weights are zero, one depth in 81 is empty.
 class LaneStatistics {
  public:
   LaneStatistics(BitPlaneView weights, std::uint32_t lanes, std::uint32_t tile_slots);
@@ -65,11 +70,17 @@ class LaneStatistics {
     return sparse_passes_;
   }
   [[nodiscard]] std::span<const std::uint64_t> lone_groups() const noexcept { return lone_groups_; }
-  // Their occupied depths, as fields. No block has lanes of both kinds.
+  // No block has lanes of both kinds.
   [[nodiscard]] std::span<const LaneBlock> blocks() const noexcept { return blocks_; }
+  [[nodiscard]] bool nearly_full() const noexcept { return !partly_empty_.empty(); }
+  // Their occupied depths, as slots x fields x lanes, unless the layer is nearly full.
   [[nodiscard]] const std::uint16_t* occupancy(const LaneBlock& block) const noexcept {
-    return occupancy_.data() + block.occupancy;
+    return occupancy_.data() + block.weights;
   }
+  // And if it is, their empty depths, ordered by field.
+  [[nodiscard]] std::span<const kernels::PartlyEmptyField> partly_empty(
+      const LaneBlock& block, std::uint32_t slot) const noexcept;
+  [[nodiscard]] std::size_t partly_empty_fields() const noexcept { return partly_empty_.size(); }
 
   // Weights that are not zero at each depth, over all groups of a tile slot: a row of `depth`
   // values a slot.
@@ -84,13 +95,25 @@ class LaneStatistics {
     return slot_occupied_[slot];
   }
   [[nodiscard]] std::size_t bytes() const noexcept {
-    return nonzeros_.bytes() + occupied_.bytes() + occupancy_.size() * 2;
+    return nonzeros_.bytes() + occupied_.bytes() + occupancy_.size() * sizeof occupancy_[0] +
+           partly_empty_.size() * sizeof partly_empty_[0] +
+           partly_empty_ends_.size() * sizeof partly_empty_ends_[0];
   }
 
  private:
+  // Where a group that is not full is counted.
+  struct Place {
+    std::size_t lane;
+    std::uint32_t slot;
+  };
   void end_group();
+  [[nodiscard]] std::vector<Place> order_lanes(std::size_t groups);
+  // The occupied depths of group unfull_[i].
+  void pack_group(std::size_t i, std::vector<std::uint16_t>& fields) const;
+  [[nodiscard]] bool find_partly_empty(const std::vector<Place>& places);
+  void find_occupancy(const std::vector<Place>& places, std::size_t groups);
   void add_blocks(std::size_t first, std::size_t lanes, std::uint32_t slots);
-  void store(std::size_t lane, std::uint32_t slot, const std::vector<std::uint16_t>& fields);
+  void store(const Place& place, const std::vector<std::uint16_t>& fields);
 
   std::uint32_t lanes_;
   std::uint32_t tile_slots_;
@@ -105,6 +128,8 @@ class LaneStatistics {
   std::vector<std::uint64_t> lone_groups_;
   std::vector<LaneBlock> blocks_;
   std::vector<std::uint16_t> occupancy_;
+  std::vector<kernels::PartlyEmptyField> partly_empty_;
+  std::vector<std::size_t> partly_empty_ends_;  // of each block's slots
 
   // Until finish():
   std::size_t added_{0};                         // outputs
