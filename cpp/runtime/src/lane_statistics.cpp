@@ -15,10 +15,6 @@ std::uint64_t full_word(std::size_t word, std::size_t depth) noexcept {
   return depth <= first ? 0 : (std::uint64_t{1} << (depth - first)) - 1;
 }
 
-// Fields that are partly empty, of a row's fields: below a quarter, counting what they save takes
-// less than packing the row's planes and fields.
-constexpr std::size_t kNearlyFull = 4;
-
 // Lanes of the next block: narrow blocks cost less, but each has sums of its own.
 std::uint32_t block_lanes(std::size_t left) noexcept {
   if (left >= kernels::kPassLanes) return kernels::kPassLanes;
@@ -161,9 +157,11 @@ void LaneStatistics::pack_group(std::size_t i, std::vector<std::uint16_t>& field
                                  .row_stride = fields.size()});
 }
 
-// False, and nothing is kept, where there are too many. A block is a lane.
+// False, and nothing is kept, where there are more than a row has fields: from there on, packing
+// the rows' planes takes no longer than looking at the fields in question (AVX-512; with AVX2, from
+// four times as many). A block is a lane.
 bool LaneStatistics::find_partly_empty(const std::vector<Place>& places) {
-  const std::size_t most = std::max<std::size_t>(kernels::fields_of(depth_) / kNearlyFull, 1);
+  const std::size_t most = kernels::fields_of(depth_);
   std::vector<std::vector<kernels::PartlyEmptyField>> found(places.size());
   std::vector<std::uint16_t> fields;
   std::size_t count = 0;

@@ -185,7 +185,7 @@ TEST(Forward, CountsNearlyFullWeightsAsTheSteppedEngineDoes) {
     Problem problem = make_problem(random, outputs, depth, kSamples[random() % 5], 0.4);
     for (float& weight : problem.weights) weight = weight == 0 ? 1 : weight;
     const std::size_t groups = (outputs + lanes - 1) / lanes;
-    const std::size_t most = depth / 15 / 4;
+    const std::size_t most = depth / 15;
     for (std::size_t hole = 0; hole < 1 + random() % std::max<std::size_t>(most, 1); ++hole) {
       const std::size_t group = random() % 2 == 0 ? groups - 1 : random() % groups;
       const std::size_t k = random() % depth;

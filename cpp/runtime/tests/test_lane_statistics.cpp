@@ -167,8 +167,7 @@ TEST(LaneStatistics, HasALaneForEverySparsePassAndLoneGroup) {
       }
     }
     const std::size_t fields = (layer.depth + 14) / 15;
-    ASSERT_EQ(statistics.nearly_full(),
-              partly != 0 && partly <= std::max<std::size_t>(fields / 4, 1));
+    ASSERT_EQ(statistics.nearly_full(), partly != 0 && partly <= fields);
     nearly_full += statistics.nearly_full() ? 1 : 0;
     for (const LaneBlock& block : statistics.blocks()) {
       ASSERT_EQ(block.first, lanes);

@@ -1,5 +1,5 @@
-// Two fields of 15 values a register, each in a lane of 16 bytes. q = 27 h + l, and each part's
-// three digits are looked up by its magnitude (quantize_int8/avx2.cpp).
+// Two fields of 15 values a register, each in a lane of 16 bytes. A magnitude is 27 h + l with
+// |l| <= 13 (quantize_int8/avx2.cpp), and each part's three digits are looked up.
 #include <immintrin.h>
 
 #include "digit_count/strips.hpp"
@@ -9,69 +9,113 @@
 namespace tfmbs::kernels::avx2 {
 namespace {
 
-constexpr TritTable<16> kTrits;
 constexpr std::size_t kGroupFields = 2;
 constexpr std::size_t kGroupValues = kGroupFields * kFieldTrits;
+constexpr std::size_t kBlockGroups = 4;    // whose fields are reduced together
 constexpr std::size_t kStripGroups = 256;  // 8 KiB of counts on the stack
+static_assert(kStripGroups % kBlockGroups == 0);
+
+struct DigitTables {
+  // By a sixteenth of the magnitudes: h of its least, and the largest that has the same.
+  alignas(16) std::uint8_t least_h[16];
+  alignas(16) std::uint8_t limit[16];
+  // By h, at most 5.
+  alignas(16) std::uint8_t times_27[16];
+  alignas(16) std::uint8_t upper[16];  // bits of the digits that are not zero: planes 0...2
+  alignas(16) std::uint8_t upper_count[16];
+  // By |l|.
+  alignas(16) std::uint8_t lower[16];  // planes 3...5
+  alignas(16) std::uint8_t lower_count[16];
+
+  constexpr DigitTables()
+      : least_h{}, limit{}, times_27{}, upper{}, upper_count{}, lower{}, lower_count{} {
+    const auto ones = [](unsigned bits) {
+      std::uint8_t count = 0;
+      for (; bits != 0; bits &= bits - 1) ++count;
+      return count;
+    };
+    for (unsigned a = 0; a < 8; ++a) {
+      const unsigned h = (16 * a + 13) / 27;
+      const unsigned last = 16 * a + 15;
+      least_h[a] = static_cast<std::uint8_t>(h);
+      limit[a] = static_cast<std::uint8_t>(last < 27 * h + 13 ? last : 27 * h + 13);
+    }
+    for (int i = 0; i <= 13; ++i) {
+      const unsigned bits = balanced_trits(i).nonzero;
+      lower[i] = static_cast<std::uint8_t>(bits);
+      lower_count[i] = ones(bits);
+      if (i > 5) continue;
+      times_27[i] = static_cast<std::uint8_t>(27 * i);
+      upper[i] = static_cast<std::uint8_t>(bits >> 3);
+      upper_count[i] = ones(bits);
+    }
+  }
+};
+constexpr DigitTables kTables;
 
 inline __m128i load_16(const void* from) {
   return _mm_loadu_si128(static_cast<const __m128i*>(from));
 }
-
 inline __m256i both_lanes(const std::uint8_t* table) {
   return _mm256_broadcastsi128_si256(load_16(table));
 }
 
-// Bits of the digits that are not zero: of three digits of a part, 3 ... 5; of a value, 0 ... 5.
-class Digits {
+// Of 32 values of -127...127.
+struct Digits {
+  __m256i nonzero;  // a bit a plane
+  __m256i count;
+};
+
+class DigitLookup {
  public:
-  // Sixteen values of int8 a lane.
-  inline __attribute__((always_inline)) __m256i of(__m128i low_lane, __m128i high_lane) const {
-    const __m256i low = _mm256_cvtepi8_epi16(low_lane);
-    const __m256i high = _mm256_cvtepi8_epi16(high_lane);
-    const __m256i h_low = _mm256_mulhrs_epi16(low, reciprocal_);
-    const __m256i h_high = _mm256_mulhrs_epi16(high, reciprocal_);
-    const __m256i l_low = _mm256_sub_epi16(low, _mm256_mullo_epi16(h_low, base_));
-    const __m256i l_high = _mm256_sub_epi16(high, _mm256_mullo_epi16(h_high, base_));
-    const __m256i upper = _mm256_shuffle_epi8(table_, magnitudes(h_low, h_high));
-    const __m256i lower = _mm256_shuffle_epi8(table_, magnitudes(l_low, l_high));
-    return _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(upper, 3), _mm256_set1_epi8(7)),
-                           lower);
+  inline __attribute__((always_inline)) Digits of(__m256i values) const {
+    const __m256i magnitude = _mm256_abs_epi8(values);
+    const __m256i sixteenth =
+        _mm256_and_si256(_mm256_srli_epi16(magnitude, 4), _mm256_set1_epi8(15));
+    const __m256i h =
+        _mm256_sub_epi8(_mm256_shuffle_epi8(least_h_, sixteenth),
+                        _mm256_cmpgt_epi8(magnitude, _mm256_shuffle_epi8(limit_, sixteenth)));
+    const __m256i l =
+        _mm256_abs_epi8(_mm256_sub_epi8(magnitude, _mm256_shuffle_epi8(times_27_, h)));
+    return {_mm256_or_si256(_mm256_shuffle_epi8(upper_, h), _mm256_shuffle_epi8(lower_, l)),
+            _mm256_add_epi8(_mm256_shuffle_epi8(upper_count_, h),
+                            _mm256_shuffle_epi8(lower_count_, l))};
   }
 
  private:
-  static inline __m256i magnitudes(__m256i low, __m256i high) {
-    return _mm256_abs_epi8(_mm256_permute4x64_epi64(_mm256_packs_epi16(low, high), 0xD8));
-  }
-
-  __m256i reciprocal_ = _mm256_set1_epi16(1214);
-  __m256i base_ = _mm256_set1_epi16(27);
-  __m256i table_ = both_lanes(kTrits.nonzero);
+  __m256i least_h_ = both_lanes(kTables.least_h);
+  __m256i limit_ = both_lanes(kTables.limit);
+  __m256i times_27_ = both_lanes(kTables.times_27);
+  __m256i upper_ = both_lanes(kTables.upper);
+  __m256i upper_count_ = both_lanes(kTables.upper_count);
+  __m256i lower_ = both_lanes(kTables.lower);
+  __m256i lower_count_ = both_lanes(kTables.lower_count);
 };
 
-struct PopulationTable {
-  alignas(16) std::uint8_t counts[16];
-  constexpr PopulationTable() : counts{} {
-    for (unsigned i = 0; i < 16; ++i) {
-      counts[i] = static_cast<std::uint8_t>((i & 1) + (i >> 1 & 1) + (i >> 2 & 1) + (i >> 3));
-    }
-  }
-};
-constexpr PopulationTable kPopulation;
-
-// Of bytes below 2^6.
-inline __m256i population_count(__m256i bytes, __m256i table) {
-  const __m256i high = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), _mm256_set1_epi8(3));
-  const __m256i low = _mm256_and_si256(bytes, _mm256_set1_epi8(15));
-  return _mm256_add_epi8(_mm256_shuffle_epi8(table, low), _mm256_shuffle_epi8(table, high));
+// Per dword, the ones among the lowest six bits; the others are zero.
+inline __m256i population_count(__m256i words) {
+  const __m256i ones =
+      _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
+  const __m256i low = _mm256_and_si256(words, _mm256_set1_epi32(15));
+  return _mm256_add_epi32(_mm256_shuffle_epi8(ones, low),
+                          _mm256_shuffle_epi8(ones, _mm256_srli_epi32(words, 4)));
 }
 
-// The lowest byte of each dword becomes the OR of its lane.
-inline __m256i or_of_lane(__m256i bytes) {
-  bytes = _mm256_or_si256(bytes, _mm256_shuffle_epi32(bytes, 0x4E));
-  bytes = _mm256_or_si256(bytes, _mm256_shuffle_epi32(bytes, 0xB1));
-  bytes = _mm256_or_si256(bytes, _mm256_srli_epi32(bytes, 16));
-  return _mm256_or_si256(bytes, _mm256_srli_epi32(bytes, 8));
+// ORs of the bytes of each lane of four registers, in the lowest byte of a dword each; the dwords'
+// other bytes are zero.
+inline __m256i or_of_lanes(const __m256i (&bytes)[kBlockGroups]) {
+  __m256i eights[2];
+  for (std::size_t i = 0; i < 2; ++i) {
+    eights[i] = _mm256_or_si256(_mm256_unpacklo_epi64(bytes[2 * i], bytes[2 * i + 1]),
+                                _mm256_unpackhi_epi64(bytes[2 * i], bytes[2 * i + 1]));
+  }
+  const __m256 a = _mm256_castsi256_ps(eights[0]);
+  const __m256 b = _mm256_castsi256_ps(eights[1]);
+  __m256i fours = _mm256_or_si256(_mm256_castps_si256(_mm256_shuffle_ps(a, b, 0x88)),
+                                  _mm256_castps_si256(_mm256_shuffle_ps(a, b, 0xDD)));
+  fours = _mm256_or_si256(fours, _mm256_srli_epi32(fours, 16));
+  fours = _mm256_or_si256(fours, _mm256_srli_epi32(fours, 8));
+  return _mm256_and_si256(fours, _mm256_set1_epi32(0xFF));
 }
 
 inline std::uint64_t sum_of(__m256i lanes) {
@@ -87,50 +131,70 @@ class Strip {
   static constexpr std::size_t kValues = kStripGroups * kGroupValues;
 
   void clear(std::size_t depth) {
-    for (std::size_t g = 0; g * kGroupValues < depth; ++g) bytes_[g] = _mm256_setzero_si256();
+    for (std::size_t g = 0; g * kGroupValues < depth; g += kBlockGroups) {
+      for (std::size_t i = 0; i < kBlockGroups; ++i) bytes_[g + i] = _mm256_setzero_si256();
+    }
   }
   void add_rows(const std::int8_t* values, std::size_t /*stride*/, std::size_t /*rows*/,
                 std::size_t depth, DigitTotals* totals) {
-    const __m128i field =
-        _mm_setr_epi8(-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0);
-    const __m256i table = both_lanes(kPopulation.counts);
+    constexpr std::size_t kBlockValues = kBlockGroups * kGroupValues;
+    const DigitLookup lookup;
     const __m256i planes = _mm256_set1_epi32((1 << kInt8Planes) - 1);
     __m256i steps = _mm256_setzero_si256();
     __m256i empty = _mm256_setzero_si256();
-    __m256i* bytes = bytes_;
     std::size_t k = 0;
-    for (; k < depth; k += kGroupValues, ++bytes) {
+    for (; k < depth; k += kBlockValues) {
       const std::int8_t* from = values + k;
-      alignas(16) std::int8_t last[2 * 16] = {};
-      if (depth - k < kGroupValues + 1) {  // the second load takes a byte more
-        __builtin_memcpy(last, from, depth - k < kGroupValues ? depth - k : kGroupValues);
+      alignas(16) std::int8_t last[kBlockValues + 1];
+      if (depth - k <= kBlockValues) {  // the last load takes a byte more
+        __builtin_memset(last, 0, sizeof last);
+        __builtin_memcpy(last, from, depth - k);
         from = last;
       }
-      const __m256i group = digits_.of(_mm_and_si128(load_16(from), field),
-                                       _mm_and_si128(load_16(from + kFieldTrits), field));
-      const __m256i counts = population_count(group, table);
-      *bytes = _mm256_add_epi8(*bytes, counts);
-      steps = _mm256_add_epi64(steps, _mm256_sad_epu8(counts, _mm256_setzero_si256()));
-      const __m256i missing = _mm256_andnot_si256(or_of_lane(group), planes);
-      empty = _mm256_add_epi32(empty, population_count(missing, table));
+      __m256i* bytes = bytes_ + k / kGroupValues;
+      __m256i nonzero[kBlockGroups];
+#pragma GCC unroll 4
+      for (std::size_t i = 0; i < kBlockGroups; ++i, from += kGroupValues) {
+        const __m128i field =
+            _mm_setr_epi8(-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0);
+        const __m256i group =
+            _mm256_and_si256(_mm256_set_m128i(load_16(from + kFieldTrits), load_16(from)),
+                             _mm256_broadcastsi128_si256(field));
+        const Digits digits = lookup.of(group);
+        nonzero[i] = digits.nonzero;
+        bytes[i] = _mm256_add_epi8(bytes[i], digits.count);
+        steps = _mm256_add_epi64(steps, _mm256_sad_epu8(digits.count, _mm256_setzero_si256()));
+      }
+      const __m256i missing = _mm256_andnot_si256(or_of_lanes(nonzero), planes);
+      empty = _mm256_add_epi32(empty, population_count(missing));
     }
     const std::size_t beyond = k / kFieldTrits - (depth + kFieldTrits - 1) / kFieldTrits;
-    const __m256i one_a_lane = _mm256_setr_epi32(-1, 0, 0, 0, -1, 0, 0, 0);
-    const std::uint64_t all_empty = sum_of(_mm256_and_si256(empty, one_a_lane));
+    const std::uint64_t all_empty = sum_of(_mm256_add_epi64(
+        _mm256_and_si256(empty, _mm256_set1_epi64x(0xFFFFFFFF)), _mm256_srli_epi64(empty, 32)));
     *totals = {static_cast<std::uint32_t>(sum_of(steps)),
                static_cast<std::uint32_t>(all_empty - beyond * kInt8Planes)};
   }
+  // A field's 15 counts as eight and, from the eighth on, eight: both are read before one is
+  // written, and the next field's are not touched.
   void add_to(std::size_t depth, std::uint32_t* counts) const {
-    for (std::size_t k = 0; k < depth; k += kFieldTrits) {
-      alignas(16) std::uint8_t field[16];
-      __builtin_memcpy(field, reinterpret_cast<const std::uint8_t*>(bytes_) + k / kFieldTrits * 16,
-                       sizeof field);
-      for (std::size_t i = 0; i < kFieldTrits && k + i < depth; ++i) counts[k + i] += field[i];
+    const auto* bytes = reinterpret_cast<const std::uint8_t*>(bytes_);
+    std::size_t k = 0;
+    for (; k + kFieldTrits <= depth; k += kFieldTrits, bytes += 16) {
+      auto* first = reinterpret_cast<__m256i*>(counts + k);
+      auto* second = reinterpret_cast<__m256i*>(counts + k + 7);
+      const __m256i a = _mm256_add_epi32(_mm256_loadu_si256(first), words_of(bytes));
+      const __m256i b = _mm256_add_epi32(_mm256_loadu_si256(second), words_of(bytes + 7));
+      _mm256_storeu_si256(first, a);
+      _mm256_storeu_si256(second, b);
     }
+    for (; k < depth; ++k, ++bytes) counts[k] += *bytes;
   }
 
  private:
-  Digits digits_;
+  static inline __m256i words_of(const std::uint8_t* eight) {
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(eight)));
+  }
+
   __m256i bytes_[kStripGroups];
 };
 
