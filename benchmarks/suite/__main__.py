@@ -188,7 +188,8 @@ def judge(results: Results, every: bool = False) -> None:
 
     out = tables.console()
     if results.contests:
-        out.print(tables.verdict_table(judge_module.judge(results), every))
+        verdicts = judge_module.judge(results)
+        out.print(tables.verdict_table(verdicts, every, judge_module.left_out(results)))
     if results.growth:
         out.print(tables.growth_table(judge_module.judge_growth(results.growth)))
     out.print(f"{results.machine['cpu']}: {results.provenance}")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .contestants.ours import Int8, Trit
-from .judge import Verdict, judge, judge_growth
+from .judge import Bar, Verdict, judge, judge_growth, left_out
 from .results import Contest, Results
 from .tables import duration
 
@@ -40,15 +40,16 @@ def times(contest: Contest) -> Iterator[list[str]]:
 
 
 def held_to(verdicts: list[Verdict]) -> Iterator[list[str]]:
-    groups: dict[tuple[int, int], list[Verdict]] = {}
+    groups: dict[tuple[Bar, str, int], list[Verdict]] = {}
     for verdict in verdicts:
-        groups.setdefault((id(verdict.bar), verdict.threads), []).append(verdict)
+        groups.setdefault((verdict.bar, verdict.kernels, verdict.threads), []).append(verdict)
     for found in groups.values():
         bar = found[0].bar
         figures = [verdict.found.value for verdict in found]
         batches = ", ".join(str(b) for b in sorted({verdict.batch for verdict in found}))
         yield [
             f"{bar.text}, {bar.state}",
+            found[0].kernels,
             batches,
             str(found[0].threads),
             bar.aim,
@@ -74,8 +75,10 @@ def page(results: Results) -> str:
     for contest in results.contests:
         threads = "one thread" if contest.threads == 1 else f"{contest.threads} threads"
         lines += ["", f"**{contest.kernels}, {threads}**", *table(head, times(contest))]
-    aims = ["of: against", "batch", "threads", "aim", "found", "met"]
+    aims = ["of: against", "set", "batch", "threads", "aim", "found", "met"]
     lines += ["", "**What it is held to**", *table(aims, held_to(list(judge(results))))]
+    if others := left_out(results):
+        lines += [f"{others[0].upper()}{others[1:]}.", ""]
     if results.growth:
         grown = (
             [v.text, f"{v.value:.2f}×", v.aim, "yes" if v.met else "no"]

@@ -29,7 +29,10 @@ def row(seconds: list[float], **changes: object) -> Row:
     return Row(**{**fields, **changes})  # type: ignore[arg-type]
 
 
-def contest(depth: int = 2560, batch: int = 1, state: str = "hot", best: bool = True) -> Contest:
+def contest(
+    depth: int = 2560, batch: int = 1, state: str = "hot", kernels: str = "avx512",
+    best: bool = True,
+) -> Contest:  # fmt: skip
     """Ours takes 1 ms, the fastest peer 1.6, a wrong peer nothing, fp32 30."""
     known = {
         name: {"ours": False, "activation": activation, "unavailable": "", "version": None}
@@ -45,7 +48,7 @@ def contest(depth: int = 2560, batch: int = 1, state: str = "hot", best: bool = 
     }
     products = batch * depth * 100
     case.ceilings = {DOT_PRODUCT: [products / 0.8e-3] * 4, READ_MEMORY: [2560 * 20 / 0.9e-3] * 4}
-    return Contest("avx512" if best else "avx2", best, 1, {}, known, [case])
+    return Contest(kernels, best, 1, {}, known, [case])
 
 
 MACHINE = {"cpu": "a CPU", "cores": 2, "caches": {"L3": 32 << 20}, "versions": {"torch": "2"}}
@@ -98,8 +101,75 @@ def test_cold_bars_are_bytes_and_bits() -> None:
 def test_small_layers_and_forced_kernels_have_bars_of_their_own() -> None:
     small = list(judge.judge(results(contest(depth=784))))
     assert {verdict.bar.line for verdict in small} == {6}
-    forced = list(judge.judge(results(contest(best=False))))
+    forced = list(judge.judge(results(contest(kernels="avx2", best=False))))
     assert {verdict.bar.line for verdict in forced} == {5}
+    assert {verdict.kernels for verdict in forced} == {"avx2"}
+
+
+def everything(kernels: str, best: bool = True) -> Contest:
+    """Every case that a bar is about, with everybody that one is of."""
+    found = contest(kernels=kernels, best=best)
+    found.cases = []
+    for state, batches in (("hot", (1, 8, 64, 512)), ("cold", (1,))):
+        for batch in batches:
+            (case,) = contest(batch=batch, state=state).cases
+            case.rows |= {bar.name: row([1e-3] * 4) for bar in judge.BARS}
+            found.cases.append(case)
+    return found
+
+
+def bars_of(contest: Contest) -> list[tuple[int, str, str]]:
+    return sorted({(v.bar.line, v.bar.text, v.bar.aim) for v in judge.judge(results(contest))})
+
+
+def test_bars_of_avx512_do_not_bind_a_cpu_with_avx2_only() -> None:
+    assert bars_of(everything("avx2")) == [
+        (0, "int8 × trit, telemetry on : off", "≤ 1.10×"),
+        (0, "int8 × trit, telemetry on : off", "≤ 1.15×"),
+        (0, "trit × trit, telemetry on : off", "≤ 1.10×"),
+        (2, "int8 × trit from C++, read bandwidth", "≥ 75 %"),
+        (2, "int8 × trit, bits a weight", "≤ 1.65 bits"),
+        (2, "int8 × trit, fastest peer", "≥ 1.20×"),
+        (2, "int8 × trit, read bandwidth", "≥ 75 %"),
+        (3, "int8 × trit, fastest peer", "≥ 0.97×"),
+        (4, "trit × trit, int8 × trit", "≥ 1.00×"),
+        (5, "int8 × trit, fastest AVX2 peer", "≥ 1.30×"),
+        (5, "int8 × trit, torch fp32 of AVX2", "≥ 2.50×"),
+        (6, "int8 × trit with telemetry, nn.Linear fp32", "≥ 1.00×"),
+        (6, "int8 × trit, nn.Linear fp32", "≥ 1.00×"),
+        (6, "trit × trit with telemetry, nn.Linear fp32", "≥ 1.00×"),
+        (6, "trit × trit, nn.Linear fp32", "≥ 1.00×"),
+    ]
+    assert {line for line, _, _ in bars_of(everything("avx2", best=False))} == {5}
+
+
+def test_bars_of_avx2_are_of_no_cpu_with_more_unless_it_is_forced() -> None:
+    found = bars_of(everything("avx512"))
+    assert {line for line, _, _ in found} == {0, 1, 2, 3, 4, 6}
+    assert (2, "int8 × trit, read bandwidth", "≥ 85 %") in found
+    assert not [aim for _, text, aim in found if "bandwidth" in text and aim != "≥ 85 %"]
+    assert {bar.aim for bar in judge.BARS if bar.line == 1} == {
+        aim for line, _, aim in found if line == 1
+    }
+
+
+@pytest.mark.parametrize("kernels", ["avx512", "avx2"])
+def test_a_case_is_held_to_one_ratio_to_another_once(kernels: str) -> None:
+    found = [
+        (v.bar.name, v.found.against, v.bar.state, v.batch)
+        for v in judge.judge(results(everything(kernels)))
+        if v.bar.line != 6  # which holds every shape to fp32, and others large ones to multiples
+    ]
+    assert found
+    assert len(found) == len(set(found))
+
+
+def test_bars_that_are_left_out_are_said() -> None:
+    alone = "not judged: bars of {} alone, in lines {}"
+    assert judge.left_out(results(everything("avx2"))) == alone.format("avx512", "1, 2, 3, 4")
+    assert judge.left_out(results(everything("avx512"))) == alone.format("avx2", "2, 5")
+    both = results(everything("avx512"), everything("avx2", best=False))
+    assert judge.left_out(both) == alone.format("avx2", "2")
 
 
 def test_layers_from_cpp_have_bars_of_the_machines_limits() -> None:
@@ -151,7 +221,7 @@ def test_growth_is_the_spread_and_the_speed_up() -> None:
 
 
 def test_json_comes_back_as_it_was(tmp_path: Path) -> None:
-    written = results(contest(), contest(best=False))
+    written = results(contest(), contest(kernels="avx2", best=False))
     written.growth = GROWTH  # type: ignore[assignment]
     written.measured["growth"] = measured(11)
     written.write(tmp_path / "r.json")
