@@ -51,7 +51,8 @@ def contest(
     return Contest(kernels, best, 1, {}, known, [case])
 
 
-MACHINE = {"cpu": "a CPU", "cores": 2, "caches": {"L3": 32 << 20}, "versions": {"torch": "2"}}
+MACHINE = {"cpu": "a CPU", "cores": 2, "caches": {"L3": 32 << 20}, "versions": {"torch": "2"},
+           "kernels": "avx512"}  # fmt: skip
 
 
 def measured(hour: int, **machine: object) -> Measured:
@@ -239,7 +240,7 @@ def test_json_comes_back_as_it_was(tmp_path: Path) -> None:
     [
         ("{", "is no JSON"),
         ("[]", "schema None"),
-        ('{"schema": 999}', "schema 999; this program reads 1 and 2"),
+        ('{"schema": 999}', "schema 999; this program reads 1 to 3"),
         ('{"schema": 1}', "does not hold"),
         ('{"schema": 1, "machine": {}, "options": {}, "contests": [{}]}', "does not hold"),
         ('{"schema": 2, "measured": {}, "contests": [], "growth": {"rows": []}}', "does not hold"),
@@ -283,7 +284,22 @@ def test_results_of_schema_1_are_read(tmp_path: Path) -> None:
         "contests": Measured("", MACHINE, {"quick": True}, 3.0), "growth": Measured("", MACHINE),
     }  # fmt: skip
     assert (len(found.contests), found.growth) == (1, GROWTH)
+    assert found.schema == 3
     assert "growth measured at an unknown time, with torch 2" in found.provenance
+
+
+def test_results_of_schema_2_have_the_kernel_sets_of_their_figures(tmp_path: Path) -> None:
+    machine = {key: value for key, value in MACHINE.items() if key != "kernels"}
+    forced, own = contest(kernels="avx2", best=False), contest()
+    for contests, kernels in (([forced, own], "avx512"), ([forced], "")):
+        older = results(*contests)
+        older.growth, older.schema = {**GROWTH, "kernels": "portable"}, 2
+        older.measured |= {part: Measured("", machine) for part in ("contests", "growth")}
+        older.write(tmp_path / "r.json")
+        found = results_module.read(tmp_path / "r.json")
+        assert found.kernels == kernels
+        assert found.measured["growth"].machine["kernels"] == "portable"
+        assert found.schema == 3
 
 
 def test_tables_show_everybody(capsys: pytest.CaptureFixture[str]) -> None:
@@ -365,11 +381,12 @@ class Commands:
     """The command line on a machine that is described here, with figures from here."""
 
     def __init__(self, patch: pytest.MonkeyPatch, path: Path) -> None:
-        self.path, self.machine = path, MACHINE
-        patch.setattr(command_line, "describe", lambda: dict(self.machine))
-        patch.setattr(command_line, "kernel_sets", lambda: ("avx512", ["avx512"]))
-        patch.setattr(command_line, "run_job", lambda job: contest())
-        patch.setattr(growth, "run", lambda threads, quick: GROWTH)
+        self.path, self.machine, self.best = path, MACHINE, "avx512"
+        patch.delenv("TFMBS_KERNEL", raising=False)
+        patch.setattr(command_line, "describe", lambda best: {**self.machine, "kernels": best})
+        patch.setattr(command_line, "kernel_sets", lambda: (self.best, [self.best]))
+        patch.setattr(command_line, "run_job", lambda job: contest(kernels=str(job["kernels"])))
+        patch.setattr(growth, "run", lambda threads, quick: {**GROWTH, "kernels": self.best})
 
     def __call__(self, *given: str) -> Results:
         command_line.main([*given, "--json", str(self.path)])
@@ -416,6 +433,34 @@ def test_figures_of_another_machine_are_dropped_and_it_is_said(
     text = capsys.readouterr().out
     assert f"{part} of another machine dropped, measured 20" in text
     assert "(cores: 2, 4)" in text
+
+
+@pytest.mark.parametrize(("first", "second"), [("run", "growth"), ("growth", "run")])
+def test_a_guest_from_which_instructions_are_hidden_is_another_machine(
+    commands: Commands, capsys: pytest.CaptureFixture[str], first: str, second: str
+) -> None:
+    commands(first, "--threads", "1")
+    commands.best = "avx2"
+    found = commands(second, "--threads", "1")
+    assert found.kernels == "avx2"
+    assert len(found.measured) == 1
+    assert bool(found.contests) != bool(found.growth)
+    assert "(kernels: avx512, avx2)" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="two machines: kernels: avx2, avx512"):
+        results_module.merge([found, results(contest())])
+
+
+def test_growth_is_of_the_best_set_alone(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands("run", "--threads", "1")
+    before = commands.path.read_bytes()
+    monkeypatch.setenv("TFMBS_KERNEL", "avx2")
+    with pytest.raises(ValueError, match="TFMBS_KERNEL=avx2: growth is of avx512"):
+        commands("growth")
+    assert commands.path.read_bytes() == before
+    monkeypatch.setenv("TFMBS_KERNEL", "avx512")
+    assert commands("growth").growth == GROWTH
 
 
 @pytest.mark.parametrize("command", ["run", "growth"])
