@@ -207,14 +207,11 @@ def judge(results: Results) -> Iterator[Verdict]:
 
 def left_out(results: Results) -> str:
     """Which bars are not judged because they are about other kernel sets; empty where none is."""
-    lines: dict[str, set[int]] = {}
+    sets: set[str] = set()
     for bar in BARS:
         if bar.sets is not None and not any(bar.is_about(found) for found in results.contests):
-            lines.setdefault(", ".join(sorted(bar.sets)), set()).add(bar.line)
-    return "; ".join(
-        f"not judged: bars of {sets} alone, in lines {', '.join(map(str, sorted(numbers)))}"
-        for sets, numbers in lines.items()
-    )
+            sets |= bar.sets
+    return f"Not judged: bars of {', '.join(sorted(sets))} alone." if sets else ""
 
 
 @dataclass(frozen=True)

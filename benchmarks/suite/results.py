@@ -195,7 +195,7 @@ def read(path: Path) -> Results:
     try:
         if found == 1:
             data = _from_schema_1(data)
-        if found <= 2:
+        if found in (1, 2):
             data = _from_schema_2(data)
         measured = {part: Measured(**known) for part, known in data["measured"].items()}
         contests = [contest_from(contest) for contest in data["contests"]]

@@ -92,14 +92,12 @@ def verdict_table(verdicts: Iterable[Verdict], every: bool, left_out: str = "") 
     """A row a bar and number of threads, with its worst case; or every case."""
     table = Table(title="Held to", box=SIMPLE_HEAD, title_justify="left", caption=left_out,
                   caption_justify="left")  # fmt: skip
-    # Where the terminal is narrow, what is against what and where are cut, and no figure.
-    for heading, justify, width in (
-        ("line", "right", 4), ("what: against", "left", 13), ("set", "left", 6),
-        ("batch", "right", 13), ("thr.", "right", 4), ("bar", "right", 11),
-        ("found" if every else "worst", "right", 9), ("", "left", 7 if every else 13),
-        ("at", "left", 9),
+    for heading, justify, wraps in (
+        ("line", "right", False), ("what: against", "left", True), ("set", "left", False),
+        ("batch", "right", False), ("thr.", "right", False), ("bar", "right", False),
+        ("found" if every else "worst", "right", False), ("", "left", False), ("at", "left", True),
     ):  # fmt: skip
-        table.add_column(heading, justify=justify, no_wrap=True, min_width=width)  # type: ignore[arg-type]
+        table.add_column(heading, justify=justify, no_wrap=not wraps)  # type: ignore[arg-type]
     groups: dict[tuple[Any, ...], list[Verdict]] = {}
     for verdict in verdicts:
         key = (verdict.bar, verdict.kernels, verdict.threads) if not every else (verdict,)
