@@ -188,18 +188,19 @@ def judge(results: Results, every: bool = False) -> None:
 
     out = tables.console()
     if results.contests:
-        out.print(tables.verdict_table(judge_module.judge(results), every))
+        verdicts = judge_module.judge(results)
+        out.print(tables.verdict_table(verdicts, every, judge_module.left_out(results)))
     if results.growth:
         out.print(tables.growth_table(judge_module.judge_growth(results.growth)))
-    out.print(f"{results.machine['cpu']}: {results.provenance}")
+    out.print(f"{results.machine['cpu']}, {results.kernels}: {results.provenance}")
 
 
-def measured_now(arguments: argparse.Namespace) -> Measured:
-    """At the beginning of what is measured."""
+def measured_now(arguments: argparse.Namespace, best: str) -> Measured:
+    """At the beginning of what is measured. best: the set that this CPU gets by itself."""
     known = ("command", "json", "plots", "write_docs")
     options = {key: value for key, value in vars(arguments).items() if key not in known}
     when = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    return Measured(when, describe(), options)
+    return Measured(when, describe(best), options)
 
 
 def read_older(path: Path) -> Results | None:
@@ -235,8 +236,9 @@ def main(given: Sequence[str] | None = None) -> None:
     if arguments.command == "run":
         older = read_older(arguments.json)
         start = time.monotonic()
-        jobs = plan(arguments, *kernel_sets())
-        measured = measured_now(arguments)
+        best, sets = kernel_sets()
+        jobs = plan(arguments, best, sets)
+        measured = measured_now(arguments, best)
         results = Results({CONTESTS: measured}, contests=[run_job(job) for job in jobs])
         measured.seconds = time.monotonic() - start
         keep_others(results, older)
@@ -247,8 +249,11 @@ def main(given: Sequence[str] | None = None) -> None:
         from . import growth
 
         older = read_older(arguments.json)
+        best, _ = kernel_sets()
+        if (forced := os.environ.get("TFMBS_KERNEL", best)) != best:
+            raise ValueError(f"TFMBS_KERNEL={forced}: growth is of {best}, the best of this CPU")
         start = time.monotonic()
-        measured = measured_now(arguments)
+        measured = measured_now(arguments, best)
         results = Results({GROWTH: measured}, growth=growth.run(arguments.threads, arguments.quick))
         measured.seconds = time.monotonic() - start
         keep_others(results, older)

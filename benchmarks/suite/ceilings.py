@@ -23,6 +23,7 @@ PRODUCTS = {
 }
 DOT_PRODUCT = "dot product, vpdpbusd"
 DOT_PRODUCT_AVX2 = "dot product, vpmaddubsw and vpmaddwd"
+TRIT_DOT_PRODUCT_AVX2 = "dot product, vpmaddubsw in 16 bits"
 BIT_PLANES = "bit planes, vpopcntq"
 FP32 = {"avx512": "fp32 FMA, 512 bits", "avx2": "fp32 FMA, 256 bits"}
 AVX2_NAMES = {name for name, function in PRODUCTS.items() if function.endswith("avx2")}

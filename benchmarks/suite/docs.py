@@ -1,4 +1,5 @@
-"""The figures of docs/performance.md, between two marks; the rest of the page is written by hand."""
+"""The figures of docs/performance.md: a section for each kernel set that is the best of some CPU,
+between two marks of its own; the rest of the page is written by hand."""
 
 from __future__ import annotations
 
@@ -6,12 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .contestants.ours import Int8, Trit
-from .judge import Verdict, judge, judge_growth
+from .judge import Bar, Verdict, judge, judge_growth, left_out
+from .pictures import file_name, main_contest
 from .results import Contest, Results
 from .tables import duration
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+HEADINGS = {"avx512": "A CPU with AVX-512 VNNI", "avx2": "A CPU with AVX2 only"}
+
+
+def marks(kernels: str) -> tuple[str, str]:
+    return f"<!-- measured {kernels}: begin -->", f"<!-- measured {kernels}: end -->"
 
 
 def table(head: list[str], rows: Iterator[list[str]]) -> list[str]:
@@ -40,15 +46,16 @@ def times(contest: Contest) -> Iterator[list[str]]:
 
 
 def held_to(verdicts: list[Verdict]) -> Iterator[list[str]]:
-    groups: dict[tuple[int, int], list[Verdict]] = {}
+    groups: dict[tuple[Bar, str, int], list[Verdict]] = {}
     for verdict in verdicts:
-        groups.setdefault((id(verdict.bar), verdict.threads), []).append(verdict)
+        groups.setdefault((verdict.bar, verdict.kernels, verdict.threads), []).append(verdict)
     for found in groups.values():
         bar = found[0].bar
         figures = [verdict.found.value for verdict in found]
         batches = ", ".join(str(b) for b in sorted({verdict.batch for verdict in found}))
         yield [
             f"{bar.text}, {bar.state}",
+            found[0].kernels,
             batches,
             str(found[0].threads),
             bar.aim,
@@ -57,41 +64,57 @@ def held_to(verdicts: list[Verdict]) -> Iterator[list[str]]:
         ]
 
 
-def page(results: Results) -> str:
-    machine = results.machine
+def section(results: Results) -> str:
+    """Of the kernel set that the machine gets by itself; forced ones are in it too."""
+    machine, kernels = results.machine, results.kernels
+    begin, end = marks(kernels)
+
+    def picture(title: str, kind: str) -> str:
+        return f"![{title}](images/{file_name(kind, kernels)})"
+
     caches = ", ".join(f"{name} {size >> 10:,} KiB" for name, size in machine["caches"].items())
     versions = ", ".join(f"{name} {v}" for name, v in machine["versions"].items() if v)
     lines = [
-        BEGIN,
+        begin,
+        "",
+        f"### {HEADINGS.get(kernels, f'A CPU whose best kernel set is {kernels}')}",
         "",
         f"{machine['cpu']}, {machine['cores']} cores ({caches}); {versions}. Medians; "
         f"{results.provenance}.",
         "",
-        "![Products a second over products a byte](images/bench-roofline.png)",
-        "![Speed against torch fp32](images/bench-bars.png)",
     ]
+    if main_contest(results) is not None:
+        lines += [
+            picture("Products a second over products a byte", "roofline"),
+            picture("Speed against torch fp32", "bars"),
+        ]
     head = ["layer", "int8 × trit", "trit × trit", "torch fp32", "fastest peer"]
     for contest in results.contests:
         threads = "one thread" if contest.threads == 1 else f"{contest.threads} threads"
         lines += ["", f"**{contest.kernels}, {threads}**", *table(head, times(contest))]
-    aims = ["of: against", "batch", "threads", "aim", "found", "met"]
+    aims = ["of: against", "set", "batch", "threads", "aim", "found", "met"]
     lines += ["", "**What it is held to**", *table(aims, held_to(list(judge(results))))]
+    if others := left_out(results):
+        lines += [others, ""]
     if results.growth:
         grown = (
             [v.text, f"{v.value:.2f}×", v.aim, "yes" if v.met else "no"]
             for v in judge_growth(results.growth)
         )
-        lines += ["![Time a weight and a row](images/bench-growth.png)"]
+        lines += [picture("Time a weight and a row", "growth")]
         lines += table(["growth", "found", "aim", "met"], grown)
-    return "\n".join([*lines, END])
+    return "\n".join([*lines, end])
 
 
 def write(results: Results) -> None:
-    """In place of what is between the marks; at the end of the page where there are none."""
-    text = PAGE.read_text(encoding="utf-8") if PAGE.exists() else "# Performance\n"
-    if BEGIN not in text:
-        text = f"{text.rstrip()}\n\n## Measured\n\n{BEGIN}\n{END}\n"
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(before + page(results) + after, encoding="utf-8")
+    """In place of what is between the set's marks; at the end of the page where there are none."""
+    text = PAGE.read_text(encoding="utf-8") if PAGE.exists() else "# Performance\n\n## Measured\n"
+    begin, end = marks(results.kernels)
+    if begin not in text:
+        text = f"{text.rstrip()}\n\n{begin}\n{end}\n"
+    before, _, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not closed:  # what follows would be lost, another set's section perhaps
+        raise ValueError(f"{PAGE}: {begin} without {end}")
+    PAGE.write_text(before + section(results) + after, encoding="utf-8")
     print(f"written: {PAGE}")

@@ -8,8 +8,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-# What makes two machines differ, of describe(); the rest changes from day to day on one machine.
-HARDWARE = ("cpu", "family", "cores", "caches")
+# What makes two machines differ, of describe(); the rest changes from day to day on one machine. A
+# host may hide instructions from a guest under one name of CPU: hence the kernel set.
+HARDWARE = ("cpu", "family", "cores", "caches", "kernels")
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 PACKAGES = (
     "torch", "numpy", "onnxruntime", "transformers", "llama-cpp-python", "litespark-inference",
@@ -68,8 +69,9 @@ def version(package: str) -> str | None:
         return None
 
 
-def describe() -> dict[str, Any]:
-    """As JSON holds it: it comes back from a file as it is here."""
+def describe(kernels: str) -> dict[str, Any]:
+    """As JSON holds it: it comes back from a file as it is here. kernels: the set that this CPU
+    gets by itself."""
     try:
         from cpuinfo import get_cpu_info
 
@@ -80,6 +82,7 @@ def describe() -> dict[str, Any]:
         "cpu": cpu.get("brand_raw", platform.processor()),
         "family": [cpu.get("family"), cpu.get("model"), cpu.get("stepping")],
         "flags": sorted(cpu.get("flags", [])),
+        "kernels": kernels,
         "cores": os.cpu_count(),
         "caches": cache_sizes(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),

@@ -1,4 +1,5 @@
-"""The pictures of docs/: a roofline, bars against torch fp32, and growth."""
+"""The pictures of docs/: a roofline, bars against torch fp32, and growth; one of each a kernel set,
+for they are of different machines."""
 
 from __future__ import annotations
 
@@ -13,7 +14,14 @@ matplotlib.use("agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from .ceilings import BIT_PLANES, DOT_PRODUCT, DOT_PRODUCT_AVX2, FP32, READ_MEMORY
+from .ceilings import (
+    BIT_PLANES,
+    DOT_PRODUCT,
+    DOT_PRODUCT_AVX2,
+    FP32,
+    READ_MEMORY,
+    TRIT_DOT_PRODUCT_AVX2,
+)
 from .contestants.ours import Int8, Trit
 from .results import Case, Contest, Results
 from .tables import duration
@@ -35,9 +43,17 @@ PEERS = {
 READ_CACHE = "read, 4 MiB"
 
 
+def file_name(kind: str, kernels: str) -> str:
+    return f"bench-{kind}-{kernels}.png"
+
+
 def main_contest(results: Results) -> Contest | None:
-    """The best kernel set on the fewest threads."""
-    found = [contest for contest in results.contests if contest.best]
+    """The best kernel set on the fewest threads, where hot weights were measured."""
+    found = [
+        contest
+        for contest in results.contests
+        if contest.best and any(case.state == "hot" for case in contest.cases)
+    ]
     return min(found, key=lambda contest: contest.threads, default=None)
 
 
@@ -72,25 +88,28 @@ def save(figure: Any, path: Path) -> None:
 def roofline(contest: Contest, cpu: str, path: Path) -> None:
     """Products a second over products a byte of weights that is read."""
     hot, cold = main_cases(contest, "hot"), main_cases(contest, "cold")
-    if not hot:
-        return
     figure, axes = plt.subplots(figsize=(10, 6.6), layout="constrained")
     middle = hot[len(hot) // 2]
     left, right = 0.2, 8 * 1.25 * 2 * max(case.batch for case in hot)
+    fp32 = FP32.get(contest.kernels, FP32["avx2"])
     roofs = [
         (BIT_PLANES, "bit planes, for comparison (AND, ternary logic, vpopcntq)", OURS[Trit.name]),
         (DOT_PRODUCT, "dot product (vpdpbusd)", OURS[Int8.name]),
+        (TRIT_DOT_PRODUCT_AVX2, "dot product in 16 bits (vpmaddubsw)", OURS[Trit.name]),
         (DOT_PRODUCT_AVX2, "dot product (vpmaddubsw, vpmaddwd)", OURS[Int8.name]),
-        (FP32.get(contest.kernels, FP32["avx2"]), "fp32 FMA", "0.3"),
+        (fp32, fp32, "0.3"),
     ]
+    # Those of AVX2 where the CPU has no better.
+    lesser = {TRIT_DOT_PRODUCT_AVX2, DOT_PRODUCT_AVX2} if middle.ceiling(DOT_PRODUCT) > 0 else set()
+    roofs = [roof for roof in roofs if roof[0] not in lesser and middle.ceiling(roof[0]) > 0]
     tops = [middle.ceiling(name) / 1e9 for name, _, _ in roofs]
     for (name, label, color), top in zip(roofs, tops, strict=True):
-        if top <= 0 or (name == DOT_PRODUCT_AVX2 and middle.ceiling(DOT_PRODUCT) > 0):
-            continue
         axes.axhline(top, color=color, linewidth=1, linestyle=(0, (5, 3)))
-        below = name == BIT_PLANES  # what is drawn above lies on this one
-        axes.annotate(f"{label}: {top:.0f}", (right, top), (-4, -12 if below else 4), fontsize=8.5, color=color,
-                      textcoords="offset points", ha="right")  # fmt: skip
+        # Ours lie on the highest roof, at the right, and beyond AVX2's dot product.
+        highest, below = top == max(tops), name == DOT_PRODUCT_AVX2
+        axes.annotate(f"{label}: {top:.0f}", (left if highest else right, top),
+                      (4 if highest else -4, -12 if below else 4), fontsize=8.5, color=color,
+                      textcoords="offset points", ha="left" if highest else "right")  # fmt: skip
     for name in [*PEERS, *OURS]:
         ours = name in OURS
         color, marker = (OURS[name], "o") if ours else PEERS[name]
@@ -110,8 +129,8 @@ def roofline(contest: Contest, cpu: str, path: Path) -> None:
     spots = [
         point(case, name) for case in hot + cold for name in [*PEERS, *OURS] if name in case.rows
     ]
-    bottom = 0.6 * min((spot[1] for spot in spots if spot), default=1.0)
-    top = 1.6 * max(tops)
+    heights = [spot[1] for spot in spots if spot] or [1.0]
+    bottom, top = 0.6 * min(heights), 1.6 * max(tops + heights)
     axes.set(xscale="log", yscale="log", xlim=(left, right), ylim=(bottom, top),
              xlabel="products a byte of weights read (batch ÷ bytes a weight)",
              ylabel="10⁹ products a second")  # fmt: skip
@@ -119,7 +138,7 @@ def roofline(contest: Contest, cpu: str, path: Path) -> None:
         axis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:g}"))
     figure.canvas.draw()  # so that slopes on the page are known
     for name, label in ((READ_CACHE, "4 MiB"), (READ_MEMORY, "memory")):
-        draw_reading(axes, label, middle.ceiling(name) / 1e9, max(tops))
+        draw_reading(axes, label, middle.ceiling(name) / 1e9, max(tops, default=top))
     tidy(axes)
     batches = ", ".join(str(case.batch) for case in hot)
     axes.set_title(f"{hot[0].shape}, batches {batches}, {threads_text(contest.threads)}, {cpu}",
@@ -153,8 +172,6 @@ def point(case: Case, name: str) -> tuple[float, float] | None:
 def bars(contest: Contest, cpu: str, path: Path) -> None:
     """A panel a batch: times as fast as torch fp32."""
     cases = main_cases(contest, "hot")
-    if not cases:
-        return
     names = [*OURS, *(name for name in PEERS if name != "torch fp32"), "torch fp32"]
     names = [name for name in names if any(name in c.rows and c.rows[name].valid for c in cases)]
     figure, panels = plt.subplots(
@@ -227,10 +244,11 @@ def growth(found: dict[str, Any], cpu: str, path: Path) -> None:
 
 
 def draw(results: Results, folder: Path) -> None:
-    cpu = str(results.machine["cpu"])
+    kernels = results.kernels
+    cpu = f"{results.machine['cpu']}, {kernels}"
     contest = main_contest(results)
     if contest is not None:
-        roofline(contest, cpu, folder / "bench-roofline.png")
-        bars(contest, cpu, folder / "bench-bars.png")
+        roofline(contest, cpu, folder / file_name("roofline", kernels))
+        bars(contest, cpu, folder / file_name("bars", kernels))
     if results.growth:
-        growth(results.growth, cpu, folder / "bench-growth.png")
+        growth(results.growth, cpu, folder / file_name("growth", kernels))

@@ -11,7 +11,7 @@ from typing import Any
 
 from .machine import differences
 
-SCHEMA = 2
+SCHEMA = 3
 # The parts of the results, each measured by a command of its own: fields of Results.
 CONTESTS, GROWTH = "contests", "growth"
 
@@ -138,6 +138,11 @@ class Results:
         return (self.measured.get(CONTESTS) or self.measured[GROWTH]).machine
 
     @property
+    def kernels(self) -> str:
+        """The set that the machine gets by itself."""
+        return str(self.machine["kernels"])
+
+    @property
     def provenance(self) -> str:
         return "; ".join(f"{part} measured {found}" for part, found in self.measured.items())
 
@@ -185,11 +190,13 @@ def read(path: Path) -> Results:
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is no JSON: {error}") from None
     found = data.get("schema") if isinstance(data, dict) else None
-    if found not in (1, SCHEMA):
-        raise ValueError(f"{path} has schema {found!r}; this program reads 1 and {SCHEMA}")
+    if found not in range(1, SCHEMA + 1):
+        raise ValueError(f"{path} has schema {found!r}; this program reads 1 to {SCHEMA}")
     try:
         if found == 1:
             data = _from_schema_1(data)
+        if found in (1, 2):
+            data = _from_schema_2(data)
         measured = {part: Measured(**known) for part, known in data["measured"].items()}
         contests = [contest_from(contest) for contest in data["contests"]]
         results = Results(**{**data, "measured": measured, "contests": contests})
@@ -213,6 +220,18 @@ def _from_schema_1(data: dict[str, Any]) -> dict[str, Any]:
     if growth:
         measured[GROWTH] = known
     return {"measured": measured, "contests": contests, "growth": growth}
+
+
+def _from_schema_2(data: dict[str, Any]) -> dict[str, Any]:
+    """Whose machines did not say which kernel set they get: figures of it do, where there are any."""
+    best = [contest["kernels"] for contest in data["contests"] if contest["best"]]
+    growth = [data["growth"]["kernels"]] if data["growth"] else []
+    own = {CONTESTS: best, GROWTH: growth}
+    measured = {
+        part: {**known, "machine": {**known["machine"], "kernels": next(iter(own[part]), "")}}
+        for part, known in data["measured"].items()
+    }
+    return {**data, "measured": measured, "schema": SCHEMA}
 
 
 def merge(results: Iterable[Results]) -> Results:

@@ -88,18 +88,19 @@ def show_cases(results: Results, out: Console) -> None:
             out.print(case_table(contest, case))
 
 
-def verdict_table(verdicts: Iterable[Verdict], every: bool) -> Table:
+def verdict_table(verdicts: Iterable[Verdict], every: bool, left_out: str = "") -> Table:
     """A row a bar and number of threads, with its worst case; or every case."""
-    table = Table(title="Held to", box=SIMPLE_HEAD, title_justify="left")
-    for heading, justify in (
-        ("line", "right"), ("what: against", "left"), ("batch", "right"), ("thr.", "right"),
-        ("bar", "right"), ("found" if every else "worst", "right"), ("at", "left"),
-        ("", "left"),
+    table = Table(title="Held to", box=SIMPLE_HEAD, title_justify="left", caption=left_out,
+                  caption_justify="left")  # fmt: skip
+    for heading, justify, wraps in (
+        ("line", "right", False), ("what: against", "left", True), ("set", "left", False),
+        ("batch", "right", False), ("thr.", "right", False), ("bar", "right", False),
+        ("found" if every else "worst", "right", False), ("", "left", False), ("at", "left", True),
     ):  # fmt: skip
-        table.add_column(heading, justify=justify, no_wrap=True, min_width=len(heading))  # type: ignore[arg-type]
+        table.add_column(heading, justify=justify, no_wrap=not wraps)  # type: ignore[arg-type]
     groups: dict[tuple[Any, ...], list[Verdict]] = {}
     for verdict in verdicts:
-        key = (verdict.bar, verdict.threads) if not every else (verdict,)
+        key = (verdict.bar, verdict.kernels, verdict.threads) if not every else (verdict,)
         groups.setdefault(key, []).append(verdict)
     for found in groups.values():
         bar = found[0].bar
@@ -112,13 +113,14 @@ def verdict_table(verdicts: Iterable[Verdict], every: bool) -> Table:
         table.add_row(
             str(bar.line) if bar.line else "",
             bar.text,
+            worst.kernels,
             ", ".join(map(str, batches)),
             str(worst.threads),
             bar.aim,
             f"[{style}]{bar.show(worst.found.value)}[/]",
-            where + (f" [dim]{worst.found.against}[/]" if "fastest" in bar.text else ""),
             f"[{style}]{'met' if met == len(found) else 'not met'}[/]"
             + ("" if every else f" [dim]{met}/{len(found)}[/]"),
+            where + (f" [dim]{worst.found.against}[/]" if "fastest" in bar.text else ""),
         )
     return table
 

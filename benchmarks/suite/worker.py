@@ -81,7 +81,7 @@ def gather(job: Job) -> tuple[dict[str, Contestant], dict[str, dict[str, Any]]]:
         }
         known[kind.name] = entry
         try:
-            present[kind.name] = kind(job.threads, job.kernels)
+            present[kind.name] = kind(job.threads, job.kernels, held=not job.best)
         except (Unavailable, ImportError, OSError, AttributeError) as error:
             if kind.ours:
                 raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,14 @@ import pytest
 from benchmarks.suite import __main__ as command_line
 from benchmarks.suite import docs, growth, judge, pictures, tables
 from benchmarks.suite import results as results_module
-from benchmarks.suite.ceilings import DOT_PRODUCT, READ_MEMORY
+from benchmarks.suite.ceilings import (
+    BIT_PLANES,
+    DOT_PRODUCT,
+    DOT_PRODUCT_AVX2,
+    READ_MEMORY,
+    TRIT_DOT_PRODUCT_AVX2,
+)
+from benchmarks.suite.ceilings import FP32 as CEILING_FP32
 from benchmarks.suite.contestants import CONTESTANTS, from_cpp, ours, torch_layers
 from benchmarks.suite.results import Case, Contest, Measured, Results, Row
 
@@ -29,7 +37,10 @@ def row(seconds: list[float], **changes: object) -> Row:
     return Row(**{**fields, **changes})  # type: ignore[arg-type]
 
 
-def contest(depth: int = 2560, batch: int = 1, state: str = "hot", best: bool = True) -> Contest:
+def contest(
+    depth: int = 2560, batch: int = 1, state: str = "hot", kernels: str = "avx512",
+    best: bool = True,
+) -> Contest:  # fmt: skip
     """Ours takes 1 ms, the fastest peer 1.6, a wrong peer nothing, fp32 30."""
     known = {
         name: {"ours": False, "activation": activation, "unavailable": "", "version": None}
@@ -45,10 +56,11 @@ def contest(depth: int = 2560, batch: int = 1, state: str = "hot", best: bool = 
     }
     products = batch * depth * 100
     case.ceilings = {DOT_PRODUCT: [products / 0.8e-3] * 4, READ_MEMORY: [2560 * 20 / 0.9e-3] * 4}
-    return Contest("avx512" if best else "avx2", best, 1, {}, known, [case])
+    return Contest(kernels, best, 1, {}, known, [case])
 
 
-MACHINE = {"cpu": "a CPU", "cores": 2, "caches": {"L3": 32 << 20}, "versions": {"torch": "2"}}
+MACHINE = {"cpu": "a CPU", "cores": 2, "caches": {"L3": 32 << 20}, "versions": {"torch": "2"},
+           "kernels": "avx512"}  # fmt: skip
 
 
 def measured(hour: int, **machine: object) -> Measured:
@@ -98,8 +110,74 @@ def test_cold_bars_are_bytes_and_bits() -> None:
 def test_small_layers_and_forced_kernels_have_bars_of_their_own() -> None:
     small = list(judge.judge(results(contest(depth=784))))
     assert {verdict.bar.line for verdict in small} == {6}
-    forced = list(judge.judge(results(contest(best=False))))
+    forced = list(judge.judge(results(contest(kernels="avx2", best=False))))
     assert {verdict.bar.line for verdict in forced} == {5}
+    assert {verdict.kernels for verdict in forced} == {"avx2"}
+
+
+def everything(kernels: str, best: bool = True) -> Contest:
+    """Every case that a bar is about, with everybody that one is of."""
+    found = contest(kernels=kernels, best=best)
+    found.cases = []
+    for state, batches in (("hot", (1, 8, 64, 512)), ("cold", (1,))):
+        for batch in batches:
+            (case,) = contest(batch=batch, state=state).cases
+            case.rows |= {bar.name: row([1e-3] * 4) for bar in judge.BARS}
+            found.cases.append(case)
+    return found
+
+
+def bars_of(contest: Contest) -> list[tuple[int, str, str]]:
+    return sorted({(v.bar.line, v.bar.text, v.bar.aim) for v in judge.judge(results(contest))})
+
+
+def test_bars_of_avx512_do_not_bind_a_cpu_with_avx2_only() -> None:
+    assert bars_of(everything("avx2")) == [
+        (0, "int8 × trit, telemetry on : off", "≤ 1.10×"),
+        (0, "int8 × trit, telemetry on : off", "≤ 1.15×"),
+        (0, "trit × trit, telemetry on : off", "≤ 1.10×"),
+        (2, "int8 × trit from C++, read bandwidth", "≥ 75 %"),
+        (2, "int8 × trit, bits a weight", "≤ 1.65 bits"),
+        (2, "int8 × trit, fastest peer", "≥ 1.20×"),
+        (2, "int8 × trit, read bandwidth", "≥ 75 %"),
+        (3, "int8 × trit, fastest peer", "≥ 0.97×"),
+        (4, "trit × trit, int8 × trit", "≥ 1.00×"),
+        (5, "int8 × trit, fastest AVX2 peer", "≥ 1.30×"),
+        (5, "int8 × trit, torch fp32 of AVX2", "≥ 2.50×"),
+        (6, "int8 × trit with telemetry, nn.Linear fp32", "≥ 1.00×"),
+        (6, "int8 × trit, nn.Linear fp32", "≥ 1.00×"),
+        (6, "trit × trit with telemetry, nn.Linear fp32", "≥ 1.00×"),
+        (6, "trit × trit, nn.Linear fp32", "≥ 1.00×"),
+    ]
+    assert {line for line, _, _ in bars_of(everything("avx2", best=False))} == {5}
+
+
+def test_bars_of_avx2_are_of_no_cpu_with_more_unless_it_is_forced() -> None:
+    found = bars_of(everything("avx512"))
+    assert {line for line, _, _ in found} == {0, 1, 2, 3, 4, 6}
+    assert (2, "int8 × trit, read bandwidth", "≥ 85 %") in found
+    assert not [aim for _, text, aim in found if "bandwidth" in text and aim != "≥ 85 %"]
+    assert {bar.aim for bar in judge.BARS if bar.line == 1} == {
+        aim for line, _, aim in found if line == 1
+    }
+
+
+@pytest.mark.parametrize("kernels", ["avx512", "avx2"])
+def test_a_case_is_held_to_one_ratio_to_another_once(kernels: str) -> None:
+    found = [
+        (v.bar.name, v.found.against, v.bar.state, v.batch)
+        for v in judge.judge(results(everything(kernels)))
+        if v.bar.line != 6  # which holds every shape to fp32, and others large ones to multiples
+    ]
+    assert found
+    assert len(found) == len(set(found))
+
+
+def test_bars_that_are_left_out_are_said() -> None:
+    avx2, avx512 = contest(kernels="avx2"), contest(kernels="avx512")
+    assert judge.left_out(results(avx2)) == "Not judged: bars of avx512 alone."
+    assert judge.left_out(results(avx512)) == "Not judged: bars of avx2 alone."
+    assert judge.left_out(results(avx2, avx512)) == ""
 
 
 def test_layers_from_cpp_have_bars_of_the_machines_limits() -> None:
@@ -151,7 +229,7 @@ def test_growth_is_the_spread_and_the_speed_up() -> None:
 
 
 def test_json_comes_back_as_it_was(tmp_path: Path) -> None:
-    written = results(contest(), contest(best=False))
+    written = results(contest(), contest(kernels="avx2", best=False))
     written.growth = GROWTH  # type: ignore[assignment]
     written.measured["growth"] = measured(11)
     written.write(tmp_path / "r.json")
@@ -169,7 +247,7 @@ def test_json_comes_back_as_it_was(tmp_path: Path) -> None:
     [
         ("{", "is no JSON"),
         ("[]", "schema None"),
-        ('{"schema": 999}', "schema 999; this program reads 1 and 2"),
+        ('{"schema": 999}', "schema 999; this program reads 1 to 3"),
         ('{"schema": 1}', "does not hold"),
         ('{"schema": 1, "machine": {}, "options": {}, "contests": [{}]}', "does not hold"),
         ('{"schema": 2, "measured": {}, "contests": [], "growth": {"rows": []}}', "does not hold"),
@@ -213,7 +291,22 @@ def test_results_of_schema_1_are_read(tmp_path: Path) -> None:
         "contests": Measured("", MACHINE, {"quick": True}, 3.0), "growth": Measured("", MACHINE),
     }  # fmt: skip
     assert (len(found.contests), found.growth) == (1, GROWTH)
+    assert found.schema == 3
     assert "growth measured at an unknown time, with torch 2" in found.provenance
+
+
+def test_results_of_schema_2_have_the_kernel_sets_of_their_figures(tmp_path: Path) -> None:
+    machine = {key: value for key, value in MACHINE.items() if key != "kernels"}
+    forced, own = contest(kernels="avx2", best=False), contest()
+    for contests, kernels in (([forced, own], "avx512"), ([forced], "")):
+        older = results(*contests)
+        older.growth, older.schema = {**GROWTH, "kernels": "portable"}, 2
+        older.measured |= {part: Measured("", machine) for part in ("contests", "growth")}
+        older.write(tmp_path / "r.json")
+        found = results_module.read(tmp_path / "r.json")
+        assert found.kernels == kernels
+        assert found.measured["growth"].machine["kernels"] == "portable"
+        assert found.schema == 3
 
 
 def test_tables_show_everybody(capsys: pytest.CaptureFixture[str]) -> None:
@@ -225,6 +318,17 @@ def test_tables_show_everybody(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     for part in (INT8, "quick int8", "wrong product", "1.60 ms", "30.0×", "not met", "met 1/1"):
         assert part in text
+
+
+def test_the_table_of_bars_names_the_set_and_cuts_no_verdict(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = results(everything("avx2"))
+    verdicts = judge.judge(found)
+    tables.console(100).print(tables.verdict_table(verdicts, False, judge.left_out(found)))
+    text = capsys.readouterr().out
+    assert re.search(r" avx2 +1 +1 +≤ 1.65 bits +1.60 bits +met 1/1 ", text)
+    assert "Not judged: bars of avx512 alone." in text
 
 
 @pytest.mark.parametrize(
@@ -240,11 +344,12 @@ def test_pictures_and_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     found.growth = GROWTH  # type: ignore[assignment]
     pictures.draw(found, tmp_path)
     assert {path.name for path in tmp_path.glob("*.png")} == {
-        "bench-roofline.png", "bench-bars.png", "bench-growth.png",
+        "bench-roofline-avx512.png", "bench-bars-avx512.png", "bench-growth-avx512.png",
     }  # fmt: skip
     page = tmp_path / "performance.md"
     monkeypatch.setattr(docs, "PAGE", page)
-    page.write_text(f"# Before\n\n{docs.BEGIN}\nold\n{docs.END}\n\n# After\n", encoding="utf-8")
+    begin, end = docs.marks("avx512")
+    page.write_text(f"# Before\n\n{begin}\nold\n{end}\n\n# After\n", encoding="utf-8")
     docs.write(found)
     text = page.read_text(encoding="utf-8")
     assert text.startswith("# Before\n")
@@ -252,8 +357,105 @@ def test_pictures_and_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "old" not in text
     assert "Medians; contests measured 2026-05-01 09:00 UTC, with torch 2.\n" in text
     assert "| 2560→100, batch 1 | 1.00 ms | – | 30.0 ms | quick int8: 1.60 ms |" in text
+    assert text.count(".png") == 3
+    assert all((tmp_path / name).exists() for name in re.findall(r"images/(\S+\.png)", text))
     docs.write(found)
     assert page.read_text(encoding="utf-8") == text
+
+
+def test_the_page_has_a_section_for_each_best_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "performance.md"
+    monkeypatch.setattr(docs, "PAGE", page)
+    page.write_text("# Before\n", encoding="utf-8")
+    avx512 = results(contest(), contest(kernels="avx2", best=False))
+    avx512.growth = GROWTH  # type: ignore[assignment]
+    docs.write(avx512)
+    first = page.read_text(encoding="utf-8")
+    assert first.startswith(
+        "# Before\n\n<!-- measured avx512: begin -->\n\n### A CPU with AVX-512 VNNI\n"
+    )
+    # Without growth, whose picture is not there either.
+    avx2 = results(contest(kernels="avx2"), kernels="avx2")
+    docs.write(avx2)
+    both = page.read_text(encoding="utf-8")
+    assert both.startswith(first)
+    second = both[len(first) :]
+    assert second.startswith("\n<!-- measured avx2: begin -->\n\n### A CPU with AVX2 only\n")
+    assert second.endswith("\n<!-- measured avx2: end -->\n")
+    assert re.findall(r"images/(\S+)\)", second) == [
+        "bench-roofline-avx2.png",
+        "bench-bars-avx2.png",
+    ]
+    # Each is written anew where it is, and the other's bytes stay.
+    avx512.contests[0].cases[0].rows[INT8] = row([1.234e-3] * 4)
+    docs.write(avx512)
+    assert page.read_text(encoding="utf-8").endswith(second)
+    assert "| 1.23 ms |" in page.read_text(encoding="utf-8")[: -len(second)]
+    # No picture is named that would not be drawn.
+    for others in ([], [contest(state="cold")]):
+        avx512.contests = others
+        docs.write(avx512)
+        text = page.read_text(encoding="utf-8").removesuffix(second)
+        assert re.findall(r"images/(\S+)\)", text) == ["bench-growth-avx512.png"]
+    pictures.draw(avx512, tmp_path)
+    assert [path.name for path in tmp_path.glob("*.png")] == ["bench-growth-avx512.png"]
+
+
+def test_a_section_without_its_end_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "performance.md"
+    monkeypatch.setattr(docs, "PAGE", page)
+    page.write_text(f"{docs.marks('avx512')[0]}\nall else\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="avx512: begin --> without <!-- measured avx512: end"):
+        docs.write(results(contest()))
+    assert page.read_text(encoding="utf-8").endswith("all else\n")
+
+
+def test_the_projects_page_has_both_sections_and_their_pictures() -> None:
+    root = Path(docs.__file__).resolve().parents[2]
+    text = (root / "docs" / "performance.md").read_text(encoding="utf-8")
+    for kernels, heading in docs.HEADINGS.items():
+        begin, end = docs.marks(kernels)
+        assert (text.count(begin), text.count(end)) == (1, 1)
+        section = text[text.index(begin) : text.index(end)]
+        assert f"### {heading}\n" in section
+        names = re.findall(r"\(images/(\S+)\)", section)
+        assert names
+        assert all(name.endswith(f"-{kernels}.png") for name in names)
+        assert all((root / "docs" / "images" / name).exists() for name in names)
+
+
+@pytest.mark.parametrize(
+    ("ceilings", "shown", "hidden"),
+    [
+        ((DOT_PRODUCT_AVX2, TRIT_DOT_PRODUCT_AVX2, CEILING_FP32["avx2"]),
+         ("(vpmaddubsw, vpmaddwd): 90", "(vpmaddubsw): 90", "fp32 FMA, 256 bits: 90"),
+         ("vpdpbusd", "vpopcntq", "512")),
+        ((DOT_PRODUCT, BIT_PLANES, DOT_PRODUCT_AVX2, TRIT_DOT_PRODUCT_AVX2, *CEILING_FP32.values()),
+         ("(vpdpbusd): 90", "vpopcntq): 90", "fp32 FMA, 512 bits: 90"), ("vpmaddubsw", "256")),
+    ],
+    ids=["avx2", "avx512"],
+)  # fmt: skip
+def test_a_roofline_has_the_roofs_of_its_set(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, tmp_path: Path,
+    ceilings: tuple[str, ...], shown: tuple[str, ...], hidden: tuple[str, ...],
+) -> None:  # fmt: skip
+    found = contest(kernels=request.node.callspec.id)
+    found.cases[0].ceilings = {name: [90e9] for name in (*ceilings, READ_MEMORY)}
+    labels: list[str] = []
+    monkeypatch.setattr(
+        pictures, "save",
+        lambda figure, path: labels.extend(text.get_text() for text in figure.axes[0].texts),
+    )  # fmt: skip
+    pictures.roofline(found, "a CPU", tmp_path / "r.png")
+    joined = "; ".join(labels)
+    assert all(part in joined for part in (*shown, "reading memory: 90 GB/s")), joined
+    assert not any(part in joined for part in hidden), joined
+    found.cases[0].ceilings = {READ_MEMORY: [90e9]}  # a CPU whose roofs nobody measures
+    pictures.roofline(found, "a CPU", tmp_path / "r.png")
 
 
 # --- command line --------------------------------------------------------------------------------
@@ -295,11 +497,12 @@ class Commands:
     """The command line on a machine that is described here, with figures from here."""
 
     def __init__(self, patch: pytest.MonkeyPatch, path: Path) -> None:
-        self.path, self.machine = path, MACHINE
-        patch.setattr(command_line, "describe", lambda: dict(self.machine))
-        patch.setattr(command_line, "kernel_sets", lambda: ("avx512", ["avx512"]))
-        patch.setattr(command_line, "run_job", lambda job: contest())
-        patch.setattr(growth, "run", lambda threads, quick: GROWTH)
+        self.path, self.machine, self.best = path, MACHINE, "avx512"
+        patch.delenv("TFMBS_KERNEL", raising=False)
+        patch.setattr(command_line, "describe", lambda best: {**self.machine, "kernels": best})
+        patch.setattr(command_line, "kernel_sets", lambda: (self.best, [self.best]))
+        patch.setattr(command_line, "run_job", lambda job: contest(kernels=str(job["kernels"])))
+        patch.setattr(growth, "run", lambda threads, quick: {**GROWTH, "kernels": self.best})
 
     def __call__(self, *given: str) -> Results:
         command_line.main([*given, "--json", str(self.path)])
@@ -346,6 +549,55 @@ def test_figures_of_another_machine_are_dropped_and_it_is_said(
     text = capsys.readouterr().out
     assert f"{part} of another machine dropped, measured 20" in text
     assert "(cores: 2, 4)" in text
+
+
+@pytest.mark.parametrize(("first", "second"), [("run", "growth"), ("growth", "run")])
+def test_a_guest_from_which_instructions_are_hidden_is_another_machine(
+    commands: Commands, capsys: pytest.CaptureFixture[str], first: str, second: str
+) -> None:
+    commands(first, "--threads", "1")
+    commands.best = "avx2"
+    found = commands(second, "--threads", "1")
+    assert found.kernels == "avx2"
+    assert len(found.measured) == 1
+    assert bool(found.contests) != bool(found.growth)
+    assert "(kernels: avx512, avx2)" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="two machines: kernels: avx2, avx512"):
+        results_module.merge([found, results(contest())])
+
+
+def test_docs_of_one_set_leave_the_others(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    page, pictures_of = tmp_path / "performance.md", tmp_path / "images"
+    monkeypatch.setattr(docs, "PAGE", page)
+    monkeypatch.setattr(command_line, "PICTURES", pictures_of)
+    commands("run", "--threads", "1")
+    commands("growth", "--write-docs")
+    first = page.read_bytes()
+    drawn = {path: path.read_bytes() for path in pictures_of.iterdir()}
+    assert len(drawn) == 3
+    commands.best = "avx2"
+    commands("run", "--threads", "1", "--write-docs")
+    assert page.read_bytes().startswith(first)
+    assert b"measured avx2: begin" in page.read_bytes()
+    assert {path: path.read_bytes() for path in drawn} == drawn
+    assert {path.name for path in pictures_of.iterdir()} - {path.name for path in drawn} == {
+        "bench-roofline-avx2.png", "bench-bars-avx2.png",
+    }  # fmt: skip
+
+
+def test_growth_is_of_the_best_set_alone(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands("run", "--threads", "1")
+    before = commands.path.read_bytes()
+    monkeypatch.setenv("TFMBS_KERNEL", "avx2")
+    with pytest.raises(ValueError, match="TFMBS_KERNEL=avx2: growth is of avx512"):
+        commands("growth")
+    assert commands.path.read_bytes() == before
+    monkeypatch.setenv("TFMBS_KERNEL", "avx512")
+    assert commands("growth").growth == GROWTH
 
 
 @pytest.mark.parametrize("command", ["run", "growth"])

@@ -14,7 +14,14 @@ import torch
 
 from benchmarks.suite import growth, measure, tables, worker
 from benchmarks.suite.ceilings import COLD_FACTOR, LIBRARY, READ_MEMORY, Ceilings
-from benchmarks.suite.contestants import CONTESTANTS, from_cpp, ggml, ours, torch_layers
+from benchmarks.suite.contestants import (
+    CONTESTANTS,
+    from_cpp,
+    ggml,
+    onnx_runtime,
+    ours,
+    torch_layers,
+)
 from benchmarks.suite.contestants.base import Call, Contestant, Layer, Unavailable, Weights
 from benchmarks.suite.results import Case, Contest
 from benchmarks.suite.shapes import SHAPES_FILE, Shape, parse_shapes, select_shapes
@@ -241,6 +248,42 @@ def test_who_is_absent_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert not known[FP32]["unavailable"]
     contest = Contest(KERNELS, True, 1, {}, known, [Case(12, 40, "", 1, "hot")])
     assert "absent: ggml TQ2_0: " in tables.absent(contest, contest.cases[0])
+
+
+class Unholdable(torch_layers.Fp32):
+    """Chooses its instructions by the CPU alone."""
+
+    name = "unholdable"
+    holdable = ()
+
+
+@pytest.mark.parametrize("kernels", ["avx2", "neon"])
+def test_who_cannot_be_held_to_a_set_competes_where_it_is_the_cpus_own(
+    monkeypatch: pytest.MonkeyPatch, kernels: str
+) -> None:
+    monkeypatch.setattr(worker, "CONTESTANTS", (Unholdable,))
+    for best, reason in ((True, ""), (False, f"cannot be held to {kernels}")):
+        present, known = worker.gather(job(kernels=kernels, best=best, peers=None))
+        assert bool(present) == best
+        assert known["unholdable"]["unavailable"] == reason
+    assert not onnx_runtime.OnnxRuntime.holdable
+
+
+def test_peers_are_held_where_the_cpu_has_more_and_only_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    builds: list[str] = []
+    monkeypatch.setattr(ggml, "load", lambda build: builds.append(build) or (None, None))
+    monkeypatch.setattr(torch.backends.quantized, "engine", torch.backends.quantized.engine)
+    before = torch.backends.quantized.engine
+    ggml.Tq2(1, "avx2")
+    torch_layers.DynamicInt8(1, "avx2")
+    assert (builds, torch.backends.quantized.engine) == (["native"], before)
+    if "onednn" not in torch.backends.quantized.supported_engines:
+        pytest.skip("this torch has no oneDNN quantized engine")
+    ggml.Tq2(1, "avx2", held=True)
+    torch_layers.DynamicInt8(1, "avx2", held=True)
+    assert (builds, torch.backends.quantized.engine) == (["native", "avx2"], "onednn")
 
 
 def test_telemetry_is_on_where_the_name_says_so() -> None:

@@ -70,14 +70,16 @@ class Contestant(ABC):
     package: ClassVar[str] = "torch"
     # ‖y − y′‖ / ‖y‖ that the product may err by against fp64; None: to the last bit.
     tolerance: ClassVar[float | None] = 1e-5
-    kernels: ClassVar[tuple[str, ...]] = ("avx512", "avx2", "portable")
+    # The kernel sets whose instructions it can be kept to where the CPU has more.
+    holdable: ClassVar[tuple[str, ...]] = ("avx2", "portable")
     hot_only: ClassVar[bool] = False
     slow: ClassVar[bool] = False  # measured only at some shapes, unless asked for
 
-    def __init__(self, threads: int, kernels: str) -> None:
-        """Raises Unavailable, or ImportError."""
+    def __init__(self, threads: int, kernels: str, held: bool = False) -> None:
+        """held: the CPU has more than the kernel set's instructions. Raises Unavailable, or
+        ImportError."""
         self.threads = threads
-        if kernels not in self.kernels:
+        if held and kernels not in self.holdable:
             raise Unavailable(f"cannot be held to {kernels}")
 
     @abstractmethod

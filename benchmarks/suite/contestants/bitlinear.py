@@ -15,8 +15,8 @@ class BitLinear(Contestant):
     tolerance = 2e-2
     slow = True
 
-    def __init__(self, threads: int, kernels: str) -> None:
-        super().__init__(threads, kernels)
+    def __init__(self, threads: int, kernels: str, held: bool = False) -> None:
+        super().__init__(threads, kernels, held)
         from transformers.integrations import bitnet
 
         self.bitnet = bitnet

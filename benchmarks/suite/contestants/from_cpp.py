@@ -89,8 +89,8 @@ class CppLayer(Layer):
 
 
 class FromCpp(Ours):
-    def __init__(self, threads: int, kernels: str) -> None:
-        super().__init__(threads, kernels)
+    def __init__(self, threads: int, kernels: str, held: bool = False) -> None:
+        super().__init__(threads, kernels, held)
         self.library = load()
 
     def build(self, weights: Weights) -> Layer:

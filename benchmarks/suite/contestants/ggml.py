@@ -142,12 +142,12 @@ class Ggml(Contestant):
     activation = "int8"
     package = "llama-cpp-python"
     tolerance = 2e-2
-    kernels = ("avx512", "avx2")
+    holdable = ("avx2",)
     kind: ClassVar[int]
 
-    def __init__(self, threads: int, kernels: str) -> None:
-        super().__init__(threads, kernels)
-        self.base, self.cpu = load("avx2" if kernels == "avx2" else "native")
+    def __init__(self, threads: int, kernels: str, held: bool = False) -> None:
+        super().__init__(threads, kernels, held)
+        self.base, self.cpu = load("avx2" if held else "native")
 
     def build(self, weights: Weights) -> Layer:
         if weights.depth % BLOCK:

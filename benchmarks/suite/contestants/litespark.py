@@ -48,10 +48,10 @@ class Litespark(Contestant):
     activation = "int8"
     package = "litespark-inference"
     tolerance = 2e-2
-    kernels = ("avx512", "avx2")
+    holdable = ("avx2",)
 
-    def __init__(self, threads: int, kernels: str) -> None:
-        super().__init__(threads, kernels)
+    def __init__(self, threads: int, kernels: str, held: bool = False) -> None:
+        super().__init__(threads, kernels, held)
         from litespark_inference.torchless import kernel, pack
 
         kernel.ensure_built()

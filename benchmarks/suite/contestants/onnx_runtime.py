@@ -40,10 +40,10 @@ class OnnxRuntime(Contestant):
     activation = "int8"
     package = "onnxruntime"
     tolerance = 2e-2
-    kernels = ("avx512",)  # MLAS chooses by the CPU, and nothing holds it to less
+    holdable = ()  # MLAS chooses by the CPU, and nothing keeps it from that
 
-    def __init__(self, threads: int, kernels: str) -> None:
-        super().__init__(threads, kernels)
+    def __init__(self, threads: int, kernels: str, held: bool = False) -> None:
+        super().__init__(threads, kernels, held)
         import onnx
         import onnxruntime
 

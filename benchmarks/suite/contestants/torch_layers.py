@@ -51,10 +51,10 @@ class DynamicInt8(Contestant):
     activation = "int8"
     tolerance = 4e-2  # FBGEMM may keep activations to 7 bits
 
-    def __init__(self, threads: int, kernels: str) -> None:
-        super().__init__(threads, kernels)
+    def __init__(self, threads: int, kernels: str, held: bool = False) -> None:
+        super().__init__(threads, kernels, held)
         # FBGEMM, the default on x86, cannot be held to an instruction set; oneDNN can.
-        if kernels != "avx512":
+        if held:
             if "onednn" not in torch.backends.quantized.supported_engines:
                 raise Unavailable("torch has no oneDNN quantized engine, FBGEMM cannot be held")
             torch.backends.quantized.engine = "onednn"
