@@ -12,20 +12,20 @@ from .machine import last_level_cache
 TARGET = "tfmbs_ceilings"
 LIBRARY = libraries.path_of("kernels", TARGET)
 
-# Name: function of cpp/kernels/bench/ceilings.hpp, items being products.
-PRODUCTS = {
-    "dot product, vpdpbusd": "tfmbs_dot_products_avx512",
-    "dot product, vpmaddubsw and vpmaddwd": "tfmbs_dot_products_avx2",
-    "dot product, vpmaddubsw in 16 bits": "tfmbs_trit_dot_products_avx2",
-    "bit planes, vpopcntq": "tfmbs_bit_plane_products_avx512",
-    "fp32 FMA, 512 bits": "tfmbs_fp32_products_avx512",
-    "fp32 FMA, 256 bits": "tfmbs_fp32_products_avx2",
-}
 DOT_PRODUCT = "dot product, vpdpbusd"
 DOT_PRODUCT_AVX2 = "dot product, vpmaddubsw and vpmaddwd"
 TRIT_DOT_PRODUCT_AVX2 = "dot product, vpmaddubsw in 16 bits"
 BIT_PLANES = "bit planes, vpopcntq"
 FP32 = {"avx512": "fp32 FMA, 512 bits", "avx2": "fp32 FMA, 256 bits"}
+# Name: function of cpp/kernels/bench/ceilings.hpp, items being products.
+PRODUCTS = {
+    DOT_PRODUCT: "tfmbs_dot_products_avx512",
+    DOT_PRODUCT_AVX2: "tfmbs_dot_products_avx2",
+    TRIT_DOT_PRODUCT_AVX2: "tfmbs_trit_dot_products_avx2",
+    BIT_PLANES: "tfmbs_bit_plane_products_avx512",
+    FP32["avx512"]: "tfmbs_fp32_products_avx512",
+    FP32["avx2"]: "tfmbs_fp32_products_avx2",
+}
 AVX2_NAMES = {name for name, function in PRODUCTS.items() if function.endswith("avx2")}
 READ_MEMORY = "read, beyond the cache"
 READ_MIB = (1, 4, 12)

@@ -211,7 +211,9 @@ def left_out(results: Results) -> str:
     for bar in BARS:
         if bar.sets is not None and not any(bar.is_about(found) for found in results.contests):
             sets |= bar.sets
-    return f"Not judged: bars of {', '.join(sorted(sets))} alone." if sets else ""
+    if not sets:
+        return ""
+    return f"Not judged: bars of a CPU whose own set is {' or '.join(sorted(sets))}."
 
 
 @dataclass(frozen=True)

@@ -227,10 +227,11 @@ def _from_schema_2(data: dict[str, Any]) -> dict[str, Any]:
     best = [contest["kernels"] for contest in data["contests"] if contest["best"]]
     growth = [data["growth"]["kernels"]] if data["growth"] else []
     own = {CONTESTS: best, GROWTH: growth}
-    measured = {
-        part: {**known, "machine": {**known["machine"], "kernels": next(iter(own[part]), "")}}
-        for part, known in data["measured"].items()
-    }
+    measured = {}
+    for part, known in data["measured"].items():
+        if not own[part]:
+            raise ValueError("an older file of forced kernel sets alone says not whose it is")
+        measured[part] = {**known, "machine": {**known["machine"], "kernels": own[part][0]}}
     return {**data, "measured": measured, "schema": SCHEMA}
 
 

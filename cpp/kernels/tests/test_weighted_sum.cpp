@@ -34,11 +34,18 @@ TEST_P(WeightedSum, RandomShapes) {
     const std::size_t rows = random.below(10);
     std::vector<std::uint32_t> values(size);
     std::vector<std::uint16_t> weights(rows * size);
-    // Around the widths at which a set may take another way.
-    const std::uint64_t value_limit = 1ULL << random.from_to(1, 32);
-    const std::uint64_t weight_limit = 1ULL << random.from_to(1, 16);
-    for (auto& value : values) value = static_cast<std::uint32_t>(random.below(value_limit));
-    for (auto& weight : weights) weight = static_cast<std::uint16_t>(random.below(weight_limit));
+    // Around the widths at which a set may take another way; they change within a row, and between
+    // rows.
+    const std::size_t run = 1 + random.below(1000);
+    std::uint64_t limit = 0;
+    for (std::size_t k = 0; k < size; ++k) {
+      if (k % run == 0) limit = 1ULL << random.from_to(1, 32);
+      values[k] = static_cast<std::uint32_t>(random.below(limit));
+    }
+    for (std::size_t k = 0; k < weights.size(); ++k) {
+      if (k % run == 0) limit = 1ULL << random.from_to(1, 16);
+      weights[k] = static_cast<std::uint16_t>(random.below(limit));
+    }
     ASSERT_NO_FATAL_FAILURE(check(values, weights, rows));
   }
 }

@@ -22,6 +22,7 @@ struct Scratch {
   std::vector<std::uint32_t> floors;
   std::vector<std::uint64_t> slowest;
   std::array<std::vector<std::uint16_t>, 6> fields;  // by the logarithm of a block's lanes
+  std::vector<std::uint64_t> part_slowest;           // of a thread's samples
 };
 
 Scratch& scratch() {
@@ -112,6 +113,7 @@ class ForwardCounter {
 
   void count_lanes() {
     if (statistics_.all_occupied()) return;
+    if (statistics_.nearly_full()) return count_nearly_full();
     const std::size_t row_blocks = (samples_ + kRowBlock - 1) / kRowBlock;
     const auto count_row_blocks = [this](std::size_t begin, std::size_t end,
                                          const Executor& executor) {
@@ -130,9 +132,8 @@ class ForwardCounter {
     }
   }
 
-  // Trits of a row against a block, the widest or the whole layer.
+  // Trits of a row against a wide block.
   [[nodiscard]] std::size_t row_trits() const noexcept {
-    if (statistics_.nearly_full()) return statistics_.partly_empty_fields() * kernels::kFieldTrits;
     return activations_.depth * activations_.planes * slots_;
   }
 
@@ -141,7 +142,7 @@ class ForwardCounter {
     auto& fields = scratch().fields;  // this thread's
     std::uint32_t packed = 0;
     for (const LaneBlock& block : blocks) {
-      if (statistics_.nearly_full() || (packed & block.lanes) != 0) continue;
+      if ((packed & block.lanes) != 0) continue;
       packed |= block.lanes;
       pack_fields(begin, end, block.lanes, fields[log2_lanes(block)]);
     }
@@ -178,6 +179,9 @@ class ForwardCounter {
   void count_block(const LaneBlock& block, std::size_t begin, std::size_t end,
                    const std::uint16_t* fields) {
     const bool passes = block.first < sparse_passes_;
+    const std::size_t field_count = kernels::fields_of(activations_.depth);
+    const std::size_t row_fields =
+        field_count * kernels::field_copies(block.lanes) * activations_.planes;
     SlotSums slots;
     std::fill_n(slots.begin(), block.slots, 0);
     std::array<std::uint64_t, kernels::kPassLanes> slowest{};
@@ -186,14 +190,6 @@ class ForwardCounter {
       const std::size_t first = std::max(begin, run_begin(run));
       const std::size_t last = run + 1 == kRuns ? end : std::min(end, run_begin(run + 1));
       if (first >= last || first >= samples_) continue;
-      const std::uint32_t* floor = passes ? floors(run, block) : nullptr;
-      if (statistics_.nearly_full()) {
-        count_savings(block, first, last, floor, slots, slowest[0], stages[0]);
-        continue;
-      }
-      const std::size_t field_count = kernels::fields_of(activations_.depth);
-      const std::size_t row_fields =
-          field_count * kernels::field_copies(block.lanes) * activations_.planes;
       kernels::active().tile_cycles({.fields = fields + (first - begin) * row_fields,
                                      .rows = last - first,
                                      .planes = activations_.planes,
@@ -202,7 +198,7 @@ class ForwardCounter {
                                      .occupancy = statistics_.occupancy(block),
                                      .slots = block.slots,
                                      .lanes = block.lanes,
-                                     .floors = floor,
+                                     .floors = passes ? floors(run, block) : nullptr,
                                      .slot_cycles = slots.data(),
                                      .slowest = slowest.data(),
                                      .stages = stages.data()});
@@ -216,32 +212,51 @@ class ForwardCounter {
     for (std::size_t slot = 0; slot < block.slots; ++slot) slot_cycles_[slot] += slots[slot];
   }
 
-  // What tile_cycles adds up, from what the block's groups save beside full ones.
-  void count_savings(const LaneBlock& block, std::uint64_t begin, std::uint64_t end,
-                     const std::uint32_t* floor, SlotSums& slots, std::uint64_t& slowest,
-                     std::uint64_t& stages) const noexcept {
-    const std::size_t chunk_fields = kernels::fields_of(schedule_.chunk_depth());
-    std::array<std::span<const kernels::PartlyEmptyField>, Geometry::kMaxTiles> left;
-    for (std::uint64_t m = begin; m < end; ++m) {
-      for (std::uint32_t slot = 0; slot < block.slots; ++slot) {
-        left[slot] = statistics_.partly_empty(block, slot);
-      }
-      for (std::uint64_t c = 0; c < chunks_; ++c) {
-        const std::uint32_t full = activation_counts_.cycles[m * chunks_ + c];
-        std::uint32_t most = 0;
-        for (std::uint32_t slot = 0; slot < block.slots; ++slot) {
-          std::size_t count = 0;
-          while (count < left[slot].size() && left[slot][count].field < (c + 1) * chunk_fields) {
-            ++count;
-          }
-          const std::uint32_t cycles = full - saved_cycles(m, left[slot].first(count));
-          left[slot] = left[slot].subspan(count);
-          slots[slot] += cycles;
-          most = std::max(most, cycles);
+  // --- cycles of nearly full layers, from what their groups save beside full ones
+
+  void count_nearly_full() {
+    const std::size_t trits = statistics_.partly_empty_fields() * kernels::kFieldTrits;
+    executor_.parallel_for(samples_, grain(trits), [this](std::size_t begin, std::size_t end) {
+      std::vector<std::uint64_t>& slowest = scratch().part_slowest;  // this thread's
+      slowest.assign(memory_.slowest.size(), 0);
+      SlotSums slots;
+      std::fill_n(slots.begin(), slots_, 0);
+      std::uint64_t stages = 0;
+      for (const LaneBlock& block : statistics_.blocks()) {
+        for (std::size_t m = begin; m < end; ++m) {
+          count_sample(block, m, slots, slowest[block.first], stages);
         }
-        slowest += most;
-        if (floor != nullptr) stages += std::max(most, floor[c]);
       }
+      const std::scoped_lock lock(mutex_);
+      for (std::size_t i = 0; i < slowest.size(); ++i) memory_.slowest[i] += slowest[i];
+      for (std::uint32_t slot = 0; slot < slots_; ++slot) slot_cycles_[slot] += slots[slot];
+      stage_cycles_ += stages;
+    });
+  }
+
+  // A lone group's cycles are added to its slot later, with those of other layers.
+  void count_sample(const LaneBlock& block, std::uint64_t sample, SlotSums& slots,
+                    std::uint64_t& slowest, std::uint64_t& stages) const noexcept {
+    const bool pass = block.first < sparse_passes_;
+    const std::uint32_t* floor = pass ? floors(run_of(sample, sample + 1), block) : nullptr;
+    const std::size_t chunk_fields = kernels::fields_of(schedule_.chunk_depth());
+    std::array<std::size_t, Geometry::kMaxTiles> done;  // fields of earlier chunks
+    std::fill_n(done.begin(), block.slots, 0);
+    for (std::uint64_t c = 0; c < chunks_; ++c) {
+      const std::uint32_t full = activation_counts_.cycles[sample * chunks_ + c];
+      std::uint32_t most = 0;
+      for (std::uint32_t slot = 0; slot < block.slots; ++slot) {
+        const auto fields = statistics_.partly_empty(block, slot);
+        std::size_t end = done[slot];
+        while (end < fields.size() && fields[end].field < (c + 1) * chunk_fields) ++end;
+        const std::uint32_t cycles =
+            full - saved_cycles(sample, fields.subspan(done[slot], end - done[slot]));
+        done[slot] = end;
+        if (pass) slots[slot] += cycles;
+        most = std::max(most, cycles);
+      }
+      slowest += most;
+      if (pass) stages += std::max(most, floor[c]);
     }
   }
 
@@ -400,7 +415,7 @@ class ForwardCounter {
 
   const placement::Schedule& schedule_;
   const LaneStatistics& statistics_;
-  const ActivationPlanes& activations_;  // nearly full layers do without those of int8
+  const ActivationPlanes& activations_;  // without words, if request_for() did not ask for planes
   const std::int8_t* values_;            // of int8 activations
   const ActivationCounts& activation_counts_;
   const Executor& executor_;

@@ -157,9 +157,7 @@ void LaneStatistics::pack_group(std::size_t i, std::vector<std::uint16_t>& field
                                  .row_stride = fields.size()});
 }
 
-// False, and nothing is kept, where there are more than a row has fields: from there on, packing
-// the rows' planes takes no longer than looking at the fields in question (AVX-512; with AVX2, from
-// four times as many). A block is a lane.
+// False, and nothing is kept, where there are too many. A block is a lane.
 bool LaneStatistics::find_partly_empty(const std::vector<Place>& places) {
   const std::size_t most = kernels::fields_of(depth_);
   std::vector<std::vector<kernels::PartlyEmptyField>> found(places.size());
@@ -180,7 +178,8 @@ bool LaneStatistics::find_partly_empty(const std::vector<Place>& places) {
       const Place& place = places[i];
       if (place.lane < first_lane || place.lane >= end_lane) continue;
       if (place.slot == 0) {
-        blocks_.push_back({.weights = partly_empty_ends_.size(),
+        blocks_.push_back({.first_field = 0,
+                           .first_slot = partly_empty_ends_.size(),
                            .slots = 0,
                            .lanes = 1,
                            .first = place.lane,
@@ -199,7 +198,7 @@ bool LaneStatistics::find_partly_empty(const std::vector<Place>& places) {
 
 std::span<const kernels::PartlyEmptyField> LaneStatistics::partly_empty(
     const LaneBlock& block, std::uint32_t slot) const noexcept {
-  const std::size_t i = block.weights + slot;
+  const std::size_t i = block.first_slot + slot;
   const std::size_t first = i == 0 ? 0 : partly_empty_ends_[i - 1];
   return std::span(partly_empty_).subspan(first, partly_empty_ends_[i] - first);
 }
@@ -221,7 +220,15 @@ void LaneStatistics::add_blocks(std::size_t first, std::size_t lanes, std::uint3
     const auto used = static_cast<std::uint32_t>(std::min<std::size_t>(width, lanes));
     const std::size_t place =
         blocks_.empty() ? 0 : blocks_.back().first_place + blocks_.back().lanes;
-    blocks_.push_back({occupancy_.size(), slots, width, first, used, place});
+    const std::size_t first_slot =
+        blocks_.empty() ? 0 : blocks_.back().first_slot + blocks_.back().slots;
+    blocks_.push_back({.first_field = occupancy_.size(),
+                       .first_slot = first_slot,
+                       .slots = slots,
+                       .lanes = width,
+                       .first = first,
+                       .used = used,
+                       .first_place = place});
     occupancy_.resize(occupancy_.size() + kernels::fields_of(depth_) * slots * width);
     first += used;
     lanes -= used;
@@ -232,7 +239,7 @@ void LaneStatistics::store(const Place& place, const std::vector<std::uint16_t>&
   const auto block = std::find_if(blocks_.begin(), blocks_.end(), [&place](const LaneBlock& b) {
     return place.lane < b.first + b.used;
   });
-  std::uint16_t* out = occupancy_.data() + block->weights +
+  std::uint16_t* out = occupancy_.data() + block->first_field +
                        place.slot * fields.size() * block->lanes + (place.lane - block->first);
   for (std::size_t j = 0; j < fields.size(); ++j) out[j * block->lanes] = fields[j];
 }

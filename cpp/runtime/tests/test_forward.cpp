@@ -8,6 +8,8 @@
 #include <thread>
 
 #include "same_device.hpp"
+#include "tfmbs/format/bit_planes.hpp"
+#include "tfmbs/runtime/lane_statistics.hpp"
 #include "tfmbs/runtime/layer.hpp"
 #include "tfmbs/runtime/layer_registry.hpp"
 #include "threaded_executor.hpp"
@@ -167,33 +169,64 @@ TEST(Forward, CountsSparseWeightsAsTheSteppedEngineDoes) {
   }
 }
 
-// Layers in which few fields of depths are partly empty: a short last group, in a pass of its own
-// or beside full ones, and a few holes elsewhere; depths of one chunk and of several.
+// Layers in which few fields of depths are partly empty, on both sides of "nearly full": holes in a
+// short last group, in a pass of its own or beside full ones, and elsewhere; depths of one chunk
+// and of several, weights that stay and that are streamed.
 TEST(Forward, CountsNearlyFullWeightsAsTheSteppedEngineDoes) {
   constexpr std::uint64_t kSeed = 20261123;
   std::mt19937_64 random(kSeed);
   const std::array<Geometry, 4> geometries{Geometry{}, Geometry::make(3, 7, 64).value(),
                                            Geometry::make(1, 1, 1024).value(),
                                            Geometry::make(2, 4, 4096).value()};
-  for (int round = 0; round < 80; ++round) {
+  struct Reached {
+    int nearly_full;
+    int not_nearly;
+    int passes_of_several_tiles;
+    int lone_groups;
+    int several_chunks;
+  };
+  std::array<Reached, 2> reached{};  // by activation
+  for (int round = 0; round < 240; ++round) {
     SCOPED_TRACE("seed " + std::to_string(kSeed) + ", round " + std::to_string(round));
     const auto& geometry = geometries[static_cast<std::size_t>(round) % geometries.size()];
     const std::size_t lanes = geometry.lanes();
     const std::size_t outputs = 1 + random() % 120;
-    const std::size_t depth = 60 + random() % 600;
+    const std::size_t depth = 60 + random() % 400;
     constexpr std::size_t kSamples[] = {1, 2, 3, 17, 40};
-    Problem problem = make_problem(random, outputs, depth, kSamples[random() % 5], 0.4);
+    const double zeros = round % 3 == 0 ? 0.0 : 0.4;
+    Problem problem = make_problem(random, outputs, depth, kSamples[random() % 5], zeros);
     for (float& weight : problem.weights) weight = weight == 0 ? 1 : weight;
     const std::size_t groups = (outputs + lanes - 1) / lanes;
-    const std::size_t most = depth / 15;
-    for (std::size_t hole = 0; hole < 1 + random() % std::max<std::size_t>(most, 1); ++hole) {
-      const std::size_t group = random() % 2 == 0 ? groups - 1 : random() % groups;
+    // A pass whose tiles all have holes, or groups here and there.
+    const std::size_t first_group = random() % groups / geometry.tiles() * geometry.tiles();
+    const bool one_pass = random() % 2 == 0;
+    const std::size_t holes = 1 + random() % (2 * depth / 15);
+    for (std::size_t hole = 0; hole < holes; ++hole) {
+      const std::size_t group = one_pass
+                                    ? std::min(groups - 1, first_group + hole % geometry.tiles())
+                                : random() % 2 == 0 ? groups - 1
+                                                    : random() % groups;
       const std::size_t k = random() % depth;
       for (std::size_t n = group * lanes; n < std::min(outputs, (group + 1) * lanes); ++n) {
         problem.weights[n * depth + k] = 0;
       }
     }
     const auto activation = round / 4 % 2 == 0 ? Activation::kInt8 : Activation::kTernary;
+
+    std::vector<std::int8_t> trits;
+    for (const float weight : problem.weights)
+      trits.push_back(static_cast<std::int8_t>(sign(weight)));
+    const BitPlaneMatrix planes = pack_bit_planes(trits, outputs, depth).value();
+    const LaneStatistics statistics(planes.view(), geometry.lanes(), geometry.tiles());
+    Reached& seen = reached[activation == Activation::kInt8 ? 0 : 1];
+    ++(statistics.nearly_full() ? seen.nearly_full : seen.not_nearly);
+    if (statistics.nearly_full()) {
+      const auto several = [](const LaneBlock& block) { return block.slots > 1; };
+      if (std::ranges::any_of(statistics.blocks(), several)) ++seen.passes_of_several_tiles;
+      if (!statistics.lone_groups().empty()) ++seen.lone_groups;
+      if (geometry.bank_depth() < depth) ++seen.several_chunks;
+    }
+
     const auto closed = Fabric::open(Engine::kClosedForm, {geometry, {}});
     const auto stepped = Fabric::open(Engine::kStepped, {geometry, {}});
     const auto fast = make_layer(closed, problem, activation);
@@ -210,6 +243,13 @@ TEST(Forward, CountsNearlyFullWeightsAsTheSteppedEngineDoes) {
         ThreadedExecutor(1 + random() % 4)));
     expect_same_device(*closed, *stepped);
     if (HasFailure()) return;
+  }
+  for (const Reached& seen : reached) {
+    EXPECT_GE(seen.nearly_full, 30);
+    EXPECT_GE(seen.not_nearly, 10);
+    EXPECT_GE(seen.passes_of_several_tiles, 10);
+    EXPECT_GE(seen.lone_groups, 10);
+    EXPECT_GE(seen.several_chunks, 5);
   }
 }
 

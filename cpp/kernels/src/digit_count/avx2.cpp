@@ -60,6 +60,20 @@ inline __m256i both_lanes(const std::uint8_t* table) {
   return _mm256_broadcastsi128_si256(load_16(table));
 }
 
+// Two fields, each with a zero behind it. Nothing else is read.
+inline __m256i load_group(const std::int8_t* values) {
+  const __m128i field =
+      _mm_setr_epi8(-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0);
+  return _mm256_set_m128i(_mm_srli_si128(load_16(values + kFieldTrits - 1), 1),
+                          _mm_and_si128(load_16(values), field));
+}
+inline __m256i load_last_group(const std::int8_t* values, std::size_t left) {
+  if (left >= kGroupValues) return load_group(values);
+  std::int8_t last[kGroupValues] = {};
+  __builtin_memcpy(last, values, left);
+  return load_group(last);
+}
+
 // Of 32 values of -127...127.
 struct Digits {
   __m256i nonzero;  // a bit a plane
@@ -142,28 +156,29 @@ class Strip {
     const __m256i planes = _mm256_set1_epi32((1 << kInt8Planes) - 1);
     __m256i steps = _mm256_setzero_si256();
     __m256i empty = _mm256_setzero_si256();
+    const auto add_group = [&](__m256i group, __m256i& bytes) {
+      const Digits digits = lookup.of(group);
+      bytes = _mm256_add_epi8(bytes, digits.count);
+      steps = _mm256_add_epi64(steps, _mm256_sad_epu8(digits.count, _mm256_setzero_si256()));
+      return digits.nonzero;
+    };
     std::size_t k = 0;
     for (; k < depth; k += kBlockValues) {
       const std::int8_t* from = values + k;
-      alignas(16) std::int8_t last[kBlockValues + 1];
-      if (depth - k <= kBlockValues) {  // the last load takes a byte more
-        __builtin_memset(last, 0, sizeof last);
-        __builtin_memcpy(last, from, depth - k);
-        from = last;
-      }
       __m256i* bytes = bytes_ + k / kGroupValues;
       __m256i nonzero[kBlockGroups];
+      if (depth - k >= kBlockValues) {
 #pragma GCC unroll 4
-      for (std::size_t i = 0; i < kBlockGroups; ++i, from += kGroupValues) {
-        const __m128i field =
-            _mm_setr_epi8(-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0);
-        const __m256i group =
-            _mm256_and_si256(_mm256_set_m128i(load_16(from + kFieldTrits), load_16(from)),
-                             _mm256_broadcastsi128_si256(field));
-        const Digits digits = lookup.of(group);
-        nonzero[i] = digits.nonzero;
-        bytes[i] = _mm256_add_epi8(bytes[i], digits.count);
-        steps = _mm256_add_epi64(steps, _mm256_sad_epu8(digits.count, _mm256_setzero_si256()));
+        for (std::size_t i = 0; i < kBlockGroups; ++i) {
+          nonzero[i] = add_group(load_group(from + i * kGroupValues), bytes[i]);
+        }
+      } else {
+        for (std::size_t i = 0; i < kBlockGroups; ++i) {
+          const std::size_t first = k + i * kGroupValues;
+          nonzero[i] = first >= depth
+                           ? _mm256_setzero_si256()
+                           : add_group(load_last_group(values + first, depth - first), bytes[i]);
+        }
       }
       const __m256i missing = _mm256_andnot_si256(or_of_lanes(nonzero), planes);
       empty = _mm256_add_epi32(empty, population_count(missing));

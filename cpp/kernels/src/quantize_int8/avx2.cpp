@@ -26,7 +26,8 @@ template <FloatType kType, Extent kExtent>
 inline __m256 load_floats(const unsigned char* from, std::size_t i, std::size_t elements) {
   constexpr bool kWhole = kExtent == Extent::kWhole;
   if (!kWhole && i >= elements) return _mm256_setzero_ps();
-  from += i * float_bytes(kType);
+  constexpr std::size_t kBytes = float_bytes(kType);
+  from += i * kBytes;
   const std::size_t left = kWhole ? 8 : elements - i;
   if constexpr (kType == FloatType::kFloat32) {
     return _mm256_castsi256_ps(load_words(from, left));

@@ -12,14 +12,17 @@ namespace {
 // 32 bytes; `left` of them if they are fewer, then zeros.
 template <std::size_t kBytes>
 inline __m256i load(const unsigned char* from, std::size_t left) {
-  if constexpr (kBytes >= 4) return load_words(from, left / 4);
-  unsigned char last[32];
-  if (left < sizeof last) {
-    std::memset(last, 0, sizeof last);
-    std::memcpy(last, from, left);
-    from = last;
+  if constexpr (kBytes >= 4) {
+    return load_words(from, left / 4);
+  } else {
+    unsigned char last[32];
+    if (left < sizeof last) {
+      std::memset(last, 0, sizeof last);
+      std::memcpy(last, from, left);
+      from = last;
+    }
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
   }
-  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
 }
 
 // Bits of 16-bit lanes: bytes 8...15 and 16...23 change places after the pack.

@@ -11,14 +11,15 @@
 namespace tfmbs::kernels::avx2 {
 namespace {
 
-constexpr int kBias = 2;            // makes a sum of two products unsigned, 0...4
-constexpr std::size_t kCodes = 9;   // of two trits
-constexpr std::size_t kTable = 16;  // bytes
+constexpr int kBias = 2;           // makes a sum of two products unsigned, 0...4
+constexpr std::size_t kCodes = 9;  // of two trits
+constexpr std::size_t kTableBytes = 16;
 // Lookups whose sums fit a nibble, and lines of them, 4 depths each, whose sums fit a byte.
 constexpr std::size_t kNibbleRun = 3;
 constexpr std::size_t kStepLines = 3;  // 2 * kNibbleRun lookups
 constexpr std::size_t kRunLines = 30;
-static_assert(kNibbleRun * 2 * kBias <= 15 && kRunLines % kStepLines == 0);
+static_assert(kStepLines == kNibbleRun && kRunLines % kStepLines == 0);
+static_assert(kNibbleRun * 2 * kBias <= 15);
 static_assert(2 * kRunLines * 2 * kBias <= 255);
 constexpr std::size_t kMostPairs = 4;   // of rows, whose sums stay in registers
 constexpr std::size_t kBlockRows = 32;  // that share a block of activations
@@ -31,9 +32,10 @@ static_assert(2 * kChunkLines * 2 * kBias <= 0xFFFF);
 
 // entries[a + 9 b][w]: the biased sum of the products of the pairs of trits a and w, and 16 times
 // that of b and w. The last table is for no activations.
-alignas(64) constexpr struct PairTables {
-  std::uint8_t entries[kCodes * kCodes + 1][kTable];
-} kPairTables = [] {
+struct PairTables {
+  std::uint8_t entries[kCodes * kCodes + 1][kTableBytes];
+};
+alignas(64) constexpr PairTables kPairTables = [] {
   PairTables tables{};
   const auto sum = [](std::size_t a, std::size_t w) {
     const auto trit = [](std::size_t code) { return static_cast<int>(code) - 1; };
@@ -49,9 +51,10 @@ alignas(64) constexpr struct PairTables {
   return tables;
 }();
 // entries[a][w]: the biased sum of one row.
-alignas(64) constexpr struct RowTables {
-  std::uint8_t entries[kCodes][kTable];
-} kRowTables = [] {
+struct RowTables {
+  std::uint8_t entries[kCodes][kTableBytes];
+};
+alignas(64) constexpr RowTables kRowTables = [] {
   RowTables tables{};
   for (std::size_t a = 0; a < kCodes; ++a) {
     for (std::size_t w = 0; w < kCodes; ++w) {
@@ -60,11 +63,11 @@ alignas(64) constexpr struct RowTables {
   }
   return tables;
 }();
-// A table's place is a byte, in units of 8 bytes: an address adds eight times a register.
-constexpr std::size_t kScale = 8;
-constexpr std::uint8_t kPlaces = kTable / kScale;  // a table
-constexpr std::uint8_t kNone = kCodes * kCodes * kPlaces;
-static_assert(kCodes * kCodes * kPlaces <= 0xFF);
+// A table's offset is a byte, in units of 8 bytes: an address adds eight times a register.
+constexpr std::size_t kOffsetUnit = 8;
+constexpr std::uint8_t kTableUnits = kTableBytes / kOffsetUnit;
+constexpr std::uint8_t kZeroTable = kCodes * kCodes * kTableUnits;
+static_assert(kCodes * kCodes * kTableUnits <= 0xFF);
 
 inline __m256i load(const void* from) {
   return _mm256_loadu_si256(static_cast<const __m256i*>(from));
@@ -103,10 +106,10 @@ inline Interleaved encode(const std::uint64_t* words) {
   return interleave(halves[0], halves[1]);
 }
 
-// The places of the tables of 128 trits of rows a and b, a byte for two depths of both.
-inline void place(__m256i a, __m256i b, std::uint8_t* places) {
-  constexpr char kOne = kPlaces;
-  constexpr char kRow = static_cast<char>(kCodes * kPlaces);
+// The offsets of the tables of 128 trits of rows a and b, a byte for two depths of both.
+inline void table_offsets(__m256i a, __m256i b, std::uint8_t* offsets) {
+  constexpr char kOne = kTableUnits;
+  constexpr char kRow = static_cast<char>(kCodes * kTableUnits);
   const __m256i of_a = repeat(_mm_setr_epi8(0, kOne, 2 * kOne, 3 * kOne, 4 * kOne, 5 * kOne,
                                             6 * kOne, 7 * kOne, 8 * kOne, 0, 0, 0, 0, 0, 0, 0));
   const __m256i of_b = repeat(_mm_setr_epi8(0, kRow, 2 * kRow, 3 * kRow, 4 * kRow, 5 * kRow,
@@ -120,16 +123,16 @@ inline void place(__m256i a, __m256i b, std::uint8_t* places) {
     halves[h] = _mm256_add_epi8(_mm256_shuffle_epi8(of_a, x), _mm256_shuffle_epi8(of_b, y));
   }
   const Interleaved both = interleave(halves[0], halves[1]);
-  auto* to = reinterpret_cast<__m256i*>(places);
+  auto* to = reinterpret_cast<__m256i*>(offsets);
   _mm256_store_si256(to, both.first);
   _mm256_store_si256(to + 1, both.second);
 }
 
 // Two rows, or one: b is null.
 void stage(const std::uint64_t* a, const std::uint64_t* b, std::size_t lines,
-           std::uint8_t* places) {
+           std::uint8_t* offsets) {
   constexpr std::size_t kLines = kBlockCodes / 2;  // that `encode` makes
-  for (std::size_t line = 0; line < lines; line += kLines, places += 2 * kLines) {
+  for (std::size_t line = 0; line < lines; line += kLines, offsets += 2 * kLines) {
     const std::size_t word =
         line / kBlockCodes * kBlockWords + line % kBlockCodes / kLines * (kPlaneWords / 2);
     const Interleaved of_a = encode(a + word);
@@ -137,15 +140,16 @@ void stage(const std::uint64_t* a, const std::uint64_t* b, std::size_t lines,
     const Interleaved of_b = b != nullptr
                                  ? encode(b + word)
                                  : Interleaved{_mm256_setzero_si256(), _mm256_setzero_si256()};
-    place(of_a.first, of_b.first, places);
-    place(of_a.second, of_b.second, places + kLines);
+    table_offsets(of_a.first, of_b.first, offsets);
+    table_offsets(of_a.second, of_b.second, offsets + kLines);
   }
 }
 
 struct Activations {
   // Of lines up to a multiple of kStepLines, and then some.
   static constexpr std::size_t kLines = kChunkLines + kBlockCodes / 2;
-  alignas(64) std::uint8_t places[kBlockRows / 2][2 * kLines];
+  static_assert(kLines >= kChunkLines + kStepLines - 1);
+  alignas(64) std::uint8_t offsets[kBlockRows / 2][2 * kLines];
 };
 
 // The sums of one row and half a panel. The words of `all` hold s[2i] + 256 * s[2i + 1], modulo
@@ -177,28 +181,31 @@ inline void widen(Sums& sums, __m256i bytes) {
   sums.all = _mm256_add_epi16(sums.all, bytes);
   sums.odd = _mm256_add_epi16(sums.odd, _mm256_srli_epi16(bytes, 8));
 }
-inline __m256i table(const std::uint8_t* tables, std::uint8_t place) {
-  return repeat(_mm_load_si128(reinterpret_cast<const __m128i*>(tables + kScale * place)));
+inline __m256i table(const std::uint8_t* tables, std::uint8_t offset) {
+  return repeat(_mm_load_si128(reinterpret_cast<const __m128i*>(tables + kOffsetUnit * offset)));
 }
 
-// One row times one panel.
-__attribute__((noinline)) void one_row(const std::uint8_t* places, const std::uint8_t* weights,
+// One row times the first kCount halves of a panel.
+template <std::size_t kCount>
+__attribute__((noinline)) void one_row(const std::uint8_t* offsets, const std::uint8_t* weights,
                                        std::size_t lines, const Output& to) {
   // Bytes further on, so that weights from memory arrive in time; beyond the end it is harmless.
   constexpr std::size_t kAhead = 4096;
   const __m256i nibble = _mm256_set1_epi8(15);
   const std::uint8_t* tables = kRowTables.entries[0];
-  Sums tile[kHalves] = {};
+  Sums tile[kCount] = {};
   for (std::size_t first = 0; first < lines; first += kRunLines) {
     const std::size_t end = lines - first < kRunLines ? lines : first + kRunLines;
-    __m256i bytes[kHalves] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+    __m256i bytes[kCount];
+#pragma GCC unroll 2
+    for (std::size_t h = 0; h < kCount; ++h) bytes[h] = _mm256_setzero_si256();
     for (std::size_t g = first; g < end; ++g) {
       const std::uint8_t* at = weights + g * kPanelBytes;
       _mm_prefetch(reinterpret_cast<const char*>(at) + kAhead, _MM_HINT_T0);
-      const __m256i low_table = table(tables, places[2 * g]);
-      const __m256i high_table = table(tables, places[2 * g + 1]);
+      const __m256i low_table = table(tables, offsets[2 * g]);
+      const __m256i high_table = table(tables, offsets[2 * g + 1]);
 #pragma GCC unroll 2
-      for (std::size_t h = 0; h < kHalves; ++h) {
+      for (std::size_t h = 0; h < kCount; ++h) {
         const __m256i line = load(at + 32 * h);
         const __m256i high = _mm256_and_si256(_mm256_srli_epi16(line, 4), nibble);
         add_bytes(bytes[h], _mm256_shuffle_epi8(low_table, _mm256_and_si256(line, nibble)));
@@ -206,9 +213,9 @@ __attribute__((noinline)) void one_row(const std::uint8_t* places, const std::ui
       }
     }
 #pragma GCC unroll 2
-    for (std::size_t h = 0; h < kHalves; ++h) widen(tile[h], bytes[h]);
+    for (std::size_t h = 0; h < kCount; ++h) widen(tile[h], bytes[h]);
   }
-  for (std::size_t h = 0; h < kHalves; ++h) {
+  for (std::size_t h = 0; h < kCount; ++h) {
     store(to, 0, h, tile[h], 2 * kBias * static_cast<int>(lines));
   }
 }
@@ -221,14 +228,14 @@ struct PairSums {
 };
 
 // Three lookups, whose sums fit nibbles.
-inline __attribute__((always_inline)) void look_up(const std::uint8_t* places,
+inline __attribute__((always_inline)) void look_up(const std::uint8_t* offsets,
                                                    const __m256i (&weights)[kNibbleRun],
                                                    PairSums& sums) {
   const std::uint8_t* tables = kPairTables.entries[0];
-  __m256i found = _mm256_shuffle_epi8(table(tables, places[0]), weights[0]);
+  __m256i found = _mm256_shuffle_epi8(table(tables, offsets[0]), weights[0]);
 #pragma GCC unroll 2
   for (std::size_t i = 1; i < kNibbleRun; ++i) {
-    add_bytes(found, _mm256_shuffle_epi8(table(tables, places[i]), weights[i]));
+    add_bytes(found, _mm256_shuffle_epi8(table(tables, offsets[i]), weights[i]));
   }
   add_bytes(sums.lower, _mm256_and_si256(found, _mm256_set1_epi8(15)));
   const __m256i shifted = _mm256_srli_epi16(found, 4);
@@ -237,7 +244,7 @@ inline __attribute__((always_inline)) void look_up(const std::uint8_t* places,
 
 // kStepLines lines of half a panel.
 template <std::size_t kPairs>
-inline __attribute__((always_inline)) void step(const std::uint8_t* const* places, std::size_t at,
+inline __attribute__((always_inline)) void step(const std::uint8_t* const* offsets, std::size_t at,
                                                 const std::uint8_t* weights,
                                                 PairSums (&sums)[kPairs]) {
   const __m256i nibble = _mm256_set1_epi8(15);
@@ -251,8 +258,8 @@ inline __attribute__((always_inline)) void step(const std::uint8_t* const* place
   }
 #pragma GCC unroll 4
   for (std::size_t p = 0; p < kPairs; ++p) {
-    look_up(places[p] + at, nibbles[0], sums[p]);
-    look_up(places[p] + at + kNibbleRun, nibbles[1], sums[p]);
+    look_up(offsets[p] + at, nibbles[0], sums[p]);
+    look_up(offsets[p] + at + kNibbleRun, nibbles[1], sums[p]);
   }
 }
 
@@ -261,8 +268,8 @@ template <std::size_t kPairs>
 __attribute__((noinline)) void row_pairs(const Activations& from, std::size_t row, std::size_t rows,
                                          const std::uint8_t* weights, std::size_t lines,
                                          std::size_t half, const Output& to) {
-  const std::uint8_t* places[kPairs];
-  for (std::size_t p = 0; p < kPairs; ++p) places[p] = from.places[row / 2 + p];
+  const std::uint8_t* offsets[kPairs];
+  for (std::size_t p = 0; p < kPairs; ++p) offsets[p] = from.offsets[row / 2 + p];
   Sums tile[kPairs][2] = {};
   for (std::size_t first = 0; first < lines; first += kRunLines) {
     const std::size_t end = lines - first < kRunLines ? lines : first + kRunLines;
@@ -273,12 +280,12 @@ __attribute__((noinline)) void row_pairs(const Activations& from, std::size_t ro
     }
     std::size_t g = first;
     for (; g + kStepLines <= end; g += kStepLines) {
-      step(places, 2 * g, weights + g * kPanelBytes, sums);
+      step(offsets, 2 * g, weights + g * kPanelBytes, sums);
     }
-    if (g < end) {  // places say that the lines which are missing have no activations
+    if (g < end) {  // offsets say that the lines which are missing have no activations
       alignas(32) std::uint8_t last[kStepLines][kPanelBytes] = {};
       __builtin_memcpy(last, weights + g * kPanelBytes, (end - g - 1) * kPanelBytes + 32);
-      step(places, 2 * g, last[0], sums);
+      step(offsets, 2 * g, last[0], sums);
     }
 #pragma GCC unroll 4
     for (std::size_t p = 0; p < kPairs; ++p) {
@@ -333,9 +340,9 @@ void pairs(const TritMatmulArgs& args) {
       const std::size_t lines = last > first ? last - first : 0;
       for (std::size_t m = 0; m < rows; m += 2) {
         const std::uint64_t* planes = args.activations + ((row + m) * blocks + begin) * kBlockWords;
-        std::uint8_t* places = block.places[m / 2];
-        stage(planes, m + 1 < rows ? planes + blocks * kBlockWords : nullptr, lines, places);
-        for (std::size_t i = 0; i < 2 * (kStepLines - 1); ++i) places[2 * lines + i] = kNone;
+        std::uint8_t* offsets = block.offsets[m / 2];
+        stage(planes, m + 1 < rows ? planes + blocks * kBlockWords : nullptr, lines, offsets);
+        for (std::size_t i = 0; i < 2 * (kStepLines - 1); ++i) offsets[2 * lines + i] = kZeroTable;
       }
       for (std::size_t n = 0; n < args.outputs; n += kPanelOutputs) {
         const std::uint8_t* from = panels + n / kPanelOutputs * panel_bytes + first * kPanelBytes;
@@ -344,8 +351,10 @@ void pairs(const TritMatmulArgs& args) {
                           .stride = args.out_stride,
                           .left = args.outputs - n,
                           .first = c == 0};
-          if (rows == 1) {
-            one_row(block.places[0], from, lines, to);
+          if (rows == 1 && to.left <= 32) {
+            one_row<1>(block.offsets[0], from, lines, to);
+          } else if (rows == 1) {
+            one_row<2>(block.offsets[0], from, lines, to);
           } else {
             const std::size_t left = rows - m;
             panel_product(block, m, left < 2 * kMostPairs ? left : 2 * kMostPairs, from, lines, to);

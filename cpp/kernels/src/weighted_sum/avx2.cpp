@@ -9,9 +9,10 @@ namespace tfmbs::kernels::avx2 {
 namespace {
 
 constexpr std::size_t kStrip = 512;
-// Below it a strip's sums fit 32 bits, a lane's 2 * 32 of 16.
+constexpr std::size_t kRegisters = kStrip / 16;
+// Numbers below it: a dword adds up two products of each of a strip's registers.
 constexpr std::uint32_t kSmall = 1 << 12;
-static_assert(std::uint64_t{kSmall} * kSmall * (kStrip / 8) <= 0xFFFFFFFF);
+static_assert(std::uint64_t{kSmall} * kSmall * 2 * kRegisters <= 0xFFFFFFFF);
 
 inline __m256i load(const void* from) {
   return _mm256_loadu_si256(static_cast<const __m256i*>(from));
@@ -41,10 +42,11 @@ std::uint64_t wide_sum(const std::uint32_t* values, const std::uint16_t* weights
   return sum;
 }
 
-// A strip's values in 16 bits, in the order of _mm256_packus_epi32; whether they are small.
-inline bool pack(const std::uint32_t* values, __m256i (&packed)[kStrip / 16]) {
+// `registers` times sixteen values in 16 bits; whether they are small.
+inline bool pack(const std::uint32_t* values, std::size_t registers,
+                 __m256i (&packed)[kRegisters]) {
   __m256i all = _mm256_setzero_si256();
-  for (std::size_t i = 0; i < kStrip / 16; ++i) {
+  for (std::size_t i = 0; i < registers; ++i) {
     const __m256i a = load(values + 16 * i);
     const __m256i b = load(values + 16 * i + 8);
     all = _mm256_or_si256(all, _mm256_or_si256(a, b));
@@ -54,11 +56,11 @@ inline bool pack(const std::uint32_t* values, __m256i (&packed)[kStrip / 16]) {
 }
 
 // False, and nothing is added, where a weight is not small.
-inline bool add_small(const __m256i (&values)[kStrip / 16], const std::uint16_t* weights,
-                      std::uint64_t& sum) {
+inline bool add_small(const __m256i (&values)[kRegisters], std::size_t registers,
+                      const std::uint16_t* weights, std::uint64_t& sum) {
   __m256i sums = _mm256_setzero_si256();
   __m256i all = _mm256_setzero_si256();
-  for (std::size_t i = 0; i < kStrip / 16; ++i) {
+  for (std::size_t i = 0; i < registers; ++i) {
     const __m256i w = load(weights + 16 * i);
     all = _mm256_or_si256(all, w);
     sums = _mm256_add_epi32(sums, _mm256_madd_epi16(values[i], w));
@@ -75,19 +77,20 @@ inline bool add_small(const __m256i (&values)[kStrip / 16], const std::uint16_t*
 
 void weighted_sum(const WeightedSumArgs& args) noexcept {
   for (std::size_t r = 0; r < args.rows; ++r) args.sums[r] = 0;
-  __m256i packed[kStrip / 16];
-  std::size_t first = 0;
-  for (; first + kStrip <= args.size; first += kStrip) {
-    const bool small = pack(args.values + first, packed);
+  __m256i packed[kRegisters];
+  const std::size_t whole = args.size / 16 * 16;
+  for (std::size_t first = 0; first < whole; first += kStrip) {
+    const std::size_t count = whole - first < kStrip ? whole - first : kStrip;
+    const bool small = pack(args.values + first, count / 16, packed);
     for (std::size_t r = 0; r < args.rows; ++r) {
       const std::uint16_t* weights = args.weights + r * args.size + first;
-      if (small && add_small(packed, weights, args.sums[r])) continue;
-      args.sums[r] += wide_sum(args.values + first, weights, kStrip);
+      if (small && add_small(packed, count / 16, weights, args.sums[r])) continue;
+      args.sums[r] += wide_sum(args.values + first, weights, count);
     }
   }
-  for (std::size_t r = 0; first < args.size && r < args.rows; ++r) {
+  for (std::size_t r = 0; whole < args.size && r < args.rows; ++r) {
     args.sums[r] +=
-        wide_sum(args.values + first, args.weights + r * args.size + first, args.size - first);
+        wide_sum(args.values + whole, args.weights + r * args.size + whole, args.size - whole);
   }
 }
 

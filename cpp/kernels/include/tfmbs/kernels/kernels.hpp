@@ -177,7 +177,8 @@ struct WeightedSumArgs {
 // out[m][n] = round((float)acc[m][n] * (row_scale[m] * output_scale[n]) + bias[n]) in fp32, or in
 // fp64 where `wide`; each operation rounded once (no fused multiply-add). With `relu` what is below
 // 0 becomes +0; NaN and -0.0 stay, as torch.relu has it. Then rounded to out_type. NaN where
-// nan_rows[m] or nan_outputs[n] is set.
+// nan_rows[m] or nan_outputs[n] is set. `out` overlaps nothing that is read: an output may be
+// computed twice.
 struct EpilogueArgs {
   const std::int32_t* accumulators;
   std::size_t rows;

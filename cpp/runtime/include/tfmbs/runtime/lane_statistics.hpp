@@ -15,7 +15,8 @@ namespace tfmbs::runtime {
 // Lanes of kernels::tile_cycles: up to 32 of LaneStatistics' lanes, or where layers are nearly
 // full, one.
 struct LaneBlock {
-  std::size_t weights;      // where its occupancy() or partly_empty() fields begin
+  std::size_t first_field;  // of its occupancy; a nearly full layer has none
+  std::size_t first_slot;   // slots of the blocks before
   std::uint32_t slots;      // tiles of a pass; 1 where the lanes are groups
   std::uint32_t lanes;      // a power of two
   std::size_t first;        // of the lanes in use
@@ -31,7 +32,6 @@ class SlotCounts {
   explicit SlotCounts(const std::vector<std::uint32_t>& counts);
   [[nodiscard]] std::span<const std::uint16_t> low() const noexcept { return low_; }
   [[nodiscard]] std::span<const std::uint16_t> high() const noexcept { return high_; }  // or empty
-  [[nodiscard]] std::size_t bytes() const noexcept { return 2 * (low_.size() + high_.size()); }
 
  private:
   std::vector<std::uint16_t> low_;
@@ -41,10 +41,11 @@ class SlotCounts {
 // Groups are runs of `lanes` outputs; group g runs in pass g / tile_slots on slot g % tile_slots.
 // A group is *full* where some weight of it is not zero at every depth. As its tile takes the most
 // cycles that any can, it is the slowest of its pass: what the other tiles take matters only to
-// their own sums. A pass without a full group is *sparse*. A layer is *nearly full* where the
-// groups that are not full are empty in so few fields of depths (kernels::kFieldTrits) that it
-// takes least time to count what they save beside full ones. A short last group often makes it so:
-// of four outputs, a third of whose weights are zero, one depth in 81 is empty.
+// their own sums. A pass without a full group is *sparse*. A layer is *nearly full* where
+// the groups that are not full are empty in no more fields of depths (kernels::kFieldTrits), all
+// together, than a row has: what they save beside full ones is then counted from these fields. A
+// short last group often makes it so: of four outputs, a third of whose weights are zero, one depth
+// in 81 is empty.
 class LaneStatistics {
  public:
   LaneStatistics(BitPlaneView weights, std::uint32_t lanes, std::uint32_t tile_slots);
@@ -75,7 +76,7 @@ class LaneStatistics {
   [[nodiscard]] bool nearly_full() const noexcept { return !partly_empty_.empty(); }
   // Their occupied depths, as slots x fields x lanes, unless the layer is nearly full.
   [[nodiscard]] const std::uint16_t* occupancy(const LaneBlock& block) const noexcept {
-    return occupancy_.data() + block.weights;
+    return occupancy_.data() + block.first_field;
   }
   // And if it is, their empty depths, ordered by field.
   [[nodiscard]] std::span<const kernels::PartlyEmptyField> partly_empty(
@@ -93,11 +94,6 @@ class LaneStatistics {
   [[nodiscard]] const SlotCounts& occupied() const noexcept { return occupied_; }
   [[nodiscard]] std::uint64_t slot_occupied(std::uint32_t slot) const noexcept {
     return slot_occupied_[slot];
-  }
-  [[nodiscard]] std::size_t bytes() const noexcept {
-    return nonzeros_.bytes() + occupied_.bytes() + occupancy_.size() * sizeof occupancy_[0] +
-           partly_empty_.size() * sizeof partly_empty_[0] +
-           partly_empty_ends_.size() * sizeof partly_empty_ends_[0];
   }
 
  private:
