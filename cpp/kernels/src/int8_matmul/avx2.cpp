@@ -16,11 +16,13 @@ constexpr std::size_t kMaxRows = 4;     // whose sums stay in registers
 constexpr std::size_t kBlockRows = 64;  // that share a block of activations
 constexpr std::size_t kBlockBytes = std::size_t{1} << 16;
 constexpr std::size_t kHalves = 2;  // registers a line
-// Groups whose sums fit 16 bits: a group adds at most 4 pairs of 2 * 2 * 127 = 508. A single row's
-// codes are half of them scaled by 4.
+// Groups whose sums fit 16 bits: a group adds at most 4 pairs of 2 * 2 * 127 = 508. A single row
+// has two sums, of two pairs each, one of them scaled by 4.
 constexpr std::size_t kRun = 16;
 constexpr std::size_t kScaledRun = 8;
-static_assert(kRun * 4 * 508 <= 0x7FFF && kScaledRun * 2 * 4 * 508 <= 0x7FFF);
+constexpr std::size_t kRowRun = 32;
+static_assert(kRun * 4 * 508 <= 0x7FFF && kScaledRun * 2 * 4 * 508 <= 0x7FFF &&
+              kRowRun * 2 * 508 <= 0x7FFF);
 // A single row's scaled sums keep to 32 bits.
 static_assert(kBlockBytes / kGroup * (std::size_t{4} * 4 * 508) <= 0x7FFFFFFF);
 
@@ -89,52 +91,91 @@ inline __attribute__((always_inline)) void add(__m256i& sum, __m256i codes, __m2
   __asm__("vpaddw %1, %0, %0" : "+x"(sum) : "x"(products));  // compilers copy the sum
 }
 
-// One row times a panel. Of the four codes of a byte two keep a scale of 4, which saves two shifts.
-__attribute__((noinline)) void one_row(const std::int8_t* activations, const std::uint8_t* panel,
-                                       std::size_t lines, std::size_t groups, std::int32_t offset,
-                                       const Output& to) {
+// Sums of one row and a line's halves, that of depths whose codes keep a scale of 4 apart.
+struct RowSums {
+  __m256i ones[kHalves];
+  __m256i fours[kHalves];
+};
+
+// One row times kCount lines of at most kRowRun groups. Two lines share the activations' registers.
+template <std::size_t kCount>
+inline __attribute__((always_inline)) void add_run(const std::int8_t* inputs,
+                                                   const std::uint8_t* line, std::size_t step,
+                                                   std::size_t groups, RowSums* sums) {
   // Bytes further on, into the second cache and from there into the first, so that weights from
   // memory arrive in time; beyond the end it is harmless.
   constexpr std::size_t kFarAhead = 16384;
   constexpr std::size_t kNearAhead = 3072;
-  constexpr std::size_t kMost = kPanelOutputs / kLineOutputs;
   const __m256i low_mask = _mm256_set1_epi8(0x03);
   const __m256i high_mask = _mm256_set1_epi8(0x0C);
-  const std::size_t step = lines * kPanelBytes;
-  __m256i ones[kMost][kHalves] = {};
-  __m256i fours[kMost][kHalves] = {};
+  __m256i low[kCount][kHalves];
+#pragma GCC unroll 2
+  for (std::size_t c = 0; c < kCount; ++c) {
+#pragma GCC unroll 2
+    for (std::size_t h = 0; h < kHalves; ++h) low[c][h] = _mm256_setzero_si256();
+  }
   for (std::size_t first = 0; first < groups; first += kScaledRun) {
-    const std::size_t count = groups - first < kScaledRun ? groups - first : kScaledRun;
-    for (std::size_t c = 0; c < lines; ++c) {
-      __m256i low[kHalves] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
-      __m256i high[kHalves] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
-      const std::uint8_t* line = panel + first * step + c * kPanelBytes;
-      const std::int8_t* inputs = activations + first * kGroup;
-      for (std::size_t g = 0; g < count; ++g, line += step, inputs += kGroup) {
-        _mm_prefetch(reinterpret_cast<const char*>(line) + kFarAhead, _MM_HINT_T1);
-        _mm_prefetch(reinterpret_cast<const char*>(line) + kNearAhead, _MM_HINT_T0);
-        const __m256i input[4] = {broadcast(inputs), broadcast(inputs + 4), broadcast(inputs + 8),
-                                  broadcast(inputs + 12)};
+    const std::size_t end = groups - first < kScaledRun ? groups : first + kScaledRun;
+    __m256i high[kCount][kHalves];
+#pragma GCC unroll 2
+    for (std::size_t c = 0; c < kCount; ++c) {
+#pragma GCC unroll 2
+      for (std::size_t h = 0; h < kHalves; ++h) high[c][h] = _mm256_setzero_si256();
+    }
+    for (std::size_t g = first; g < end; ++g, line += step, inputs += kGroup) {
+      const __m256i input[4] = {broadcast(inputs), broadcast(inputs + 4), broadcast(inputs + 8),
+                                broadcast(inputs + 12)};
+#pragma GCC unroll 2
+      for (std::size_t c = 0; c < kCount; ++c) {
+        const std::uint8_t* at = line + c * kPanelBytes;
+        _mm_prefetch(reinterpret_cast<const char*>(at) + kFarAhead, _MM_HINT_T1);
+        _mm_prefetch(reinterpret_cast<const char*>(at) + kNearAhead, _MM_HINT_T0);
 #pragma GCC unroll 2
         for (std::size_t h = 0; h < kHalves; ++h) {
-          const __m256i bytes = load(line + 32 * h);
+          const __m256i bytes = load(at + 32 * h);
           const __m256i upper = _mm256_srli_epi16(bytes, 4);
-          add(low[h], _mm256_and_si256(bytes, low_mask), input[0]);
-          add(high[h], _mm256_and_si256(bytes, high_mask), input[1]);
-          add(low[h], _mm256_and_si256(upper, low_mask), input[2]);
-          add(high[h], _mm256_and_si256(upper, high_mask), input[3]);
+          add(low[c][h], _mm256_and_si256(bytes, low_mask), input[0]);
+          add(high[c][h], _mm256_and_si256(bytes, high_mask), input[1]);
+          add(low[c][h], _mm256_and_si256(upper, low_mask), input[2]);
+          add(high[c][h], _mm256_and_si256(upper, high_mask), input[3]);
         }
       }
+    }
+#pragma GCC unroll 2
+    for (std::size_t c = 0; c < kCount; ++c) {
+#pragma GCC unroll 2
       for (std::size_t h = 0; h < kHalves; ++h) {
-        ones[c][h] = widen(ones[c][h], low[h]);
-        fours[c][h] = widen(fours[c][h], high[h]);
+        sums[c].fours[h] = widen(sums[c].fours[h], high[c][h]);
       }
     }
   }
+#pragma GCC unroll 2
+  for (std::size_t c = 0; c < kCount; ++c) {
+#pragma GCC unroll 2
+    for (std::size_t h = 0; h < kHalves; ++h) sums[c].ones[h] = widen(sums[c].ones[h], low[c][h]);
+  }
+}
+
+// One row times a panel. Of the four codes of a byte two keep a scale of 4, which saves two shifts.
+__attribute__((noinline)) void one_row(const std::int8_t* activations, const std::uint8_t* panel,
+                                       std::size_t lines, std::size_t groups, std::int32_t offset,
+                                       const Output& to) {
+  const std::size_t step = lines * kPanelBytes;
+  RowSums sums[kPanelOutputs / kLineOutputs] = {};
+  for (std::size_t first = 0; first < groups; first += kRowRun) {
+    const std::size_t count = groups - first < kRowRun ? groups - first : kRowRun;
+    const std::int8_t* inputs = activations + first * kGroup;
+    const std::uint8_t* line = panel + first * step;
+    std::size_t c = 0;
+    for (; c + 2 <= lines; c += 2) {
+      add_run<2>(inputs, line + c * kPanelBytes, step, count, sums + c);
+    }
+    if (c < lines) add_run<1>(inputs, line + c * kPanelBytes, step, count, sums + c);
+  }
   for (std::size_t c = 0; c < lines; ++c) {
     for (std::size_t h = 0; h < kHalves; ++h) {
-      store(to, 0, kHalves * c + h, _mm256_add_epi32(ones[c][h], _mm256_srai_epi32(fours[c][h], 2)),
-            offset);
+      const __m256i fours = _mm256_srai_epi32(sums[c].fours[h], 2);
+      store(to, 0, kHalves * c + h, _mm256_add_epi32(sums[c].ones[h], fours), offset);
     }
   }
 }
