@@ -128,6 +128,21 @@ TEST_P(QuantizeInt8, RandomShapes) {
   }
 }
 
+TEST_P(QuantizeInt8, EveryTail) {
+  for (const FloatType type : kFloatTypes) {
+    for (std::size_t columns = 0; columns <= 130; ++columns) {
+      SCOPED_TRACE(columns);
+      Random random(case_seed(900 + columns));
+      FloatMatrix input(type, 2, columns, columns);
+      for (std::size_t i = 0; i < 2 * columns; ++i) {
+        const double value = random.real(0.5, 1);  // no zero, which what is missing would be
+        input.put(i / columns, i % columns, random.chance(0.5) ? value : -value);
+      }
+      ASSERT_NO_FATAL_FAILURE(check_every_way(input));
+    }
+  }
+}
+
 // Integers and halves at a scale of one: every int8, and every tie.
 TEST_P(QuantizeInt8, EveryValueAndEveryTie) {
   for (const FloatType type : kFloatTypes) {

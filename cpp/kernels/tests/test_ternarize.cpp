@@ -68,6 +68,19 @@ TEST_P(Ternarize, RandomShapes) {
   }
 }
 
+TEST_P(Ternarize, EveryTail) {
+  for (const FloatType type : kFloatTypes) {
+    for (std::size_t columns = 0; columns <= 130; ++columns) {
+      Random random(case_seed(900 + columns));
+      FloatMatrix input(type, 2, columns, columns);
+      for (std::size_t i = 0; i < 2 * columns; ++i) {
+        input.put(i / columns, i % columns, random.chance(0.5) ? 1.0 : -1.0);
+      }
+      ASSERT_NO_FATAL_FAILURE(check(input, {}));
+    }
+  }
+}
+
 // Any bits at all: denormals, infinities, both zeros, quiet and signalling NaNs.
 TEST_P(Ternarize, AnyBits) {
   for (const FloatType type : kFloatTypes) {

@@ -133,9 +133,10 @@ inline __m256i or_of_lanes(const __m256i (&bytes)[kBlockGroups]) {
 }
 
 inline std::uint64_t sum_of(__m256i lanes) {
-  alignas(32) std::uint64_t values[4];
-  _mm256_store_si256(reinterpret_cast<__m256i*>(values), lanes);
-  return values[0] + values[1] + values[2] + values[3];
+  const __m128i two =
+      _mm_add_epi64(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256(lanes, 1));
+  return static_cast<std::uint64_t>(_mm_cvtsi128_si64(two)) +
+         static_cast<std::uint64_t>(_mm_extract_epi64(two, 1));
 }
 
 class Strip {
@@ -184,10 +185,12 @@ class Strip {
       empty = _mm256_add_epi32(empty, population_count(missing));
     }
     const std::size_t beyond = k / kFieldTrits - (depth + kFieldTrits - 1) / kFieldTrits;
-    const std::uint64_t all_empty = sum_of(_mm256_add_epi64(
-        _mm256_and_si256(empty, _mm256_set1_epi64x(0xFFFFFFFF)), _mm256_srli_epi64(empty, 32)));
-    *totals = {static_cast<std::uint32_t>(sum_of(steps)),
-               static_cast<std::uint32_t>(all_empty - beyond * kInt8Planes)};
+    // Both below 2^32: one sum of four lanes gives them.
+    const __m256i empty_pairs = _mm256_add_epi64(
+        _mm256_slli_epi64(empty, 32), _mm256_blend_epi32(_mm256_setzero_si256(), empty, 0xAA));
+    const std::uint64_t both = sum_of(_mm256_add_epi64(steps, empty_pairs));
+    *totals = {static_cast<std::uint32_t>(both),
+               static_cast<std::uint32_t>((both >> 32) - beyond * kInt8Planes)};
   }
   // A field's 15 counts as eight and, from the eighth on, eight: both are read before one is
   // written, and the next field's are not touched.
