@@ -86,6 +86,7 @@ inline __m256i widen(__m256i sum, __m256i words) {
   return _mm256_add_epi32(sum, _mm256_madd_epi16(words, _mm256_set1_epi16(1)));
 }
 
+// NOLINTNEXTLINE(misc-const-correctness): the asm writes the sum
 inline __attribute__((always_inline)) void add(__m256i& sum, __m256i codes, __m256i values) {
   const __m256i products = _mm256_maddubs_epi16(codes, values);
   __asm__("vpaddw %1, %0, %0" : "+x"(sum) : "x"(products));  // compilers copy the sum

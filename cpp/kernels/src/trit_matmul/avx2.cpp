@@ -174,6 +174,7 @@ inline void store(const Output& to, std::size_t m, std::size_t half, const Sums&
   }
 }
 
+// NOLINTNEXTLINE(misc-const-correctness): the asm writes the sum
 inline void add_bytes(__m256i& sum, __m256i bytes) {
   __asm__("vpaddb %1, %0, %0" : "+x"(sum) : "x"(bytes));  // compilers copy the sum
 }
