@@ -220,10 +220,8 @@ void LaneStatistics::add_blocks(std::size_t first, std::size_t lanes, std::uint3
     const auto used = static_cast<std::uint32_t>(std::min<std::size_t>(width, lanes));
     const std::size_t place =
         blocks_.empty() ? 0 : blocks_.back().first_place + blocks_.back().lanes;
-    const std::size_t first_slot =
-        blocks_.empty() ? 0 : blocks_.back().first_slot + blocks_.back().slots;
     blocks_.push_back({.first_field = occupancy_.size(),
-                       .first_slot = first_slot,
+                       .first_slot = 0,
                        .slots = slots,
                        .lanes = width,
                        .first = first,

@@ -77,6 +77,22 @@ std::shared_ptr<Layer> make_layer(const std::shared_ptr<Fabric>& fabric, const P
   return layer.value();
 }
 
+// One forward on a device of either engine, the closed form's on `threads` threads.
+void expect_engines_agree(const Problem& p, const Geometry& geometry, Activation activation,
+                          std::size_t threads) {
+  const auto closed = Fabric::open(Engine::kClosedForm, {geometry, {}});
+  const auto stepped = Fabric::open(Engine::kStepped, {geometry, {}});
+  const auto fast = make_layer(closed, p, activation);
+  const auto slow = make_layer(stepped, p, activation);
+  run(*slow, p);
+  std::vector<float> out(p.samples * p.outputs);
+  ASSERT_TRUE(fast->forward(
+      WeightSource{.data = p.weights.data(), .outputs = p.outputs, .depth = p.depth, .version = 0},
+      {.input = p.input.data(), .samples = p.samples, .bias = p.bias.data(), .output = out.data()},
+      ThreadedExecutor(threads)));
+  expect_same_device(*closed, *stepped);
+}
+
 TEST(Forward, EqualsTheReferenceAndTheSteppedEngine) {
   constexpr std::uint64_t kSeed = 20240229;
   std::mt19937_64 random(kSeed);
@@ -150,22 +166,8 @@ TEST(Forward, CountsSparseWeightsAsTheSteppedEngineDoes) {
       }
     }
     const auto activation = round % 2 == 0 ? Activation::kInt8 : Activation::kTernary;
-    const auto closed = Fabric::open(Engine::kClosedForm, {geometry, {}});
-    const auto stepped = Fabric::open(Engine::kStepped, {geometry, {}});
-    const auto fast = make_layer(closed, problem, activation);
-    const auto slow = make_layer(stepped, problem, activation);
-    run(*slow, problem);
-    std::vector<float> out(problem.samples * problem.outputs);
-    ASSERT_TRUE(fast->forward(
-        WeightSource{
-            .data = problem.weights.data(), .outputs = outputs, .depth = depth, .version = 0},
-        {.input = problem.input.data(),
-         .samples = problem.samples,
-         .bias = problem.bias.data(),
-         .output = out.data()},
-        ThreadedExecutor(1 + random() % 4)));
-    expect_same_device(*closed, *stepped);
-    if (HasFailure()) return;
+    expect_engines_agree(problem, geometry, activation, 1 + random() % 4);
+    if (testing::Test::HasFailure()) return;
   }
 }
 
@@ -227,22 +229,8 @@ TEST(Forward, CountsNearlyFullWeightsAsTheSteppedEngineDoes) {
       if (geometry.bank_depth() < depth) ++seen.several_chunks;
     }
 
-    const auto closed = Fabric::open(Engine::kClosedForm, {geometry, {}});
-    const auto stepped = Fabric::open(Engine::kStepped, {geometry, {}});
-    const auto fast = make_layer(closed, problem, activation);
-    const auto slow = make_layer(stepped, problem, activation);
-    run(*slow, problem);
-    std::vector<float> out(problem.samples * problem.outputs);
-    ASSERT_TRUE(fast->forward(
-        WeightSource{
-            .data = problem.weights.data(), .outputs = outputs, .depth = depth, .version = 0},
-        {.input = problem.input.data(),
-         .samples = problem.samples,
-         .bias = problem.bias.data(),
-         .output = out.data()},
-        ThreadedExecutor(1 + random() % 4)));
-    expect_same_device(*closed, *stepped);
-    if (HasFailure()) return;
+    expect_engines_agree(problem, geometry, activation, 1 + random() % 4);
+    if (testing::Test::HasFailure()) return;
   }
   for (const Reached& seen : reached) {
     EXPECT_GE(seen.nearly_full, 30);

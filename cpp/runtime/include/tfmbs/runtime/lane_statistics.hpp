@@ -16,7 +16,7 @@ namespace tfmbs::runtime {
 // full, one.
 struct LaneBlock {
   std::size_t first_field;  // of its occupancy; a nearly full layer has none
-  std::size_t first_slot;   // slots of the blocks before
+  std::size_t first_slot;   // slots of the blocks before; only a nearly full layer has them
   std::uint32_t slots;      // tiles of a pass; 1 where the lanes are groups
   std::uint32_t lanes;      // a power of two
   std::size_t first;        // of the lanes in use
