@@ -1,0 +1,137 @@
+"""What the benchmark suite's figures are held to: ratios, shares of ceilings, bars, growth. No figure
+here means anything."""
+
+from __future__ import annotations
+
+import pytest
+from benchmark_figures import GROWTH, INT8, TRIT, contest, everything, results, row
+
+from benchmarks.suite import judge
+from benchmarks.suite.contestants import CONTESTANTS, from_cpp
+from benchmarks.suite.results import Case, Contest
+
+
+def test_ratios_are_of_the_same_round() -> None:
+    case = Case(10, 10, "", 1, "hot")
+    case.rows = {"a": row([1.0, 10.0, 2.0]), "b": row([2.0, 20.0, 4.0])}  # the machine drifted
+    assert case.speed_ratio("a", "b") == 2.0
+    case.rows["b"] = row([4.0, 4.0], rounds=[0, 2])  # too few in common: of the medians
+    assert case.speed_ratio("a", "b") == 2.0
+    assert case.speed_ratio("a", "nobody") is None
+
+
+def test_shares_of_ceilings_are_of_the_same_round() -> None:
+    case = Case(10, 10, "", 1, "hot", {"peak": [100.0, 10.0, 50.0], "none": [0.0] * 3})
+    case.rows = {"a": row([1.0, 10.0, 2.0])}
+    assert case.share_of("peak", "a", 80.0) == pytest.approx(0.8)
+    assert case.share_of("none", "a", 80.0) is None
+    assert case.share_of("unknown", "a", 80.0) is None
+
+
+def test_bars_are_judged_against_the_fastest_valid_peer() -> None:
+    found = {v.bar.text: v for v in judge.judge(results(contest())) if v.bar.line == 1}
+    peer = found["int8 × trit, fastest peer"]
+    assert peer.found == judge.Found(pytest.approx(1.6), "quick int8")
+    assert peer.met
+    assert found["int8 × trit, torch fp32"].found.value == pytest.approx(30)
+    assert found["int8 × trit, vpdpbusd peak"].found.value == pytest.approx(0.8)
+    slower = contest()
+    slower.cases[0].rows[INT8] = row([1.5e-3] * 4)
+    assert not any(v.met for v in judge.judge(results(slower)) if v.bar.line == 1)
+
+
+def test_cold_bars_are_bytes_and_bits() -> None:
+    found = {v.bar.text: v for v in judge.judge(results(contest(state="cold")))}
+    assert found["int8 × trit, read bandwidth"].found.value == pytest.approx(0.9)
+    assert found["int8 × trit, bits a weight"].found.value == pytest.approx(1.6)
+    assert all(verdict.bar.line == 2 and verdict.met for verdict in found.values())
+
+
+def test_small_layers_and_forced_kernels_have_bars_of_their_own() -> None:
+    small = list(judge.judge(results(contest(depth=784))))
+    assert {verdict.bar.line for verdict in small} == {6}
+    forced = list(judge.judge(results(contest(kernels="avx2", best=False))))
+    assert {verdict.bar.line for verdict in forced} == {5}
+    assert {verdict.kernels for verdict in forced} == {"avx2"}
+
+
+def bars_of(contest: Contest) -> list[tuple[int, str, str]]:
+    return sorted({(v.bar.line, v.bar.text, v.bar.aim) for v in judge.judge(results(contest))})
+
+
+def test_bars_of_avx512_do_not_bind_a_cpu_with_avx2_only() -> None:
+    assert bars_of(everything("avx2")) == [
+        (0, "int8 × trit, telemetry on : off", "≤ 1.10×"),
+        (0, "int8 × trit, telemetry on : off", "≤ 1.15×"),
+        (0, "trit × trit, telemetry on : off", "≤ 1.10×"),
+        (2, "int8 × trit from C++, read bandwidth", "≥ 75 %"),
+        (2, "int8 × trit, bits a weight", "≤ 1.65 bits"),
+        (2, "int8 × trit, fastest peer", "≥ 1.20×"),
+        (2, "int8 × trit, read bandwidth", "≥ 75 %"),
+        (3, "int8 × trit, fastest peer", "≥ 0.97×"),
+        (4, "trit × trit, int8 × trit", "≥ 1.00×"),
+        (5, "int8 × trit, fastest AVX2 peer", "≥ 1.30×"),
+        (5, "int8 × trit, torch fp32 of AVX2", "≥ 2.50×"),
+        (6, "int8 × trit with telemetry, nn.Linear fp32", "≥ 1.00×"),
+        (6, "int8 × trit, nn.Linear fp32", "≥ 1.00×"),
+        (6, "trit × trit with telemetry, nn.Linear fp32", "≥ 1.00×"),
+        (6, "trit × trit, nn.Linear fp32", "≥ 1.00×"),
+    ]
+    assert {line for line, _, _ in bars_of(everything("avx2", best=False))} == {5}
+
+
+def test_bars_of_avx2_are_of_no_cpu_with_more_unless_it_is_forced() -> None:
+    found = bars_of(everything("avx512"))
+    assert {line for line, _, _ in found} == {0, 1, 2, 3, 4, 6}
+    assert (2, "int8 × trit, read bandwidth", "≥ 85 %") in found
+    assert not [aim for _, text, aim in found if "bandwidth" in text and aim != "≥ 85 %"]
+    assert {bar.aim for bar in judge.BARS if bar.line == 1} == {
+        aim for line, _, aim in found if line == 1
+    }
+
+
+@pytest.mark.parametrize("kernels", ["avx512", "avx2"])
+def test_a_case_is_held_to_one_ratio_to_another_once(kernels: str) -> None:
+    found = [
+        (v.bar.name, v.found.against, v.bar.state, v.batch)
+        for v in judge.judge(results(everything(kernels)))
+        if v.bar.line != 6  # which holds every shape to fp32, and others large ones to multiples
+    ]
+    assert found
+    assert len(found) == len(set(found))
+
+
+def test_bars_that_are_left_out_are_said() -> None:
+    avx2, avx512 = contest(kernels="avx2"), contest(kernels="avx512")
+    assert judge.left_out(results(avx2)) == "Not judged: bars of a CPU whose own set is avx512."
+    assert judge.left_out(results(avx512)) == "Not judged: bars of a CPU whose own set is avx2."
+    assert judge.left_out(results(avx2, avx512)) == ""
+
+
+def test_layers_from_cpp_have_bars_of_the_machines_limits() -> None:
+    for state, bar in (("hot", "vpdpbusd peak"), ("cold", "read bandwidth")):
+        measured_contest = contest(state=state)
+        rows = measured_contest.cases[0].rows
+        rows[from_cpp.Int8Cpp.name] = row([0.96e-3] * 4)
+        found = {v.bar.text: v.found.value for v in judge.judge(results(measured_contest))}
+        assert found[f"int8 × trit from C++, {bar}"] == pytest.approx(
+            found[f"int8 × trit, {bar}"] / 0.96
+        )
+
+
+def test_every_bar_is_of_somebody_who_takes_part() -> None:
+    assert {bar.name for bar in judge.BARS} <= {kind.name for kind in CONTESTANTS}
+
+
+def test_every_aim_has_a_bar_and_every_bar_one_limit() -> None:
+    assert {bar.line for bar in judge.BARS} == {0, 1, 2, 3, 4, 5, 6}
+    assert all((bar.least is None) != (bar.most is None) for bar in judge.BARS)
+
+
+def test_growth_is_the_spread_and_the_speed_up() -> None:
+    found = {verdict.text: verdict for verdict in judge.judge_growth(GROWTH)}
+    weights = found[f"{INT8}, cache: time a weight, 1 thr."]
+    assert (weights.value, weights.met) == (pytest.approx(1.1), True)
+    rows = found[f"{TRIT}, 4096→4096: time a row, 1 thr."]
+    assert (rows.value, rows.met) == (pytest.approx(1.25), False)
+    assert found[f"{INT8}, 16,777,216 weights: two threads"].value == pytest.approx(2.0)

@@ -1,0 +1,168 @@
+"""What the benchmark suite shows: tables, pictures, the page of the docs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from benchmark_figures import GROWTH, INT8, contest, everything, results, row
+
+from benchmarks.suite import docs, judge, pictures, tables
+from benchmarks.suite.ceilings import (
+    BIT_PLANES,
+    DOT_PRODUCT,
+    DOT_PRODUCT_AVX2,
+    READ_MEMORY,
+    TRIT_DOT_PRODUCT_AVX2,
+)
+from benchmarks.suite.ceilings import FP32 as CEILING_FP32
+
+
+def test_tables_show_everybody(capsys: pytest.CaptureFixture[str]) -> None:
+    found = results(contest())
+    out = tables.console(150)
+    tables.show_cases(found, out)
+    out.print(tables.verdict_table(judge.judge(found), every=False))
+    out.print(tables.growth_table(judge.judge_growth(GROWTH)))
+    text = capsys.readouterr().out
+    for part in (INT8, "quick int8", "wrong product", "1.60 ms", "30.0×", "not met", "met 1/1"):
+        assert part in text
+
+
+def test_the_table_of_bars_names_the_set_and_cuts_no_verdict(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = results(everything("avx2"))
+    verdicts = judge.judge(found)
+    tables.console(100).print(tables.verdict_table(verdicts, False, judge.left_out(found)))
+    text = capsys.readouterr().out
+    assert re.search(r" avx2 +1 +1 +≤ 1.65 bits +1.60 bits +met 1/1 ", text)
+    assert "Not judged: bars of a CPU whose own set is avx512." in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(1.234e-6, "1.23 µs"), (9.87e-4, "987 µs"), (0.0123, "12.3 ms"), (2.5, "2.50 s")]
+)  # fmt: skip
+def test_durations(seconds: float, text: str) -> None:
+    assert tables.duration(seconds) == text
+
+
+def test_pictures_and_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = results(contest(), contest(batch=8))
+    found.contests[0].cases += found.contests.pop().cases
+    found.growth = GROWTH  # type: ignore[assignment]
+    pictures.draw(found, tmp_path)
+    assert {path.name for path in tmp_path.glob("*.png")} == {
+        "bench-roofline-avx512.png", "bench-bars-avx512.png", "bench-growth-avx512.png",
+    }  # fmt: skip
+    page = tmp_path / "performance.md"
+    monkeypatch.setattr(docs, "PAGE", page)
+    begin, end = docs.marks("avx512")
+    page.write_text(f"# Before\n\n{begin}\nold\n{end}\n\n# After\n", encoding="utf-8")
+    docs.write(found)
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("# Before\n")
+    assert text.endswith("\n\n# After\n")
+    assert "old" not in text
+    assert "Medians; contests measured 2026-05-01 09:00 UTC, with torch 2.\n" in text
+    assert "| 2560→100, batch 1 | 1.00 ms | – | 30.0 ms | quick int8: 1.60 ms |" in text
+    assert text.count(".png") == 3
+    assert all((tmp_path / name).exists() for name in re.findall(r"images/(\S+\.png)", text))
+    docs.write(found)
+    assert page.read_text(encoding="utf-8") == text
+
+
+def test_the_page_has_a_section_for_each_best_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "performance.md"
+    monkeypatch.setattr(docs, "PAGE", page)
+    page.write_text("# Before\n", encoding="utf-8")
+    avx512 = results(contest(), contest(kernels="avx2", best=False))
+    avx512.growth = GROWTH  # type: ignore[assignment]
+    docs.write(avx512)
+    first = page.read_text(encoding="utf-8")
+    assert first.startswith(
+        "# Before\n\n<!-- measured avx512: begin -->\n\n### A CPU with AVX-512 VNNI\n"
+    )
+    # Without growth, whose picture is not there either.
+    avx2 = results(contest(kernels="avx2"), kernels="avx2")
+    docs.write(avx2)
+    both = page.read_text(encoding="utf-8")
+    assert both.startswith(first)
+    second = both[len(first) :]
+    assert second.startswith("\n<!-- measured avx2: begin -->\n\n### A CPU with AVX2 only\n")
+    assert second.endswith("\n<!-- measured avx2: end -->\n")
+    assert re.findall(r"images/(\S+)\)", second) == [
+        "bench-roofline-avx2.png",
+        "bench-bars-avx2.png",
+    ]
+    # Each is written anew where it is, and the other's bytes stay.
+    avx512.contests[0].cases[0].rows[INT8] = row([1.234e-3] * 4)
+    docs.write(avx512)
+    assert page.read_text(encoding="utf-8").endswith(second)
+    assert "| 1.23 ms |" in page.read_text(encoding="utf-8")[: -len(second)]
+    # No picture is named that would not be drawn.
+    for others in ([], [contest(state="cold")]):
+        avx512.contests = others
+        docs.write(avx512)
+        text = page.read_text(encoding="utf-8").removesuffix(second)
+        assert re.findall(r"images/(\S+)\)", text) == ["bench-growth-avx512.png"]
+    pictures.draw(avx512, tmp_path)
+    assert [path.name for path in tmp_path.glob("*.png")] == ["bench-growth-avx512.png"]
+
+
+def test_a_section_without_its_end_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "performance.md"
+    monkeypatch.setattr(docs, "PAGE", page)
+    page.write_text(f"{docs.marks('avx512')[0]}\nall else\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="avx512: begin --> without <!-- measured avx512: end"):
+        docs.write(results(contest()))
+    assert page.read_text(encoding="utf-8").endswith("all else\n")
+
+
+def test_the_projects_page_has_both_sections_and_their_pictures() -> None:
+    root = Path(docs.__file__).resolve().parents[2]
+    text = (root / "docs" / "performance.md").read_text(encoding="utf-8")
+    for kernels, heading in docs.HEADINGS.items():
+        begin, end = docs.marks(kernels)
+        assert (text.count(begin), text.count(end)) == (1, 1)
+        section = text[text.index(begin) : text.index(end)]
+        assert f"### {heading}\n" in section
+        names = re.findall(r"\(images/(\S+)\)", section)
+        assert names
+        assert all(name.endswith(f"-{kernels}.png") for name in names)
+        assert all((root / "docs" / "images" / name).exists() for name in names)
+
+
+@pytest.mark.parametrize(
+    ("ceilings", "shown", "hidden"),
+    [
+        ((DOT_PRODUCT_AVX2, TRIT_DOT_PRODUCT_AVX2, CEILING_FP32["avx2"]),
+         ("(vpmaddubsw, vpmaddwd): 90", "(vpmaddubsw): 90", "fp32 FMA, 256 bits: 90"),
+         ("vpdpbusd", "vpopcntq", "512")),
+        ((DOT_PRODUCT, BIT_PLANES, DOT_PRODUCT_AVX2, TRIT_DOT_PRODUCT_AVX2, *CEILING_FP32.values()),
+         ("(vpdpbusd): 90", "vpopcntq): 90", "fp32 FMA, 512 bits: 90"), ("vpmaddubsw", "256")),
+    ],
+    ids=["avx2", "avx512"],
+)  # fmt: skip
+def test_a_roofline_has_the_roofs_of_its_set(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, tmp_path: Path,
+    ceilings: tuple[str, ...], shown: tuple[str, ...], hidden: tuple[str, ...],
+) -> None:  # fmt: skip
+    found = contest(kernels=request.node.callspec.id)
+    found.cases[0].ceilings = {name: [90e9] for name in (*ceilings, READ_MEMORY)}
+    labels: list[str] = []
+    monkeypatch.setattr(
+        pictures, "save",
+        lambda figure, path: labels.extend(text.get_text() for text in figure.axes[0].texts),
+    )  # fmt: skip
+    pictures.roofline(found, "a CPU", tmp_path / "r.png")
+    joined = "; ".join(labels)
+    assert all(part in joined for part in (*shown, "reading memory: 90 GB/s")), joined
+    assert not any(part in joined for part in hidden), joined
+    found.cases[0].ceilings = {READ_MEMORY: [90e9]}  # a CPU whose roofs nobody measures
+    pictures.roofline(found, "a CPU", tmp_path / "r.png")
