@@ -163,6 +163,10 @@ class TFMBSLinear(nn.Linear):
 
     def _raise_as_linear_does(self, error: Exception, input: Tensor) -> NoReturn:
         errors.raise_own(error)
+        if isinstance(input, Tensor) and input.layout != torch.strided:
+            raise errors.ArgumentError(
+                f"input is {input.layout}; a ternary layer takes torch.strided: input.to_dense()"
+            ) from error
         # What nn.Linear raises, in its own type and words; but it reads an input beyond its storage.
         if not (isinstance(input, Tensor) and _exceeds_storage(input)):
             nn.functional.linear(input, self.weight, self.bias)

@@ -21,7 +21,7 @@ from bad_calls import (
     each,
     setter,
 )
-from pytfmbs import ArgumentError, FabricError, PlacementError, TFMBSLinear, TFMBSLinearFunction
+from pytfmbs import ArgumentError, PlacementError, TFMBSLinear, TFMBSLinearFunction
 
 
 def broken_layer(stage: Stage, trits: Any, scale: Any) -> Any:
@@ -112,13 +112,19 @@ CASES: list[Case] = [
         "layer: mask 0",
         lambda s: TFMBSLinear(4, 2, fabric=s.fabric, tile_mask=0),
         ArgumentError,
-        "needs a tile",
+        "tile_mask is 0; allowed are 1 to 3$",
     ),
     (
         "layer: mask",
         lambda s: TFMBSLinear(4, 2, fabric=s.fabric, tile_mask=4),
         ArgumentError,
-        "beyond the 2",
+        "tile_mask is 4; allowed are 1 to 3$",
+    ),
+    (
+        "layer: mask below 0",
+        lambda s: TFMBSLinear(4, 2, fabric=s.fabric, tile_mask=-1),
+        ArgumentError,
+        "tile_mask is -1; allowed are 1 to 3$",
     ),
     (
         "layer: mask type",
@@ -145,7 +151,7 @@ CASES: list[Case] = [
         "overlaps layer 'given'",
     ),
     ("layer.weight_addr type", setter(layer, "weight_addr", 1.5), TypeError, "must be an integer"),
-    ("layer.tile_mask", setter(layer, "tile_mask", 0), ArgumentError, "needs a tile"),
+    ("layer.tile_mask", setter(layer, "tile_mask", 0), ArgumentError, "allowed are 1 to 3$"),
     ("layer.tile_mask type", setter(layer, "tile_mask", "1"), TypeError, "must be an integer"),
     (
         "pin: no room",
@@ -169,8 +175,8 @@ CASES: list[Case] = [
     (
         "quantizer: value",
         lambda s: broken_layer(s, TRITS + 2, ONE),
-        FabricError,
-        "value 2 at index 0 is no trit",
+        ArgumentError,
+        "the weight quantizer gave 2 at row 0, column 0; allowed are -1, 0 and",
     ),
     (
         "quantizer: shape",

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from bad_calls import NAN, ONE, TRITS, Broken, Stage
-from pytfmbs import TFMBSLinear, TFMBSLinearFunction
+from pytfmbs import ArgumentError, TFMBSLinear, TFMBSLinearFunction, TFMBSLinearReLU
 from torch import nn
 
 WRONG_INPUTS: dict[str, Callable[[], Any]] = {
@@ -51,6 +51,23 @@ def test_wrong_input_gets_nn_linears_error(stage: Stage, what: str, quantizer: A
         raised.append((type(caught.value), str(caught.value)))
     assert raised == raised[:1] * len(raised)
     assert stage.state() == before
+
+
+@pytest.mark.filterwarnings("ignore:Sparse .* support is in beta")
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("kind", [TFMBSLinear, TFMBSLinearReLU])
+def test_sparse_input_is_refused_with_what_is_taken(
+    kind: type[TFMBSLinear], training: bool
+) -> None:
+    layer = kind(6, 3).train(training)
+    dense = torch.eye(6)
+    for x, layout in ((dense.to_sparse(), "sparse_coo"), (dense.to_sparse_csr(), "sparse_csr")):
+        for grad in (True, False):
+            with (
+                torch.set_grad_enabled(grad),
+                pytest.raises(ArgumentError, match=f"input is torch.{layout}; .*to_dense"),
+            ):
+                layer(x)
 
 
 @pytest.mark.parametrize("arguments", [(-1, 2), (2, -1), ("2", 2), (2.5, 2), (None, 2), (2,)])

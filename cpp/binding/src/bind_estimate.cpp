@@ -25,12 +25,7 @@ using fabric::FabricConfig;
 constexpr std::uint64_t kMax32 = std::numeric_limits<std::uint32_t>::max();
 
 std::uint64_t size_argument(nb::handle value, const char* name, std::uint64_t maximum) {
-  const auto size = unsigned_argument(value, name, ErrorCode::kInvalidArgument, maximum);
-  if (size == 0) {
-    throw CoreFailure({ErrorCode::kInvalidArgument,
-                       std::string(name) + " is 0; allowed are 1 to " + std::to_string(maximum)});
-  }
-  return size;
+  return unsigned_argument(value, name, ErrorCode::kInvalidArgument, maximum, 1);
 }
 
 std::uint64_t mask_argument(nb::handle value, const FabricConfig& config) {

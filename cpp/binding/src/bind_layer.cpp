@@ -100,11 +100,8 @@ LayerHandle make_layer(const FabricHandle& fabric, const std::string& name, std:
     spec.weight_address = unsigned_argument(weight_addr, "weight_addr", ErrorCode::kPlacement);
   }
   if (!tile_mask.is_none()) {
-    spec.tile_mask = unsigned_argument(tile_mask, "tile_mask", ErrorCode::kInvalidArgument);
-    if (spec.tile_mask == 0) {
-      throw CoreFailure({ErrorCode::kInvalidArgument,
-                         "tile_mask is 0; a layer needs a tile: bit i is tile i of the geometry"});
-    }
+    spec.tile_mask = unsigned_argument(tile_mask, "tile_mask", ErrorCode::kInvalidArgument,
+                                       fabric.fabric->config().geometry.all_tiles(), 1);
   }
   const nb::gil_scoped_release release;  // the device may be at work
   return {std::move(spec), fabric, replacing};

@@ -152,7 +152,14 @@ QuantizedWeights quantize_weights(const WeightSource& source, WeightQuantizer qu
 Result<QuantizedWeights> read_trits(const TritSource& source) {
   auto planes =
       pack_bit_planes({source.trits, source.outputs * source.depth}, source.outputs, source.depth);
-  if (!planes) return std::move(planes).error();
+  if (!planes) {
+    const std::uint64_t at = planes.error().offset.value_or(0);
+    return Error{ErrorCode::kInvalidArgument,
+                 "the weight quantizer gave " + std::to_string(source.trits[at]) + " at row " +
+                     std::to_string(at / source.depth) + ", column " +
+                     std::to_string(at % source.depth) + "; allowed are -1, 0 and +1",
+                 at};
+  }
   QuantizedWeights quantized;
   quantized.planes = std::move(planes).value();
   quantized.scales.assign(source.scales, source.scales + source.scale_count);
