@@ -126,6 +126,23 @@ TEST_P(Ternarize, SpecialValues) {
   }
 }
 
+// The bits next to infinity's, of either sign, wherever in a row they are: no trit, and the row's
+// only NaN.
+TEST_P(Ternarize, TheLeastNanAnywhere) {
+  constexpr std::size_t kColumns = 93;  // in the second word, a register of each size and a tail
+  for (const FloatType type : kFloatTypes) {
+    FloatMatrix input(type, 2 * kColumns, kColumns, kColumns);
+    for (std::size_t r = 0; r < input.rows; ++r) {
+      for (std::size_t k = 0; k < kColumns; ++k) input.put(r, k, k % 2 == 0 ? 1.0 : -1.0);
+      const std::size_t at = r / 2;
+      input.put(r, at, (r % 2 == 0 ? 1 : -1) * std::numeric_limits<double>::infinity());
+      ++*static_cast<unsigned char*>(input.at(r, at));
+      ASSERT_TRUE(std::isnan(input.get(r, at)));
+    }
+    ASSERT_NO_FATAL_FAILURE(check(input, {}));
+  }
+}
+
 // A weight row with a NaN has a NaN threshold: nothing passes it.
 TEST_P(Ternarize, NanThreshold) {
   for (const FloatType type : kFloatTypes) {

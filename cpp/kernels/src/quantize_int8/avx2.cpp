@@ -57,20 +57,24 @@ template <FloatType kType>
 class LargestMagnitude {
  public:
   void take(const unsigned char* row, std::size_t elements) {
-    const std::size_t whole = elements / 8 * 8;
-    for (std::size_t i = 0; i < whole; i += 8) take_eight<Extent::kWhole>(row, i, elements);
-    if (whole < elements) take_eight<Extent::kRest>(row, whole, elements);
+    std::size_t i = 0;
+    for (; elements - i >= 16; i += 16) {
+      take_eight<Extent::kWhole>(row, i, elements, largest_[0]);
+      take_eight<Extent::kWhole>(row, i + 8, elements, largest_[1]);
+    }
+    for (; i < elements; i += 8) take_eight<Extent::kRest>(row, i, elements, largest_[0]);
   }
   std::uint64_t bits() const {
     if constexpr (kType == FloatType::kFloat64) {
-      std::uint64_t lanes[4];
-      std::memcpy(lanes, &largest_, sizeof lanes);
+      std::uint64_t lanes[8];
+      std::memcpy(lanes, largest_, sizeof lanes);
       std::uint64_t result = 0;
       for (const std::uint64_t lane : lanes) result = lane > result ? lane : result;
       return result;
     } else {
+      const __m256i eight = _mm256_max_epi32(largest_[0], largest_[1]);
       __m128i four =
-          _mm_max_epi32(_mm256_castsi256_si128(largest_), _mm256_extracti128_si256(largest_, 1));
+          _mm_max_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
       four = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0x4E));
       four = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0xB1));
       return static_cast<std::uint32_t>(_mm_cvtsi128_si32(four));
@@ -79,49 +83,46 @@ class LargestMagnitude {
 
  private:
   template <Extent kExtent>
-  void take_eight(const unsigned char* row, std::size_t i, std::size_t elements) {
+  static void take_eight(const unsigned char* row, std::size_t i, std::size_t elements,
+                         __m256i& largest) {
     if constexpr (kType == FloatType::kFloat64) {
       const __m256i magnitude_bits = _mm256_set1_epi64x(INT64_MAX);
       for (std::size_t at = i; at < i + 8; at += 4) {
         const __m256i magnitude =
             _mm256_and_si256(load_doubles<kExtent>(row, at, elements), magnitude_bits);
-        largest_ = _mm256_blendv_epi8(largest_, magnitude, _mm256_cmpgt_epi64(magnitude, largest_));
+        largest = _mm256_blendv_epi8(largest, magnitude, _mm256_cmpgt_epi64(magnitude, largest));
       }
     } else {
       const __m256i bits = _mm256_castps_si256(load_floats<kType, kExtent>(row, i, elements));
-      largest_ = _mm256_max_epi32(largest_, _mm256_and_si256(bits, _mm256_set1_epi32(INT32_MAX)));
+      largest = _mm256_max_epi32(largest, _mm256_and_si256(bits, _mm256_set1_epi32(INT32_MAX)));
     }
   }
 
-  __m256i largest_ = _mm256_setzero_si256();
+  __m256i largest_[2] = {};
 };
 
-// The values of elements i...i + 15, int16. |x * inverse| stays below 127.5, so nothing needs
-// clamping.
+// The values of elements i...i + 31. |x * inverse| stays below 127.5, so nothing needs clamping.
 template <FloatType kType, Extent kExtent>
-inline __m256i quantize_16(const unsigned char* row, std::size_t i, std::size_t elements,
+inline __m256i quantize_32(const unsigned char* row, std::size_t i, std::size_t elements,
                            double inverse) {
-  __m256i low;
-  __m256i high;
-  if constexpr (kType == FloatType::kFloat64) {
-    const __m256d factor = _mm256_set1_pd(inverse);
-    __m128i q[4];
-    for (std::size_t part = 0; part < 4; ++part) {
-      const __m256i bits = load_doubles<kExtent>(row, i + 4 * part, elements);
-      const __m256d v = _mm256_mul_pd(_mm256_castsi256_pd(bits), factor);
+  __m256i q[4];
+  for (std::size_t part = 0; part < 4; ++part, i += 8) {
+    if constexpr (kType == FloatType::kFloat64) {
+      const __m256d factor = _mm256_set1_pd(inverse);
+      const __m256d a = _mm256_castsi256_pd(load_doubles<kExtent>(row, i, elements));
+      const __m256d b = _mm256_castsi256_pd(load_doubles<kExtent>(row, i + 4, elements));
+      q[part] = _mm256_set_m128i(_mm256_cvtpd_epi32(_mm256_mul_pd(b, factor)),
+                                 _mm256_cvtpd_epi32(_mm256_mul_pd(a, factor)));
+    } else {
+      const __m256 factor = _mm256_set1_ps(static_cast<float>(inverse));
       q[part] =
-          _mm256_cvtpd_epi32(_mm256_round_pd(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+          _mm256_cvtps_epi32(_mm256_mul_ps(load_floats<kType, kExtent>(row, i, elements), factor));
     }
-    low = _mm256_set_m128i(q[1], q[0]);
-    high = _mm256_set_m128i(q[3], q[2]);
-  } else {
-    const __m256 factor = _mm256_set1_ps(static_cast<float>(inverse));
-    const __m256 a = _mm256_mul_ps(load_floats<kType, kExtent>(row, i, elements), factor);
-    const __m256 b = _mm256_mul_ps(load_floats<kType, kExtent>(row, i + 8, elements), factor);
-    low = _mm256_cvtps_epi32(_mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-    high = _mm256_cvtps_epi32(_mm256_round_ps(b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
   }
-  return _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xD8);
+  // Fours of each register's halves by turns.
+  const __m256i fours =
+      _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
+  return _mm256_permutevar8x32_epi32(fours, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 }
 
 inline __m256i pack_bytes(__m256i low, __m256i high) {
@@ -171,8 +172,7 @@ struct Planes {
   std::uint32_t negative[kInt8Planes];
 };
 
-// 32 values, given as two registers of int16.
-inline void split(__m256i low, __m256i high, Planes& planes) {
+inline void split(__m256i values, Planes& planes) {
   const __m256i nonzero_table =
       _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(kTrits.nonzero)));
   const __m256i negative_table = _mm256_broadcastsi128_si256(
@@ -180,6 +180,8 @@ inline void split(__m256i low, __m256i high, Planes& planes) {
   // round(q / 27): 1214 / 2^15 is 1/27 within 1.1e-5, and no q/27 lies nearer than 1/54 to a half.
   const __m256i reciprocal = _mm256_set1_epi16(1214);
   const __m256i base = _mm256_set1_epi16(27);
+  const __m256i low = _mm256_cvtepi8_epi16(_mm256_castsi256_si128(values));
+  const __m256i high = _mm256_cvtepi8_epi16(_mm256_extracti128_si256(values, 1));
   const __m256i h_low = _mm256_mulhrs_epi16(low, reciprocal);
   const __m256i h_high = _mm256_mulhrs_epi16(high, reciprocal);
   const __m256i l_low = _mm256_sub_epi16(low, _mm256_mullo_epi16(h_low, base));
@@ -224,30 +226,26 @@ void quantize_as(const QuantizeInt8Args& args) {
     args.scales[r] = scale.scale;
     args.nan_rows[r] = finite ? 0 : 1;
 
+    const auto values_of = [&](std::size_t k) {
+      if (!finite || k >= args.columns) return _mm256_setzero_si256();
+      return args.columns - k >= 32
+                 ? quantize_32<kType, Extent::kWhole>(row, k, args.columns, scale.inverse)
+                 : quantize_32<kType, Extent::kRest>(row, k, args.columns, scale.inverse);
+    };
     const std::size_t end = args.planes != nullptr ? row_words * 32 : args.columns;
     for (std::size_t k = 0; k < end; k += 64) {
-      __m256i values[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(),
-                           _mm256_setzero_si256()};
-      if (finite && k < args.columns) {
-        const bool whole = args.columns - k >= 64;
-        for (std::size_t i = 0; i < 4; ++i) {
-          const std::size_t at = k + 16 * i;
-          values[i] = whole
-                          ? quantize_16<kType, Extent::kWhole>(row, at, args.columns, scale.inverse)
-                          : quantize_16<kType, Extent::kRest>(row, at, args.columns, scale.inverse);
-        }
-      }
+      const __m256i values[2] = {values_of(k), values_of(k + 32)};
       if (args.values != nullptr && k < args.columns) {
         std::int8_t* to = args.values + r * args.columns + k;
         const std::size_t left = args.columns - k;
-        store_bytes(to, pack_bytes(values[0], values[1]), left);
-        if (left > 32) store_bytes(to + 32, pack_bytes(values[2], values[3]), left - 32);
+        store_bytes(to, values[0], left);
+        if (left > 32) store_bytes(to + 32, values[1], left - 32);
       }
       if (args.planes == nullptr) continue;
       Planes low;
       Planes high;
-      split(values[0], values[1], low);
-      split(values[2], values[3], high);
+      split(values[0], low);
+      split(values[1], high);
       std::uint64_t* words =
           args.planes + r * row_words + k / kBlockTrits * kBlockWords + k % kBlockTrits / 64;
       for (std::size_t p = 0; p < kInt8Planes; ++p, words += plane_words) {

@@ -25,27 +25,28 @@ inline __m256i load(const unsigned char* from, std::size_t left) {
   }
 }
 
-// Bits of 16-bit lanes: bytes 8...15 and 16...23 change places after the pack.
-inline std::uint64_t signs_of_16_bit_lanes(__m256i low, __m256i high) {
-  const __m256i bytes = _mm256_permute4x64_epi64(_mm256_packs_epi16(low, high), 0xD8);
-  return static_cast<std::uint32_t>(_mm256_movemask_epi8(bytes));
-}
-
-// kGroup registers make kBits bits. Magnitudes are below the sign bit, so signed compares serve.
+// kGroup registers make kBits bits. Packing saturates, so signs stay; it works on halves of
+// registers, whose pieces `signs` brings into order.
 struct Lanes16 {
   static constexpr std::size_t kBytes = 2, kGroup = 2, kBits = 32;
   static __m256i broadcast(std::uint64_t v) { return _mm256_set1_epi16(static_cast<short>(v)); }
+  static __m256i add(__m256i a, __m256i b) { return _mm256_add_epi16(a, b); }
   static __m256i above(__m256i a, __m256i b) { return _mm256_cmpgt_epi16(a, b); }
   static std::uint64_t signs(const __m256i (&v)[kGroup]) {
-    return signs_of_16_bit_lanes(v[0], v[1]);
+    const __m256i bytes = _mm256_permute4x64_epi64(_mm256_packs_epi16(v[0], v[1]), 0xD8);
+    return static_cast<std::uint32_t>(_mm256_movemask_epi8(bytes));
   }
 };
 struct Lanes32 {
-  static constexpr std::size_t kBytes = 4, kGroup = 1, kBits = 8;
+  static constexpr std::size_t kBytes = 4, kGroup = 4, kBits = 32;
   static __m256i broadcast(std::uint64_t v) { return _mm256_set1_epi32(static_cast<int>(v)); }
+  static __m256i add(__m256i a, __m256i b) { return _mm256_add_epi32(a, b); }
   static __m256i above(__m256i a, __m256i b) { return _mm256_cmpgt_epi32(a, b); }
   static std::uint64_t signs(const __m256i (&v)[kGroup]) {
-    return static_cast<std::uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(v[0])));
+    const __m256i bytes =
+        _mm256_packs_epi16(_mm256_packs_epi32(v[0], v[1]), _mm256_packs_epi32(v[2], v[3]));
+    return static_cast<std::uint32_t>(_mm256_movemask_epi8(
+        _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7))));
   }
 };
 struct Lanes64 {
@@ -53,16 +54,19 @@ struct Lanes64 {
   static __m256i broadcast(std::uint64_t v) {
     return _mm256_set1_epi64x(static_cast<long long>(v));
   }
+  static __m256i add(__m256i a, __m256i b) { return _mm256_add_epi64(a, b); }
   static __m256i above(__m256i a, __m256i b) { return _mm256_cmpgt_epi64(a, b); }
   static std::uint64_t signs(const __m256i (&v)[kGroup]) {
     return static_cast<std::uint32_t>(_mm256_movemask_pd(_mm256_castsi256_pd(v[0])));
   }
 };
 
+// Magnitudes are raised so far that infinity is the greatest signed number: a NaN becomes negative,
+// and nothing else does. So one signed compare finds what is above the threshold and no NaN.
 struct Limits {
   __m256i magnitude_bits;
-  __m256i threshold;
-  __m256i infinity;
+  __m256i raise;
+  __m256i threshold;  // raised
 };
 
 // At most 64 elements; returns whether a NaN is among them.
@@ -71,7 +75,7 @@ inline __attribute__((always_inline)) bool convert(const unsigned char* from, st
                                                    const Limits& limits, std::uint64_t* words) {
   std::uint64_t nonzero = 0;
   std::uint64_t negative = 0;
-  __m256i any_nan = _mm256_setzero_si256();
+  __m256i any_raised[L::kGroup] = {};
   for (std::size_t i = 0; i < elements; i += L::kBits) {
     __m256i bits[L::kGroup];
     __m256i set[L::kGroup];
@@ -79,38 +83,45 @@ inline __attribute__((always_inline)) bool convert(const unsigned char* from, st
       const std::size_t at = i * L::kBytes + 32 * g;
       const std::size_t end = elements * L::kBytes;
       bits[g] = load<L::kBytes>(from + at, at < end ? end - at : 0);
-      const __m256i magnitude = _mm256_and_si256(bits[g], limits.magnitude_bits);
-      const __m256i nan = L::above(magnitude, limits.infinity);
-      any_nan = _mm256_or_si256(any_nan, nan);
-      set[g] = _mm256_andnot_si256(nan, L::above(magnitude, limits.threshold));
+      const __m256i raised = L::add(_mm256_and_si256(bits[g], limits.magnitude_bits), limits.raise);
+      any_raised[g] = _mm256_or_si256(any_raised[g], raised);
+      set[g] = L::above(raised, limits.threshold);
     }
     nonzero |= L::signs(set) << i;
     negative |= L::signs(bits) << i;
   }
   words[0] = nonzero;
   words[kPlaneWords] = nonzero & negative;
-  return _mm256_testz_si256(any_nan, any_nan) == 0;
+  return L::signs(any_raised) != 0;
+}
+
+inline void clear_block(std::uint64_t* words) {
+  static_assert(kBlockWords % 4 == 0);
+  for (std::size_t w = 0; w < kBlockWords; w += 4) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(words + w), _mm256_setzero_si256());
+  }
 }
 
 template <typename L>
 void ternarize_as(const TernarizeArgs& args, FloatFormat format) {
   const std::size_t row_words = blocks_of(args.columns) * kBlockWords;
-  Limits limits{L::broadcast(format.sign - 1), _mm256_setzero_si256(),
-                L::broadcast(format.infinity)};
+  const std::uint64_t raise = format.sign - 1 - format.infinity;
+  Limits limits{L::broadcast(format.sign - 1), L::broadcast(raise), _mm256_setzero_si256()};
   for (std::size_t r = 0; r < args.rows; ++r) {
     const unsigned char* row = byte_offset(args.input, r * args.row_stride * L::kBytes);
     std::uint64_t* planes = args.planes + r * row_words;
-    limits.threshold = L::broadcast(
-        threshold_magnitude(args.thresholds != nullptr ? args.thresholds[r] : 0.0, format));
+    // Nothing is above infinity, nor a NaN.
+    const std::uint64_t threshold =
+        threshold_magnitude(args.thresholds != nullptr ? args.thresholds[r] : 0.0, format);
+    limits.threshold =
+        L::broadcast(raise + (threshold < format.infinity ? threshold : format.infinity));
     bool nan = false;
-    for (std::size_t k = 0; k < row_words * 32; k += 64) {
-      std::uint64_t* words = planes + k / kBlockTrits * kBlockWords + k % kBlockTrits / 64;
-      if (k + 64 <= args.columns) {
-        nan |= convert<L>(row + k * L::kBytes, 64, limits, words);
-      } else if (k < args.columns) {
-        nan |= convert<L>(row + k * L::kBytes, args.columns - k, limits, words);
-      } else {
-        words[0] = words[kPlaneWords] = 0;
+    for (std::size_t k = 0; k < args.columns; planes += kBlockWords) {
+      if (args.columns - k < kBlockTrits) clear_block(planes);
+      for (std::size_t w = 0; w < kPlaneWords && k < args.columns;
+           ++w, k += 64, row += 64 * L::kBytes) {
+        nan |= args.columns - k >= 64 ? convert<L>(row, 64, limits, planes + w)
+                                      : convert<L>(row, args.columns - k, limits, planes + w);
       }
     }
     args.nan_rows[r] = nan ? 1 : 0;
