@@ -14,8 +14,8 @@ namespace {
 
 struct Panel {
   const std::uint8_t* bytes;
-  std::size_t lines;    // of kPanelBytes a group
-  std::size_t outputs;  // that the layer has in it
+  std::size_t lines;  // of kPanelBytes a group
+  std::size_t whole;  // bytes of one with all of its lines
 };
 
 // kGroup depths a group, kHeld outputs a line.
@@ -24,8 +24,8 @@ Panel panel_of(const WeightPanelsView& weights, std::size_t p) {
   const std::size_t groups = (weights.depth + kGroup - 1) / kGroup;
   const std::size_t left = weights.outputs - p * kPanelOutputs;
   const std::size_t outputs = left < kPanelOutputs ? left : kPanelOutputs;
-  return {weights.bytes + p * groups * (kPanelOutputs / kHeld) * kPanelBytes,
-          (outputs + kHeld - 1) / kHeld, outputs};
+  const std::size_t whole = groups * (kPanelOutputs / kHeld) * kPanelBytes;
+  return {weights.bytes + p * whole, (outputs + kHeld - 1) / kHeld, whole};
 }
 
 // The codes of kRows rows, a chunk of depths: what trit_matmul stages.

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -145,6 +146,38 @@ class InEveryStorage : public testing::TestWithParam<std::tuple<WeightStorage, A
  private:
   WeightStorage before_{weight_storage()};
 };
+
+// Output `n` of a row of zeros but for one input is that input's weight: sums that owe nothing to
+// the kernels. More outputs than one kernel call has for 64 rows, the last few of a panel.
+TEST_P(InEveryStorage, AKernelCallEndsWhereTheNextBegins) {
+  constexpr std::uint64_t kOutputs = 2 * 4096 + 70;
+  constexpr std::uint64_t kDepth = 67;
+  constexpr std::size_t kSamples = 130;
+  const auto [storage, activation] = GetParam();
+  const auto layer =
+      Layer::make({.name = "layer", .outputs = kOutputs, .depth = kDepth, .activation = activation},
+                  Fabric::open(Engine::kClosedForm, {}))
+          .value();
+  const auto weight = [](std::uint64_t n, std::uint64_t k) {
+    return static_cast<float>(static_cast<int>((n * 7 + n / 64 + k * 5) % 3) - 1);
+  };
+  std::vector<float> weights(kOutputs * kDepth);
+  for (std::uint64_t i = 0; i < weights.size(); ++i) weights[i] = weight(i / kDepth, i % kDepth);
+  std::vector<float> input(kSamples * kDepth);
+  for (std::size_t m = 0; m < kSamples; ++m) input[m * kDepth + m % kDepth] = 1.0F;
+  const WeightSource source{.data = weights.data(), .outputs = kOutputs, .depth = kDepth};
+  for (const std::size_t threads : {1U, 2U, 3U}) {
+    std::vector<float> out(kSamples * kOutputs, -1.5F);
+    ASSERT_TRUE(layer->forward(source,
+                               {.input = input.data(), .samples = kSamples, .output = out.data()},
+                               ThreadedExecutor(threads)));
+    for (std::size_t i = 0; i < out.size(); ++i) {
+      const std::size_t m = i / kOutputs;
+      ASSERT_EQ(std::lround(out[i]), std::lround(weight(i % kOutputs, m % kDepth)))
+          << threads << " threads, row " << m << ", output " << i % kOutputs;
+    }
+  }
+}
 
 // Batches large enough for blocks, with short last ones, and some that are not.
 TEST_P(InEveryStorage, BlocksMakeTheWholeOutput) {

@@ -56,7 +56,7 @@ void product(const Int8MatmulArgs& args) {
         const Panel panel =
             panel_of<Codes::kGroup, kLineOutputs>(weights, (args.first_output + n) / kPanelOutputs);
         const std::uint8_t* bytes = panel.bytes + first / Codes::kGroup * panel.lines * kPanelBytes;
-        if (decode) decode_fives(bytes, panel.lines, groups, weights.panel_offset(1), decoded);
+        if (decode) decode_fives(bytes, panel.lines, groups, panel.whole, decoded);
         for (std::size_t m = 0; m < rows; m += kMaxRows) {
           const std::size_t count = rows - m < kMaxRows ? rows - m : kMaxRows;
           const Output to{.out = args.out + (row + m) * args.out_stride + n,
@@ -78,13 +78,12 @@ void product(const Int8MatmulArgs& args) {
 // A chunk of a panel, as quads whose groups are whole units: in place where it has that form, else
 // in `own`, padded with zeros.
 template <typename Codes>
-const std::uint8_t* unit_lines(const WeightPanelsView& weights, const Panel& panel,
-                               std::size_t first, std::size_t groups, std::size_t quads,
-                               std::size_t units, std::uint8_t* own) {
+const std::uint8_t* unit_lines(const Panel& panel, std::size_t first, std::size_t groups,
+                               std::size_t quads, std::size_t units, std::uint8_t* own) {
   const std::size_t step = panel.lines * kPanelBytes;
   const std::uint8_t* lines = panel.bytes + first / Codes::kGroup * step;
   if constexpr (Codes::kFive) {
-    decode_fives(lines, panel.lines, groups, weights.panel_offset(1), own);
+    decode_fives(lines, panel.lines, groups, panel.whole, own);
   } else {
     if (quads == units * kUnitGroups && panel.lines % kTileLines == 0) return lines;
     __builtin_memcpy(own, lines, quads * step);
@@ -128,7 +127,7 @@ void dot_lookup_product(const Int8MatmulArgs& args, DotLookupScratch& scratch) {
       const Panel panel =
           panel_of<Codes::kGroup, kLineOutputs>(weights, (args.first_output + n) / kPanelOutputs);
       const std::uint8_t* lines =
-          unit_lines<Codes>(weights, panel, first, groups, quads, units, scratch.panel.lines);
+          unit_lines<Codes>(panel, first, groups, quads, units, scratch.panel.lines);
       index_panel(lines, panel.lines, units, scratch.panel);
       Output to{.out = args.out + n,
                 .stride = args.out_stride,
