@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from . import _fabric, errors, ops, quantizers
+from ._dense import check_layout
 from .linear import TFMBSLinear
 from .straight_through import dequantized, linear_gradients
 
@@ -53,7 +54,7 @@ class TFMBSLinearFunction(torch.autograd.Function):
                 # Before a shape gets a layer: nn.Linear's checks, and its errors.
                 if weight.dim() == 1:  # F.linear takes a vector, and gives a dot product
                     raise TypeError(f"weight must be a matrix, not of shape {tuple(weight.shape)}")
-                ops.fake_output(input.new_empty(0, *input.shape[1:]), weight, bias, out_dtype)
+                ops.fake_output(input.new_empty(0, *input.shape[-1:]), weight, bias, out_dtype)
                 shared = _shared_layer(*weight.shape)
                 spec = shared.spec
                 trits, scale = ops.quantize_weight(weight, "sign")
@@ -68,6 +69,7 @@ class TFMBSLinearFunction(torch.autograd.Function):
                     output = ops.linear(input, weight, bias, spec, by_content, out_dtype)
         except (AttributeError, RuntimeError, TypeError) as error:
             errors.raise_own(error)
+            check_layout(input, "input")
             torch.nn.functional.linear(input, weight, bias)  # raises, in its own type and words
             raise
         _, ctx.activation, ctx.ste_clip = ops.quantization_of(spec)

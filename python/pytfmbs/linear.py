@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from . import _fabric, _observers, errors, ops, quantizers
+from ._dense import check_layout, exceeds_storage
 from ._fabric import Fabric
 from ._hints import ACTIVATIONS
 from .quantizers import WeightQuantizer
@@ -30,15 +31,6 @@ def _checked_clip(clip: float | None) -> float | None:
     if clip is not None and not clip > 0:
         raise ValueError(f"ste_clip is {clip!r}; it must be above 0, or None")
     return None if clip is None else float(clip)
-
-
-def _exceeds_storage(tensor: Tensor) -> bool:
-    """Whether the storage shrank below what sizes and strides reach."""
-    if tensor.numel() == 0 or tensor.device.type != "cpu" or tensor.layout != torch.strided:
-        return False
-    steps = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
-    reached = (tensor.storage_offset() + steps + 1) * tensor.element_size()
-    return reached > tensor.untyped_storage().nbytes()
 
 
 class TFMBSLinear(nn.Linear):
@@ -163,12 +155,9 @@ class TFMBSLinear(nn.Linear):
 
     def _raise_as_linear_does(self, error: Exception, input: Tensor) -> NoReturn:
         errors.raise_own(error)
-        if isinstance(input, Tensor) and input.layout != torch.strided:
-            raise errors.ArgumentError(
-                f"input is {input.layout}; a ternary layer takes torch.strided: input.to_dense()"
-            ) from error
+        check_layout(input, "input")
         # What nn.Linear raises, in its own type and words; but it reads an input beyond its storage.
-        if not (isinstance(input, Tensor) and _exceeds_storage(input)):
+        if not (isinstance(input, Tensor) and exceeds_storage(input)):
             nn.functional.linear(input, self.weight, self.bias)
         raise error
 
@@ -297,9 +286,12 @@ class TFMBSLinear(nn.Linear):
 
     def quantized_weight(self) -> tuple[Tensor, Tensor]:
         """Trits, int8 [out_features, in_features], and scale, [1] or [out_features], of the present
-        weight."""
+        weight. Raises ArgumentError for what a quantizer of the user's gave wrong."""
         with torch.no_grad():
-            return quantizers.apply(self._weight_quantizer, self.weight.detach())
+            trits, scale = quantizers.apply(self._weight_quantizer, self.weight.detach())
+            if self._custom:  # the ops check them, and this calls none
+                quantizers.check_trits(trits)
+            return trits, scale
 
     def prefetch(self) -> bool:
         """Loads the weights into Bank A before a forward; True if they are resident now, False if

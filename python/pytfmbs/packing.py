@@ -7,7 +7,8 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from . import _fabric
+from . import _fabric, errors
+from ._dense import exceeds_storage
 
 Array = TypeVar("Array", torch.Tensor, np.ndarray)
 
@@ -41,7 +42,7 @@ def unpack_pt5(packed: Array, count: int | None = None) -> Array:
     if isinstance(packed, torch.Tensor):
         if packed.dtype != torch.uint8:
             raise TypeError(f"packed must be uint8, not {packed.dtype}")
-        source = packed.detach().cpu().contiguous().reshape(-1).numpy()
+        source = _flat(packed, "packed").numpy()
         return torch.from_numpy(_unpack(source, count)).to(packed.device)
     if isinstance(packed, np.ndarray):
         if packed.dtype != np.uint8:
@@ -63,10 +64,17 @@ def _unpack(source: np.ndarray, count: int | None) -> np.ndarray:
     return trits[:count].copy() if count != capacity else trits
 
 
+def _flat(tensor: torch.Tensor, what: str) -> torch.Tensor:
+    """On the CPU, in row-major order."""
+    if exceeds_storage(tensor):
+        raise errors.ArgumentError(f"{what} has no memory: its storage was freed or shrunk")
+    return tensor.detach().cpu().contiguous().reshape(-1)
+
+
 def _tensor_trits(trits: torch.Tensor) -> torch.Tensor:
     if trits.dtype.is_complex or trits.dtype == torch.bool:
         raise TypeError(f"trits must be of an integer or float dtype, not {trits.dtype}")
-    flat = trits.detach().cpu().contiguous().reshape(-1)
+    flat = _flat(trits, "trits")
     if flat.dtype == torch.int8:
         return flat
     if flat.dtype in (torch.bfloat16, torch.float16):
@@ -75,11 +83,14 @@ def _tensor_trits(trits: torch.Tensor) -> torch.Tensor:
 
 
 def _as_int8(trits: np.ndarray) -> np.ndarray:
-    """As int8, with every value that is no trit mapped to one that the packer refuses by its
-    index."""
+    """As int8. Raises what the packer raises, but names a value that int8 may not hold."""
     if trits.dtype == np.int8:
         return trits
     if trits.dtype.kind not in "iuf":
         raise TypeError(f"trits must be of an integer or float dtype, not {trits.dtype}")
     valid = (trits == 0) | (trits == 1) | (trits == -1)
-    return np.where(valid, trits, 2).astype(np.int8)
+    if not valid.all():
+        index = int(np.argmin(valid))  # in row-major order
+        message = f"pack_pt5: value {trits.flat[index]} at index {index} is no trit (-1, 0 or +1)"
+        raise errors.from_code("invalid_argument", message, index)
+    return trits.astype(np.int8)

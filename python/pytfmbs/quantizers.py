@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from . import ops
+from ._dense import check_layout
 from .errors import ArgumentError
 
 
@@ -95,6 +96,18 @@ def spec_name(quantizer: WeightQuantizer) -> str:
     return quantizer.name if isinstance(quantizer, _BuiltIn) else "custom"
 
 
+def check_trits(trits: Tensor) -> None:
+    """Raises ArgumentError for the first value, in row-major order, that is no trit."""
+    wrong = trits.abs() > 1
+    wrong |= trits == -128  # whose absolute value is itself
+    if wrong.any():
+        row, column = wrong.nonzero()[0].tolist()
+        raise ArgumentError(
+            f"the weight quantizer gave {trits[row, column].item()} at row {row}, column {column}; "
+            "allowed are -1, 0 and +1"
+        )
+
+
 def apply(quantizer: WeightQuantizer, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Trits and scale, [1] or [out], of a weight; what a user's quantizer gave is checked.
 
@@ -123,6 +136,8 @@ def apply(quantizer: WeightQuantizer, weight: Tensor) -> tuple[Tensor, Tensor]:
             f"{name}: scale is {scale.dtype} of {scale.numel()} values; it must be float32 or "
             f"float64 of 1 or {weight.shape[0]}"
         )
+    check_layout(trits, f"{name}: trits")
+    check_layout(scale, f"{name}: scale")
     if trits.device != weight.device or scale.device != weight.device:
         devices = f"{trits.device} and {scale.device}"
         raise ArgumentError(

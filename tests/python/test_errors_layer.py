@@ -172,6 +172,28 @@ CASES: list[Case] = [
         ArgumentError,
         "trits are torch.float32",
     ),
+    *(
+        (
+            f"{what}: value {value}",
+            lambda s, value=value, read=read: read(
+                TFMBSLinear(20, 7, fabric=s.other, weight_quantizer=Broken((TRITS + value, ONE)))
+            ),
+            ArgumentError,
+            f"the weight quantizer gave {value} at row 0, column 0; allowed are -1, 0 and",
+        )
+        for what, read in (
+            ("quantized_weight", lambda layer: layer.quantized_weight()),
+            ("telemetry_hint", lambda layer: layer.telemetry_hint),
+            ("prefetch", lambda layer: layer.prefetch()),
+        )
+        for value in (-128, -2, 2, 127)
+    ),
+    (
+        "quantizer: layout",
+        lambda s: broken_layer(s, TRITS.to_sparse(), ONE),
+        ArgumentError,
+        "quantizer 'broken': trits: layout torch.sparse_coo",
+    ),
     (
         "quantizer: value",
         lambda s: broken_layer(s, TRITS + 2, ONE),

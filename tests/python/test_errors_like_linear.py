@@ -65,9 +65,46 @@ def test_sparse_input_is_refused_with_what_is_taken(
         for grad in (True, False):
             with (
                 torch.set_grad_enabled(grad),
-                pytest.raises(ArgumentError, match=f"input is torch.{layout}; .*to_dense"),
+                pytest.raises(ArgumentError, match=f"input: layout torch.{layout}; .*to_dense"),
             ):
                 layer(x)
+        with pytest.raises(ArgumentError, match=f"input: layout torch.{layout}"):
+            TFMBSLinearFunction.apply(x, layer.weight, layer.bias)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
+def test_nested_input_is_refused(layout: torch.layout) -> None:
+    nested = torch.nested.nested_tensor([torch.ones(2, 6), torch.ones(3, 6)], layout=layout)
+    with torch.no_grad(), pytest.raises(ArgumentError, match="input: a nested tensor"):
+        TFMBSLinear(6, 3).eval()(nested)
+
+
+@pytest.mark.parametrize("transform", [torch.func.grad, torch.func.jacrev])
+def test_transforms_say_what_torch_says(transform: Callable[..., Any]) -> None:
+    layer = TFMBSLinear(6, 3)
+    with pytest.raises(RuntimeError, match="setup_context"):
+        transform(lambda x: layer(x).sum())(torch.ones(2, 6))
+
+
+def test_a_function_takes_a_vector_as_linear_does() -> None:
+    x, weight, bias = torch.randn(8), torch.randn(2, 8), torch.randn(2)
+    found = TFMBSLinearFunction.apply(x, weight, bias)
+    assert torch.equal(found, TFMBSLinearFunction.apply(x[None], weight, bias)[0])
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_autocast_takes_no_bias_of_fp64(compiled: bool) -> None:
+    for kind in (nn.Linear, TFMBSLinear):
+        layer = kind(8, 5).eval()
+        layer.bias = nn.Parameter(layer.bias.detach().double())
+        call = torch.compile(layer, backend="aot_eager") if compiled else layer
+        with (
+            torch.no_grad(),
+            torch.autocast("cpu", dtype=torch.bfloat16),
+            pytest.raises(RuntimeError, match="dtype"),
+        ):
+            call(torch.ones(3, 8))
 
 
 @pytest.mark.parametrize("arguments", [(-1, 2), (2, -1), ("2", 2), (2.5, 2), (None, 2), (2,)])

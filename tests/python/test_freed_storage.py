@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from pytfmbs import Fabric, TFMBSLinear
+from pytfmbs import ArgumentError, Fabric, TFMBSLinear, pack_pt5, unpack_pt5
 
 
 def weight() -> torch.Tensor:
@@ -43,6 +43,52 @@ def test_every_op_says_that_the_storage_was_shrunk(name: str) -> None:
     shrunk.untyped_storage().resize_(40)
     with pytest.raises(RuntimeError, match=r"needs a storage of 48000 bytes, .* shrunk to 40"):
         OPS[name](shrunk)
+
+
+STRIDED: dict[str, Callable[[], torch.Tensor]] = {
+    "transposed": lambda: torch.randn(300, 40).t(),
+    "every second": lambda: torch.randn(40, 600)[:, ::2],
+    "from an offset": lambda: torch.randn(50, 301)[10:, 1:],
+}
+
+
+@pytest.mark.parametrize("left", [0, 16])
+@pytest.mark.parametrize("strides", STRIDED)
+@pytest.mark.parametrize("name", OPS)
+def test_torch_copies_no_memory_that_is_gone(name: str, strides: str, left: int) -> None:
+    tensor = STRIDED[strides]()
+    OPS[name](tensor)
+    tensor.untyped_storage().resize_(left)
+    with pytest.raises(RuntimeError, match=r"its storage was (freed|shrunk)"):
+        OPS[name](tensor)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("left", [0, 16])
+@pytest.mark.parametrize("which", ["input", "weight", "bias"])
+def test_strided_tensors_of_a_forward(which: str, left: int, training: bool) -> None:
+    layer = TFMBSLinear(300, 40, fabric=Fabric()).train(training)
+    tensors = {"input": torch.randn(300, 3).t(), "weight": torch.randn(300, 40).t(),
+               "bias": torch.randn(80)[::2]}  # fmt: skip
+    layer.weight = torch.nn.Parameter(tensors["weight"])
+    layer.bias = torch.nn.Parameter(tensors["bias"])
+    layer(tensors["input"])
+    tensors[which].untyped_storage().resize_(left)
+    with pytest.raises(RuntimeError, match="storage"):
+        layer(tensors["input"])
+
+
+@pytest.mark.parametrize("left", [0, 16])
+def test_packing_reads_no_memory_that_is_gone(left: int) -> None:
+    trits = torch.zeros(40, 60, dtype=torch.int8)
+    for tensor in (trits, torch.zeros(60, 40, dtype=torch.int8).t()):
+        tensor.untyped_storage().resize_(left)
+        with pytest.raises(ArgumentError, match="its storage was freed or shrunk"):
+            pack_pt5(tensor)
+    packed = torch.zeros(40, 60, dtype=torch.uint8)[:, ::3]
+    packed.untyped_storage().resize_(left)
+    with pytest.raises(ArgumentError, match="its storage was freed or shrunk"):
+        unpack_pt5(packed)
 
 
 @pytest.mark.parametrize("which", ["input", "weight", "bias"])

@@ -157,7 +157,8 @@ FloatType require_float(const Tensor& tensor, const char* what) {
   return *type;
 }
 
-// A contiguous tensor's. One whose storage was freed (FSDP does) or shrunk still says its sizes.
+// A tensor's memory, if its storage has all of it: one that was freed (FSDP does) or shrunk leaves
+// the tensor its sizes.
 const void* data_of(const Tensor& tensor, const char* what) {
   const void* data = tensor.const_data_ptr();
   if (tensor.numel() == 0) return data;
@@ -165,15 +166,20 @@ const void* data_of(const Tensor& tensor, const char* what) {
         " has no memory: its storage was freed or was never allocated");
   std::int64_t held = 0;
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_size(tensor.get(), &held));
-  const std::int64_t needed =
-      (tensor.storage_offset() + tensor.numel()) * static_cast<std::int64_t>(tensor.element_size());
+  std::int64_t elements = tensor.storage_offset() + 1;  // up to the last
+  for (std::int64_t i = 0; i < tensor.dim(); ++i)
+    elements += (tensor.size(i) - 1) * tensor.stride(i);
+  const std::int64_t needed = elements * static_cast<std::int64_t>(tensor.element_size());
   check(held >= needed, "tfmbs: ", what, " needs a storage of ", needed,
         " bytes, and its storage was shrunk to ", held);
   return data;
 }
 
-Tensor as_contiguous(const Tensor& tensor) {
-  return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
+// torch copies without asking whether the memory is there.
+Tensor as_contiguous(const Tensor& tensor, const char* what) {
+  if (tensor.is_contiguous()) return tensor;
+  static_cast<void>(data_of(tensor, what));
+  return torch::stable::contiguous(tensor);
 }
 
 // Sizes or strides, without an allocation up to `kInline` dimensions.
@@ -279,7 +285,7 @@ tfmbs::runtime::WeightSource weight_source(const Tensor& weight, const Tensor& c
 std::vector<double> scale_values(const Tensor& scale, std::int64_t outputs) {
   check(scale.numel() == 1 || scale.numel() == outputs, "tfmbs: scale must hold 1 or ", outputs,
         " values, but holds ", scale.numel());
-  const Tensor dense = as_contiguous(scale);
+  const Tensor dense = as_contiguous(scale, "scale");
   const auto count = static_cast<std::size_t>(scale.numel());
   if (scale.scalar_type() == ScalarType::Double) {
     const auto* values = static_cast<const double*>(data_of(dense, "scale"));
@@ -309,16 +315,18 @@ LinearCall prepare(const Tensor& input, std::int64_t outputs, std::int64_t depth
   for (std::size_t i = 0; i + 1 < sizes.size(); ++i) samples *= static_cast<std::size_t>(sizes[i]);
   sizes.back() = outputs;
 
-  LinearCall call{as_contiguous(input), std::nullopt, empty(sizes, out_type), {}};
+  LinearCall call{as_contiguous(input, "input"), std::nullopt, empty(sizes, out_type), {}};
   call.args.input = data_of(call.input, "input");
   call.args.input_type = require_float(input, "input");
   call.args.samples = samples;
   if (bias) {
     check(bias->dim() == 1 && bias->size(0) == outputs, "tfmbs: bias must be a vector of ", outputs,
           " values");
-    check(out_dtype.has_value() || bias->scalar_type() == input.scalar_type(),
+    // Autocast leaves fp64 as it is.
+    check(out_dtype.has_value() ? bias->scalar_type() != ScalarType::Double
+                                : bias->scalar_type() == input.scalar_type(),
           "tfmbs: input and bias must have the same dtype");
-    call.bias = as_contiguous(*bias);
+    call.bias = as_contiguous(*bias, "bias");
     call.args.bias = data_of(*call.bias, "bias");
     call.args.bias_type = require_float(*bias, "bias");
   }
@@ -357,7 +365,7 @@ Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Ten
         "tfmbs: input and weight must have the same dtype");
   LinearCall call = prepare(input, weight.size(0), weight.size(1), bias, out_dtype);
   call.args.relu = kRelu;
-  const Tensor dense = as_contiguous(weight);
+  const Tensor dense = as_contiguous(weight, "weight");
   const TensorStorage storage(weight);
   const auto source = weight_source(weight, dense, storage, training);
   on_layer(layer, weight, [&](tfmbs::runtime::Layer& found) {
@@ -387,12 +395,12 @@ TritWeights trit_weights(const Tensor& weight, const Tensor& trits, const Tensor
   }
   const auto outputs = static_cast<std::size_t>(trits.size(0));
   const auto depth = static_cast<std::size_t>(trits.size(1));
-  TritWeights made{as_contiguous(trits),
+  TritWeights made{as_contiguous(trits, "trits"),
                    scale_values(scale, trits.size(0)),
                    std::vector<std::uint8_t>(outputs),
                    {}};
   // The trits cannot say where the weight was no number.
-  const Tensor dense = as_contiguous(weight);
+  const Tensor dense = as_contiguous(weight, "weight");
   tfmbs::BitPlaneMatrix planes(outputs, depth);
   tfmbs::kernels::active().ternarize({.input = data_of(dense, "weight"),
                                       .type = require_float(weight, "weight"),
@@ -424,7 +432,7 @@ Tensor linear_trits(const Tensor& input, const Tensor& weight, const Tensor& tri
 
 bool prefetch(const Tensor& weight, const Text& layer, bool training) {
   check_matrix(weight, "weight");
-  const Tensor dense = as_contiguous(weight);
+  const Tensor dense = as_contiguous(weight, "weight");
   const TensorStorage storage(weight);
   const auto source = weight_source(weight, dense, storage, training);
   return on_layer(layer, weight, [&](tfmbs::runtime::Layer& found) {
@@ -459,7 +467,7 @@ std::tuple<Tensor, Tensor> quantize_weight(const Tensor& weight, const Text& qua
   const auto kind = require(tfmbs::runtime::parse_weight_quantizer(quantizer.view()));
   check(kind != tfmbs::runtime::WeightQuantizer::kCustom,
         "tfmbs: a custom quantizer is called in Python");
-  const Tensor dense = as_contiguous(weight);
+  const Tensor dense = as_contiguous(weight, "weight");
   const FloatType type = require_float(weight, "weight");
   const auto packed =
       tfmbs::runtime::quantize_weights({.data = data_of(dense, "weight"),
@@ -482,7 +490,7 @@ std::tuple<Tensor, Tensor> quantize_activation(const Tensor& input, const Text& 
   check(input.dim() >= 1, "tfmbs: input needs at least one dimension");
   const auto kind = require(tfmbs::runtime::parse_activation(activation.view()));
   const FloatType type = require_float(input, "input");
-  const Tensor dense = as_contiguous(input);
+  const Tensor dense = as_contiguous(input, "input");
   Extents sizes = Extents::copy_of(input.sizes());
   const auto depth = static_cast<std::size_t>(sizes.back());
   std::size_t samples = 1;
