@@ -9,6 +9,7 @@ PY := .venv/bin/python
 JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 BUILD := build
 SANITIZE := build/sanitize
+THREADS := build/threads
 ARM64 := build/arm64
 # The tools of .venv come first; a machine needs no CMake of its own.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -19,6 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:
 	@echo "make demo      train, run and profile a ternary network on real data, offline"
 	@echo "make test      every test: C++, C++ under sanitizers, MLIR, Python, packaging"
+	@echo "make test-threads  the runtime under ThreadSanitizer"
 	@echo "make test-arm64  the kernels' ARM64 sets, cross-compiled, on an emulated CPU"
 	@echo "make lint      clang-format, clang-tidy, ruff and mypy (LINT_ALL=1: every C++ file anew)"
 	@echo "make format    formats C++ and Python in place"
@@ -63,7 +65,7 @@ demo: build .venv/.installed-demo
 	@$(PY) -m pytfmbs.demo $(ARGS)
 
 # --- test -----------------------------------------------------------------------------------------
-.PHONY: test test-cpp test-sanitize test-mlir test-python
+.PHONY: test test-cpp test-sanitize test-threads test-mlir test-python
 test: test-cpp test-sanitize test-mlir test-python
 
 # Leaves the recipe, and says so, when there is no GoogleTest.
@@ -82,11 +84,21 @@ test-sanitize: .venv/.installed-build
 	@$(HAVE_GTEST); \
 	[ -f $(SANITIZE)/build.ninja ] || cmake -S . -B $(SANITIZE) -G Ninja \
 	  -DCMAKE_BUILD_TYPE=Debug \
-	  -DCMAKE_CXX_FLAGS_DEBUG='-O1 -g1' -DTFMBS_SANITIZE=ON -DTFMBS_BUILD_TESTS=ON; \
+	  -DCMAKE_CXX_FLAGS_DEBUG='-O1 -g1' -DTFMBS_SANITIZE=address,undefined -DTFMBS_BUILD_TESTS=ON; \
 	cmake --build $(SANITIZE); \
 	ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1 \
 	UBSAN_OPTIONS=print_stacktrace=1 \
 	ctest --test-dir $(SANITIZE) -V
+
+# What shares work between threads, under ThreadSanitizer. Not the task queue's tests: they fork, and
+# it knows no threads of a child.
+test-threads: .venv/.installed-build
+	@$(HAVE_GTEST); \
+	[ -f $(THREADS)/build.ninja ] || cmake -S . -B $(THREADS) -G Ninja \
+	  -DCMAKE_BUILD_TYPE=Debug \
+	  -DCMAKE_CXX_FLAGS_DEBUG='-O1 -g1' -DTFMBS_SANITIZE=thread -DTFMBS_BUILD_TESTS=ON; \
+	cmake --build $(THREADS) --target test_runtime test_c_interface; \
+	ctest --test-dir $(THREADS) -V -R '^(runtime|c_interface)$$'
 
 # Cross-compiles the format and the kernels, and runs their tests on two emulated CPUs: one that has
 # every instruction, then one without dot products, where the set before must serve. What the sets

@@ -11,9 +11,9 @@ function(tfmbs_compile_settings target)
   target_compile_options(${target} PRIVATE ${TFMBS_WARNINGS} -ffp-contract=off
                                            $<$<BOOL:${TFMBS_WERROR}>:-Werror>)
   if(TFMBS_SANITIZE)
-    target_compile_options(${target} PRIVATE -fsanitize=address,undefined -fno-sanitize-recover=all
-                                             -fno-omit-frame-pointer)
-    target_link_options(${target} PUBLIC -fsanitize=address,undefined)
+    target_compile_options(${target} PRIVATE -fsanitize=${TFMBS_SANITIZE}
+                                             -fno-sanitize-recover=all -fno-omit-frame-pointer)
+    target_link_options(${target} PUBLIC -fsanitize=${TFMBS_SANITIZE})
   elseif(CMAKE_SYSTEM_NAME STREQUAL Linux)
     # A shared library that calls what nobody defines must not wait for its user to find out.
     get_target_property(type ${target} TYPE)

@@ -154,9 +154,10 @@ void ternarize(benchmark::State& state, const KernelSet& set, FloatType type, st
 
 template <typename T>
 void quantize_int8(benchmark::State& state, const KernelSet& set, FloatType type, std::size_t depth,
-                   std::size_t rows) {
+                   std::size_t rows, bool with_planes) {
   const std::vector<T> input = random_values<T>(rows * depth);
   BitPlaneMatrix planes(kInt8Planes * rows, depth);
+  std::vector<std::int8_t> values(rows * depth);
   std::vector<double> scales(rows);
   std::vector<std::uint8_t> nan_rows(rows);
   const QuantizeInt8Args args{.input = input.data(),
@@ -164,9 +165,9 @@ void quantize_int8(benchmark::State& state, const KernelSet& set, FloatType type
                               .rows = rows,
                               .columns = depth,
                               .row_stride = depth,
-                              .planes = planes.data(),
+                              .planes = with_planes ? planes.data() : nullptr,
                               .plane_stride = rows * planes.row_words(),
-                              .values = nullptr,
+                              .values = values.data(),
                               .scales = scales.data(),
                               .nan_rows = nan_rows.data()};
   for (auto _ : state) {
@@ -350,9 +351,12 @@ void register_set(const KernelSet& set, Shape shape, std::size_t rows) {
   add("ternarize_bf16" + by_depth, [=](benchmark::State& state) {
     ternarize<std::uint16_t>(state, set, FloatType::kBFloat16, shape.depth, rows);
   });
-  add("quantize_int8_fp32" + by_depth, [=](benchmark::State& state) {
-    quantize_int8<float>(state, set, FloatType::kFloat32, shape.depth, rows);
-  });
+  for (const bool with_planes : {false, true}) {
+    const std::string name = with_planes ? "quantize_int8_and_planes_fp32" : "quantize_int8_fp32";
+    add(name + by_depth, [=](benchmark::State& state) {
+      quantize_int8<float>(state, set, FloatType::kFloat32, shape.depth, rows, with_planes);
+    });
+  }
   add("field_count_one_chunk" + by_depth, [=](benchmark::State& state) {
     field_count(state, set, shape.depth, rows, (shape.depth + 14) / 15 * 15);
   });

@@ -1,3 +1,8 @@
+#if defined(__SSE__)
+#include <xmmintrin.h>
+#endif
+
+#include <array>
 #include <cmath>
 #include <stdexcept>
 
@@ -94,6 +99,48 @@ TEST_P(Ternarize, AnyBits) {
     }
   }
 }
+
+#if defined(__SSE__)
+// Denormals count where a caller has them flushed to zero, too.
+class FlushedDenormals {
+ public:
+  FlushedDenormals() { _mm_setcsr(before_ | 0x8040); }  // flush to zero, denormals are zero
+  ~FlushedDenormals() { _mm_setcsr(before_); }
+  FlushedDenormals(const FlushedDenormals&) = delete;
+  FlushedDenormals& operator=(const FlushedDenormals&) = delete;
+
+ private:
+  unsigned before_{_mm_getcsr()};
+};
+
+TEST_P(Ternarize, DenormalsCountWhereTheyAreFlushed) {
+  for (const FloatType type : {FloatType::kFloat32, FloatType::kFloat64, FloatType::kBFloat16}) {
+    constexpr std::size_t kColumns = 93;
+    constexpr std::size_t kWords = bit_plane_blocks(kColumns) * kBlockWords;
+    FloatMatrix input(type, 1, kColumns, kColumns);
+    for (std::size_t k = 0; k < kColumns; ++k) {
+      *static_cast<unsigned char*>(input.at(0, k)) = 1;  // the least positive one
+    }
+    std::array<std::uint64_t, kWords> planes{};
+    std::uint8_t nan = 77;
+    {
+      const FlushedDenormals flushed;
+      GetParam().ternarize({.input = input.bytes.data(),
+                            .type = type,
+                            .rows = 1,
+                            .columns = kColumns,
+                            .row_stride = kColumns,
+                            .thresholds = nullptr,
+                            .planes = planes.data(),
+                            .nan_rows = &nan});
+    }
+    EXPECT_EQ(planes[0], ~std::uint64_t{0});
+    EXPECT_EQ(planes[1], (std::uint64_t{1} << (kColumns - 64)) - 1);
+    EXPECT_EQ(planes[kPlaneWords] | planes[kPlaneWords + 1], 0U);
+    EXPECT_EQ(nan, 0);
+  }
+}
+#endif
 
 TEST_P(Ternarize, SpecialValues) {
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
