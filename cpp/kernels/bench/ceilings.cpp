@@ -41,6 +41,7 @@ std::size_t tfmbs_dot_products_avx512() noexcept {
       "vpdpbusd %%zmm12, %%zmm12, %%zmm11\n"
       "dec %0\n"
       "jnz 1b\n"
+      "vzeroupper\n"
       : "+r"(steps)
       :
       : "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",
@@ -74,6 +75,7 @@ std::size_t tfmbs_dot_products_avx2() noexcept {
       "vpaddd %%ymm11, %%ymm5, %%ymm5\n"
       "dec %0\n"
       "jnz 1b\n"
+      "vzeroupper\n"
       : "+r"(steps)
       :
       : "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",
@@ -101,6 +103,7 @@ std::size_t tfmbs_trit_dot_products_avx2() noexcept {
       "vpaddw %%ymm11, %%ymm5, %%ymm5\n"
       "dec %0\n"
       "jnz 1b\n"
+      "vzeroupper\n"
       : "+r"(steps)
       :
       : "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",
@@ -140,6 +143,7 @@ std::size_t tfmbs_bit_plane_products_avx512() noexcept {
       "vpaddq %%zmm11, %%zmm13, %%zmm13\n"
       "dec %0\n"
       "jnz 1b\n"
+      "vzeroupper\n"
       : "+r"(steps)
       :
       : "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",
@@ -167,6 +171,7 @@ std::size_t tfmbs_fp32_products_avx512() noexcept {
       "vfmadd231ps %%zmm12, %%zmm12, %%zmm11\n"
       "dec %0\n"
       "jnz 1b\n"
+      "vzeroupper\n"
       : "+r"(steps)
       :
       : "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",
@@ -194,6 +199,7 @@ std::size_t tfmbs_fp32_products_avx2() noexcept {
       "vfmadd231ps %%ymm12, %%ymm12, %%ymm11\n"
       "dec %0\n"
       "jnz 1b\n"
+      "vzeroupper\n"
       : "+r"(steps)
       :
       : "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",

@@ -12,7 +12,14 @@
 namespace tfmbs::kernels {
 namespace {
 
+// bit_plane_blocks(), bit_plane_word() and float_bytes() for these files.
 inline std::size_t blocks_of(std::size_t trits) { return (trits + kBlockTrits - 1) / kBlockTrits; }
+inline std::size_t word_of(std::size_t k) {
+  return k / kBlockTrits * kBlockWords + k % kBlockTrits / 64;
+}
+inline std::size_t bytes_of(FloatType type) {
+  return type == FloatType::kFloat64 ? 8 : type == FloatType::kFloat32 ? 4 : 2;
+}
 
 inline std::uint64_t double_bits(double value) {
   std::uint64_t bits = 0;

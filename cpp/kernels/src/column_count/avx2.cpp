@@ -25,8 +25,7 @@ void column_count(const ColumnCountArgs& args) noexcept {
   for (std::size_t first = 0; first < args.rows; first += kBatch) {
     const std::size_t rows = args.rows - first < kBatch ? args.rows - first : kBatch;
     for (std::size_t k = 0; k < args.trits; k += 64) {
-      const std::uint64_t* word = args.activations + first * row_words +
-                                  k / kBlockTrits * kBlockWords + k % kBlockTrits / 64;
+      const std::uint64_t* word = args.activations + first * row_words + word_of(k);
       __m256i bytes[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
       for (std::size_t r = 0; r < rows; ++r, word += row_words) {
         bytes[0] = _mm256_sub_epi8(bytes[0], spread(static_cast<std::uint32_t>(*word)));

@@ -11,10 +11,6 @@ namespace {
 
 constexpr std::size_t kLanes = 8;
 
-inline std::size_t bytes_of(FloatType type) {
-  return type == FloatType::kFloat64 ? 8 : type == FloatType::kFloat32 ? 4 : 2;
-}
-
 inline __m256 load_doubles(const double* from) {
   return _mm256_set_m128(_mm256_cvtpd_ps(_mm256_loadu_pd(from + 4)),
                          _mm256_cvtpd_ps(_mm256_loadu_pd(from)));

@@ -77,10 +77,7 @@ void narrow(const EpilogueArgs& args) {
                                  : 1.0F;
   for (std::size_t m = 0; m < args.rows; ++m) {
     const std::int32_t* accumulators = args.accumulators + m * args.accumulator_stride;
-    void* out = byte_offset(args.out, m * args.out_stride *
-                                          (args.out_type == FloatType::kFloat64   ? 8
-                                           : args.out_type == FloatType::kFloat32 ? 4
-                                                                                  : 2));
+    void* out = byte_offset(args.out, m * args.out_stride * bytes_of(args.out_type));
     const float row_scale =
         args.row_scales != nullptr ? static_cast<float>(args.row_scales[m]) : 1.0F;
     const __m512 factor = _mm512_set1_ps(row_scale);

@@ -10,10 +10,6 @@ namespace {
 
 constexpr std::size_t kLanes = 4;
 
-inline std::size_t bytes_of(FloatType type) {
-  return type == FloatType::kFloat64 ? 8 : type == FloatType::kFloat32 ? 4 : 2;
-}
-
 inline float32x4_t load_doubles(const double* from) {
   return vcvt_high_f32_f64(vcvt_f32_f64(vld1q_f64(from)), vld1q_f64(from + 2));
 }

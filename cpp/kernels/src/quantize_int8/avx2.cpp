@@ -246,8 +246,7 @@ void quantize_as(const QuantizeInt8Args& args) {
       Planes high;
       split(values[0], low);
       split(values[1], high);
-      std::uint64_t* words =
-          args.planes + r * row_words + k / kBlockTrits * kBlockWords + k % kBlockTrits / 64;
+      std::uint64_t* words = args.planes + r * row_words + word_of(k);
       for (std::size_t p = 0; p < kInt8Planes; ++p, words += plane_words) {
         words[0] = low.nonzero[p] | static_cast<std::uint64_t>(high.nonzero[p]) << 32;
         words[kPlaneWords] = low.negative[p] | static_cast<std::uint64_t>(high.negative[p]) << 32;

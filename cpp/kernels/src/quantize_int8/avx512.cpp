@@ -46,7 +46,7 @@ AbsoluteMaximum absolute_maximum(const unsigned char* row, std::size_t columns) 
   } else {
     // Magnitudes of 16 bits are compared as fp32's: loading them costs less than a second
     // reduction.
-    constexpr std::size_t kBytes = kType == FloatType::kFloat32 ? 4 : 2;
+    constexpr std::size_t kBytes = float_bytes(kType);
     const __m512i magnitude_bits = _mm512_set1_epi32(INT32_MAX);
     __m512i largest[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
     std::size_t k = 0;
@@ -86,7 +86,7 @@ inline __m512i quantize_64(const unsigned char* from, std::uint64_t valid, doubl
     }
     return _mm512_load_si512(values);
   } else {
-    constexpr std::size_t kBytes = kType == FloatType::kFloat32 ? 4 : 2;
+    constexpr std::size_t kBytes = float_bytes(kType);
     const __m512 factor = _mm512_set1_ps(static_cast<float>(inverse));
     __m512i q[4];
     for (std::size_t i = 0; i < 4; ++i) {
@@ -126,9 +126,7 @@ class Splitter {
 
 template <FloatType kType>
 void quantize_as(const QuantizeInt8Args& args) {
-  constexpr std::size_t kBytes = kType == FloatType::kFloat64   ? 8
-                                 : kType == FloatType::kFloat32 ? 4
-                                                                : 2;
+  constexpr std::size_t kBytes = float_bytes(kType);
   const Splitter splitter;
   const std::size_t row_words = blocks_of(args.columns) * kBlockWords;
   for (std::size_t r = 0; r < args.rows; ++r) {
@@ -151,9 +149,7 @@ void quantize_as(const QuantizeInt8Args& args) {
     };
     std::int8_t* to = args.values != nullptr ? args.values + r * args.columns : nullptr;
     std::uint64_t* planes = args.planes != nullptr ? args.planes + r * row_words : nullptr;
-    const auto words_of = [&](std::size_t k) {
-      return planes + k / kBlockTrits * kBlockWords + k % kBlockTrits / 64;
-    };
+    const auto words_of = [&](std::size_t k) { return planes + word_of(k); };
     if (planes != nullptr && args.columns % kBlockTrits != 0) {
       // The last block whole, and then the words that have values: a short row is mostly padding.
       std::uint64_t* words = planes + row_words - kBlockWords;

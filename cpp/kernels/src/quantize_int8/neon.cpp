@@ -163,8 +163,7 @@ void quantize_as(const QuantizeInt8Args& args) {
         nonzero[i] = trits.nonzero;
         negative[i] = trits.negative;
       }
-      std::uint64_t* words =
-          args.planes + r * row_words + k / kBlockTrits * kBlockWords + k % kBlockTrits / 64;
+      std::uint64_t* words = args.planes + r * row_words + word_of(k);
       for (std::size_t p = 0; p < kInt8Planes; ++p, words += args.plane_stride) {
         words[0] = plane(nonzero, p);
         words[kPlaneWords] = plane(negative, p);

@@ -56,9 +56,7 @@ struct Lanes<FloatType::kBFloat16> : Lanes<FloatType::kFloat16> {};
 template <FloatType kType>
 struct Row {
   using L = Lanes<kType>;
-  static constexpr std::size_t kBytes = kType == FloatType::kFloat64   ? 8
-                                        : kType == FloatType::kFloat32 ? 4
-                                                                       : 2;
+  static constexpr std::size_t kBytes = float_bytes(kType);
   static constexpr std::size_t kCount = 64 / kBytes;  // elements a register
 
   __m512i magnitude_bits;
@@ -98,7 +96,7 @@ struct Row {
   }
 
   static void store(std::uint64_t* planes, std::size_t k, Word word) {
-    std::uint64_t* to = planes + k / kBlockTrits * kBlockWords + k % kBlockTrits / 64;
+    std::uint64_t* to = planes + word_of(k);
     to[0] = word.nonzero;
     to[kPlaneWords] = word.negative;
   }

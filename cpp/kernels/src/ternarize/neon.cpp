@@ -115,7 +115,7 @@ void ternarize_as(const TernarizeArgs& args, FloatFormat format) {
         threshold_magnitude(args.thresholds != nullptr ? args.thresholds[r] : 0.0, format));
     typename L::Vector any_nan = L::broadcast(0);
     for (std::size_t k = 0; k < row_words * 32; k += 64) {
-      std::uint64_t* words = planes + k / kBlockTrits * kBlockWords + k % kBlockTrits / 64;
+      std::uint64_t* words = planes + word_of(k);
       if (k + 64 <= args.columns) {
         convert<L>(row + k * L::kBytes, limits, any_nan, words);
       } else if (k < args.columns) {
