@@ -33,12 +33,8 @@ def over_peers(activation: str | None = None) -> Figure:
     """Times as fast as the fastest peer whose product was right."""
 
     def figure(contest: Contest, case: Case, name: str) -> Found | None:
-        found = [
-            Found(ratio, peer)
-            for peer in contest.peers(activation)
-            if (ratio := case.speed_ratio(name, peer)) is not None
-        ]
-        return min(found, key=lambda ratio: ratio.value, default=None)
+        fastest = case.fastest(contest.peers(activation), name)
+        return None if fastest is None else Found(fastest[1], fastest[0])
 
     return figure
 

@@ -72,6 +72,14 @@ class Case:
             dict(zip(mine.rounds, mine.seconds, strict=True)),
         )
 
+    def fastest(self, names: Iterable[str], of: str) -> tuple[str, float] | None:
+        """The one of `names` over which `of`'s speed ratio is least, and that ratio; None where no
+        two valid rows can be compared."""
+        ratios = [
+            (name, ratio) for name in names if (ratio := self.speed_ratio(of, name)) is not None
+        ]
+        return min(ratios, key=lambda found: found[1], default=None)
+
     def share_of(self, ceiling: str, name: str, amount: float) -> float | None:
         """`amount` (products or bytes of a call) a second over the ceiling of the same round."""
         row, limit = self.rows.get(name), self.ceilings.get(ceiling)

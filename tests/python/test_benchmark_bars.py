@@ -4,9 +4,9 @@ here means anything."""
 from __future__ import annotations
 
 import pytest
-from benchmark_figures import GROWTH, INT8, TRIT, contest, everything, results, row
+from benchmark_figures import FP32, GROWTH, INT8, TRIT, contest, everything, results, row
 
-from benchmarks.suite import judge
+from benchmarks.suite import docs, judge
 from benchmarks.suite.contestants import CONTESTANTS, from_cpp
 from benchmarks.suite.results import Case, Contest
 
@@ -18,6 +18,40 @@ def test_ratios_are_of_the_same_round() -> None:
     case.rows["b"] = row([4.0, 4.0], rounds=[0, 2])  # too few in common: of the medians
     assert case.speed_ratio("a", "b") == 2.0
     assert case.speed_ratio("a", "nobody") is None
+
+
+def test_the_fastest_is_the_one_of_the_rounds_in_common() -> None:
+    case = Case(10, 10, "", 1, "hot")
+    # "a" took part in the slow rounds alone: there it was faster than "b", over all it looks slower.
+    case.rows = {
+        "us": row([1.0, 1.0, 1.0, 1.0, 10.0, 10.0, 10.0]),
+        "a": row([20.0, 20.0, 20.0], rounds=[4, 5, 6]),
+        "b": row([3.0, 3.0, 3.0, 3.0, 30.0, 30.0, 30.0]),
+        "wrong": row([0.1] * 7, check={"ok": False}),
+    }
+    assert case.rows["a"].median > case.rows["b"].median
+    assert case.fastest(["b", "a", "wrong", "nobody"], "us") == ("a", 2.0)
+    assert case.fastest(["wrong", "nobody"], "us") is None
+    assert case.fastest(["a", "b"], "nobody") is None
+
+
+def test_the_page_and_the_bars_name_one_fastest_peer() -> None:
+    found = contest()
+    rows = found.cases[0].rows
+    rows[INT8] = row([1.0, 1.0, 1.0, 10.0, 10.0, 10.0])
+    # Over fp32, whose time does not follow the machine's, the other is the faster one.
+    rows[FP32] = row([100.0] * 6)
+    rows["quick int8"] = row([20.0] * 3, rounds=[3, 4, 5])
+    found.contestants["other"] = dict(found.contestants["quick int8"])
+    rows["other"] = row([3.0, 3.0, 3.0, 30.0, 30.0, 30.0])
+    against = {v.found.against for v in judge.judge(results(found)) if "fastest" in v.bar.text}
+    assert against == {"quick int8"}
+    assert [line[-1] for line in docs.times(found)] == ["quick int8: 20.0 s"]
+    # Where int8 × trit was not measured, to trit × trit.
+    rows[TRIT] = rows.pop(INT8)
+    assert [line[-1] for line in docs.times(found)] == ["quick int8: 20.0 s"]
+    del rows[TRIT]
+    assert [line[-1] for line in docs.times(found)] == ["–"]
 
 
 def test_shares_of_ceilings_are_of_the_same_round() -> None:
