@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .contestants.ours import Int8, Trit
-from .judge import Bar, Verdict, judge, judge_growth, left_out
+from .judge import Bar, Group, Verdict, judge, judge_growth, left_out
 from .pictures import file_name, main_contest
 from .results import Contest, Results
 from .tables import duration
@@ -51,6 +51,7 @@ def held_to(verdicts: list[Verdict]) -> Iterator[list[str]]:
         figures = [verdict.found.value for verdict in found]
         batches = ", ".join(str(b) for b in sorted({verdict.batch for verdict in found}))
         yield [
+            bar.group.value,
             f"{bar.text}, {bar.state}",
             found[0].kernels,
             batches,
@@ -89,7 +90,7 @@ def section(results: Results) -> str:
     for contest in results.contests:
         threads = "one thread" if contest.threads == 1 else f"{contest.threads} threads"
         lines += ["", f"**{contest.kernels}, {threads}**", *table(head, times(contest))]
-    aims = ["of: against", "set", "batch", "threads", "aim", "found", "met"]
+    aims = ["group", "of: against", "set", "batch", "threads", "aim", "found", "met"]
     lines += ["", "**What it is held to**", *table(aims, held_to(list(judge(results))))]
     if others := left_out(results):
         lines += [others, ""]
@@ -99,7 +100,7 @@ def section(results: Results) -> str:
             for v in judge_growth(results.growth)
         )
         lines += [picture("Time a weight and a row", "growth")]
-        lines += table(["growth", "found", "aim", "met"], grown)
+        lines += table([Group.GROWTH.value, "found", "aim", "met"], grown)
     return "\n".join([*lines, end])
 
 

@@ -84,7 +84,7 @@ def test_a_command_keeps_what_it_does_not_measure(
     assert again.measured["contests"].options["quick"]
     assert again.machine["versions"] == {"torch": "3"}
     text = " ".join(capsys.readouterr().out.split())
-    assert "Growth (line 8)" in text
+    assert "Held to: growth" in text
     assert "UTC, --quick, with torch 3; growth measured 20" in text
 
 

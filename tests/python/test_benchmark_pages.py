@@ -41,6 +41,14 @@ def test_the_table_of_bars_names_the_set_and_cuts_no_verdict(
     assert "Not judged: bars of a CPU whose own set is avx512." in text
 
 
+def test_the_table_of_bars_names_each_group_once(capsys: pytest.CaptureFixture[str]) -> None:
+    verdicts = list(judge.judge(results(everything("avx2"))))
+    tables.console(150).print(tables.verdict_table(verdicts, False))
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    groups = {verdict.bar.group for verdict in verdicts}
+    assert [lines.count(group.value) for group in judge.Group] == [g in groups for g in judge.Group]
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(1.234e-6, "1.23 µs"), (9.87e-4, "987 µs"), (0.0123, "12.3 ms"), (2.5, "2.50 s")]
 )  # fmt: skip
@@ -67,6 +75,9 @@ def test_pictures_and_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "old" not in text
     assert "Medians; contests measured 2026-05-01 09:00 UTC, with torch 2.\n" in text
     assert "| 2560→100, batch 1 | 1.00 ms | – | 30.0 ms | quick int8: 1.60 ms |" in text
+    assert "| group | of: against | set | batch | threads | aim | found | met |" in text
+    assert "| one row, hot | int8 × trit, fastest peer, hot | avx512 | 1 | 1 | ≥ 1.50× |" in text
+    assert "| growth | found | aim | met |" in text
     assert text.count(".png") == 3
     assert all((tmp_path / name).exists() for name in re.findall(r"images/(\S+\.png)", text))
     docs.write(found)
