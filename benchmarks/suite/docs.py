@@ -10,7 +10,7 @@ from .contestants.ours import Int8, Trit
 from .judge import Bar, Group, Verdict, judge, judge_growth, left_out
 from .pictures import file_name, main_contest
 from .results import Contest, Results
-from .tables import duration
+from .tables import duration, reasons
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
 HEADINGS = {"avx512": "A CPU with AVX-512 VNNI", "avx2": "A CPU with AVX2 only"}
@@ -40,6 +40,27 @@ def times(contest: Contest) -> Iterator[list[str]]:
             ),
             f"{fastest[0]}: {duration(case.rows[fastest[0]].median)}" if fastest else "–",
         ]
+
+
+def absent(contest: Contest) -> list[str]:
+    """Which peers are in no case, or not in all, and why: a line, or none where all are in all. A
+    wrong product is no figure either."""
+    nowhere: list[str] = []
+    partly: list[str] = []
+    for peer in contest.peers():
+        why: dict[str, None] = {}  # in order, each once
+        for case in contest.cases:
+            row = case.rows.get(peer)
+            if reason := reasons(contest, case).get(peer):
+                why[reason] = None
+            elif row is not None and not row.valid:
+                why["wrong product"] = None
+        if why:
+            there = any(peer in case.rows and case.rows[peer].valid for case in contest.cases)
+            (partly if there else nowhere).append(f"{peer} ({'; '.join(why)})")
+    parts = (("Absent", nowhere), ("Not in every line", partly))
+    said = [f"{what}: {', '.join(found)}." for what, found in parts if found]
+    return [" ".join(said), ""] if said else []
 
 
 def held_to(verdicts: list[Verdict]) -> Iterator[list[str]]:
@@ -77,8 +98,8 @@ def section(results: Results) -> str:
         "",
         f"### {HEADINGS.get(kernels, f'A CPU whose best kernel set is {kernels}')}",
         "",
-        f"{machine['cpu']}, {machine['cores']} cores ({caches}); {versions}. Medians; "
-        f"{results.provenance}.",
+        f"{machine['cpu']}, {machine['cores']} cores ({caches}); {versions}. Medians of calls "
+        f"with telemetry off, but where a line says otherwise; {results.provenance}.",
         "",
     ]
     if main_contest(results) is not None:
@@ -90,6 +111,7 @@ def section(results: Results) -> str:
     for contest in results.contests:
         threads = "one thread" if contest.threads == 1 else f"{contest.threads} threads"
         lines += ["", f"**{contest.kernels}, {threads}**", *table(head, times(contest))]
+        lines += absent(contest)
     aims = ["group", "of: against", "set", "batch", "threads", "aim", "found", "met"]
     lines += ["", "**What it is held to**", *table(aims, held_to(list(judge(results))))]
     if others := left_out(results):

@@ -37,13 +37,19 @@ def limits(case: Case) -> str:
     return "ceilings, 10⁹ products or bytes a second: " + "; ".join(rates)
 
 
-def absent(contest: Contest, case: Case) -> str:
-    """Who is not in the table, and why."""
-    reasons = {name: row.unavailable for name, row in case.rows.items() if row.unavailable}
+def reasons(contest: Contest, case: Case) -> dict[str, str]:
+    """Why who is not in the case's table, by name."""
+    found = {name: row.unavailable for name, row in case.rows.items() if row.unavailable}
     for name, known in contest.contestants.items():
         if known["unavailable"]:
-            reasons[name] = known["unavailable"]
-    return "".join(f"\nabsent: {name}: {reason}" for name, reason in reasons.items())
+            found[name] = known["unavailable"]
+    return found
+
+
+def absent(contest: Contest, case: Case) -> str:
+    """Who is not in the table, and why."""
+    found = reasons(contest, case)
+    return "".join(f"\nabsent: {name}: {reason}" for name, reason in found.items())
 
 
 def case_table(contest: Contest, case: Case) -> Table:
