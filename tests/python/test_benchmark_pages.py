@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from benchmark_figures import GROWTH, INT8, contest, everything, results, row
+from benchmark_figures import GROWTH, INT8, contest, everything, package, results, row
 
 from benchmarks.suite import docs, judge, pictures, tables
 from benchmarks.suite.ceilings import (
@@ -86,6 +86,8 @@ def test_pictures_and_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert all((tmp_path / name).exists() for name in re.findall(r"images/(\S+\.png)", text))
     docs.write(found)
     assert page.read_text(encoding="utf-8") == text
+    found.machine["pytfmbs"] = package("abc-dirty")
+    assert "09:00 UTC, of pytfmbs 0.1 (abc-dirty), with torch 2.\n" in docs.section(found)
 
 
 def test_the_page_says_who_is_absent_from_a_contest_and_why() -> None:
