@@ -241,18 +241,25 @@ class GrowthVerdict:
 
 
 def judge_growth(growth: dict[str, list[dict[str, float | str]]]) -> Iterator[GrowthVerdict]:
-    """Spreads of time a weight and a row, by product and threads, and what two threads bring."""
+    """Spreads of time a weight and a row, by product and threads, and what two threads bring; each
+    says over which sizes, for layers of fewer than LEAST_WEIGHTS are in none."""
     for kind, what in (("weights", "time a weight"), ("rows", "time a row")):
-        groups: dict[tuple[object, ...], list[float]] = {}
+        groups: dict[tuple[object, ...], dict[int, float]] = {}
         for point in growth[kind]:
             if kind == "weights" and int(point["count"]) < LEAST_WEIGHTS:
                 continue
             key = (point["product"], point["level"], point["threads"])
-            groups.setdefault(key, []).append(float(point["seconds"]) / float(point["count"]))
+            count = int(point["count"])
+            groups.setdefault(key, {})[count] = float(point["seconds"]) / count
         for (product, level, threads), each in groups.items():
-            spread = max(each) / min(each)
+            spread = max(each.values()) / min(each.values())
+            counts = (
+                f"{min(each):,} to {max(each):,} {kind}"
+                if len(each) > 1
+                else f"{min(each):,} {kind}"
+            )
             yield GrowthVerdict(
-                f"{product}, {level}: {what}, {threads} thr.", spread,
+                f"{product}, {level}: {what}, {counts}, {threads} thr.", spread,
                 f"≤ {WITHIN_LEVEL:.2f}×", spread <= WITHIN_LEVEL,
             )  # fmt: skip
     times: dict[tuple[str, str, int], dict[int, float]] = {}

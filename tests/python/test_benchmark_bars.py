@@ -170,8 +170,9 @@ def test_every_aim_has_a_bar_and_every_bar_one_limit() -> None:
 
 def test_growth_is_the_spread_and_the_speed_up() -> None:
     found = {verdict.text: verdict for verdict in judge.judge_growth(GROWTH)}
-    weights = found[f"{INT8}, cache: time a weight, 1 thr."]
+    weights = found[f"{INT8}, cache: time a weight, 8,388,608 to 16,777,216 weights, 1 thr."]
     assert (weights.value, weights.met) == (pytest.approx(1.1), True)
-    rows = found[f"{TRIT}, 4096→4096: time a row, 1 thr."]
+    rows = found[f"{TRIT}, 4096→4096: time a row, 64 to 128 rows, 1 thr."]
     assert (rows.value, rows.met) == (pytest.approx(1.25), False)
+    assert f"{INT8}, cache: time a weight, 16,777,216 weights, 2 thr." in found
     assert found[f"{INT8}, 16,777,216 weights: two threads"].value == pytest.approx(2.0)

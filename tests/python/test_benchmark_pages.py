@@ -82,6 +82,7 @@ def test_pictures_and_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "| group | of: against | set | batch | threads | aim | found | met |" in text
     assert "| one row, hot | int8 × trit, fastest peer, hot | avx512 | 1 | 1 | ≥ 1.50× |" in text
     assert "| growth | found | aim | met |" in text
+    assert "time a weight, 8,388,608 to 16,777,216 weights, 1 thr. | 1.10× | ≤ 1.15× |" in text
     assert text.count(".png") == 3
     assert all((tmp_path / name).exists() for name in re.findall(r"images/(\S+\.png)", text))
     docs.write(found)
