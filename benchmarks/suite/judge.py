@@ -81,10 +81,9 @@ class Group(Enum):
 
 @dataclass(frozen=True)
 class Bar:
-    """batches: None is all; least or most: what the
-    figure is held to; sets: kernel sets that it is about, None is all, where they are the CPU's own;
-    forced: where they are forced on a CPU that has a better one too; every_shape: small layers
-    too."""
+    """batches: None is all; least or most: what the figure is held to; sets: kernel sets that it is
+    about, None is all, where they are the CPU's own; forced: where they are forced on a CPU that has
+    a better one too; every_shape: small layers too."""
 
     group: Group
     text: str

@@ -23,7 +23,7 @@ def test_ratios_are_of_the_same_round() -> None:
 
 def test_the_fastest_is_the_one_of_the_rounds_in_common() -> None:
     case = Case(10, 10, "", 1, "hot")
-    # "a" took part in the slow rounds alone: there it was faster than "b", over all it looks slower.
+    # "a" took part in the slow rounds alone: faster than "b" there, though slower by medians.
     case.rows = {
         "us": row([1.0, 1.0, 1.0, 1.0, 10.0, 10.0, 10.0]),
         "a": row([20.0, 20.0, 20.0], rounds=[4, 5, 6]),
