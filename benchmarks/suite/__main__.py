@@ -212,6 +212,12 @@ def read_older(path: Path) -> Results | None:
 def keep_others(results: Results, older: Results | None) -> None:
     for line in results.keep(older) if older is not None else ():
         print(line)
+    say_mixture(results)
+
+
+def say_mixture(results: Results) -> None:
+    if results.mixture:
+        print(results.mixture)
 
 
 def finish(results: Results, arguments: argparse.Namespace) -> None:
@@ -260,6 +266,7 @@ def main(given: Sequence[str] | None = None) -> None:
         judge(results)
         return finish(results, arguments)
     results = results_module.merge(results_module.read(path) for path in arguments.json)
+    say_mixture(results)
     if arguments.command == "judge":
         judge(results, arguments.every)
     elif arguments.command == "show":

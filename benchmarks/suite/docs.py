@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .contestants.ours import Int8, Trit
-from .judge import Bar, Verdict, judge, judge_growth, left_out
+from .judge import Bar, Group, Verdict, judge, judge_growth, left_out
 from .pictures import file_name, main_contest
 from .results import Contest, Results
-from .tables import duration
+from .tables import duration, reasons
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
 HEADINGS = {"avx512": "A CPU with AVX-512 VNNI", "avx2": "A CPU with AVX2 only"}
@@ -27,12 +27,9 @@ def table(head: list[str], rows: Iterator[list[str]]) -> list[str]:
 
 def times(contest: Contest) -> Iterator[list[str]]:
     for case in contest.cases:
-        peers = [
-            (ratio, peer)
-            for peer in contest.peers()
-            if (ratio := case.speed_ratio(peer, "torch fp32")) is not None
-        ]
-        ratio, fastest = max(peers, default=(0.0, ""))
+        # As the bars have it: to int8 × trit, or where that was not measured to trit × trit.
+        peers = list(contest.peers())
+        fastest = case.fastest(peers, Int8.name) or case.fastest(peers, Trit.name)
         yield [
             f"{case.shape}, batch {case.batch}" + (", cold" if case.state == "cold" else ""),
             *(
@@ -41,8 +38,29 @@ def times(contest: Contest) -> Iterator[list[str]]:
                 else "–"
                 for name in (Int8.name, Trit.name, "torch fp32")
             ),
-            f"{fastest}: {duration(case.rows[fastest].median)}" if fastest else "–",
+            f"{fastest[0]}: {duration(case.rows[fastest[0]].median)}" if fastest else "–",
         ]
+
+
+def absent(contest: Contest) -> list[str]:
+    """Which peers are in no case, or not in all, and why: a line, or none where all are in all. A
+    wrong product is no figure either."""
+    nowhere: list[str] = []
+    partly: list[str] = []
+    for peer in contest.peers():
+        why: dict[str, None] = {}  # in order, each once
+        for case in contest.cases:
+            row = case.rows.get(peer)
+            if reason := reasons(contest, case).get(peer):
+                why[reason] = None
+            elif row is not None and not row.valid:
+                why["wrong product"] = None
+        if why:
+            there = any(peer in case.rows and case.rows[peer].valid for case in contest.cases)
+            (partly if there else nowhere).append(f"{peer} ({'; '.join(why)})")
+    parts = (("Absent", nowhere), ("Not in every line", partly))
+    said = [f"{what}: {', '.join(found)}." for what, found in parts if found]
+    return [" ".join(said), ""] if said else []
 
 
 def held_to(verdicts: list[Verdict]) -> Iterator[list[str]]:
@@ -54,6 +72,7 @@ def held_to(verdicts: list[Verdict]) -> Iterator[list[str]]:
         figures = [verdict.found.value for verdict in found]
         batches = ", ".join(str(b) for b in sorted({verdict.batch for verdict in found}))
         yield [
+            bar.group.value,
             f"{bar.text}, {bar.state}",
             found[0].kernels,
             batches,
@@ -79,8 +98,8 @@ def section(results: Results) -> str:
         "",
         f"### {HEADINGS.get(kernels, f'A CPU whose best kernel set is {kernels}')}",
         "",
-        f"{machine['cpu']}, {machine['cores']} cores ({caches}); {versions}. Medians; "
-        f"{results.provenance}.",
+        f"{machine['cpu']}, {machine['cores']} cores ({caches}); {versions}. Medians of calls "
+        f"with telemetry off, but where a line says otherwise; {results.provenance}.",
         "",
     ]
     if main_contest(results) is not None:
@@ -92,7 +111,8 @@ def section(results: Results) -> str:
     for contest in results.contests:
         threads = "one thread" if contest.threads == 1 else f"{contest.threads} threads"
         lines += ["", f"**{contest.kernels}, {threads}**", *table(head, times(contest))]
-    aims = ["of: against", "set", "batch", "threads", "aim", "found", "met"]
+        lines += absent(contest)
+    aims = ["group", "of: against", "set", "batch", "threads", "aim", "found", "met"]
     lines += ["", "**What it is held to**", *table(aims, held_to(list(judge(results))))]
     if others := left_out(results):
         lines += [others, ""]
@@ -102,7 +122,7 @@ def section(results: Results) -> str:
             for v in judge_growth(results.growth)
         )
         lines += [picture("Time a weight and a row", "growth")]
-        lines += table(["growth", "found", "aim", "met"], grown)
+        lines += table([Group.GROWTH.value, "found", "aim", "met"], grown)
     return "\n".join([*lines, end])
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import Enum
 
 from .ceilings import DOT_PRODUCT, READ_MEMORY
 from .contestants.from_cpp import Int8Cpp, TritCpp
@@ -33,12 +34,8 @@ def over_peers(activation: str | None = None) -> Figure:
     """Times as fast as the fastest peer whose product was right."""
 
     def figure(contest: Contest, case: Case, name: str) -> Found | None:
-        found = [
-            Found(ratio, peer)
-            for peer in contest.peers(activation)
-            if (ratio := case.speed_ratio(name, peer)) is not None
-        ]
-        return min(found, key=lambda ratio: ratio.value, default=None)
+        fastest = case.fastest(contest.peers(activation), name)
+        return None if fastest is None else Found(fastest[1], fastest[0])
 
     return figure
 
@@ -69,14 +66,26 @@ def bits_a_weight(_: Contest, case: Case, name: str) -> Found | None:
     return Found(8 * row.weight_bytes / (case.outputs * case.depth), row.layout or "packed weights")
 
 
+class Group(Enum):
+    """What a bar is about, as tables name it."""
+
+    ROW_HOT = "one row, hot"
+    ROW_COLD = "one row, cold"
+    ROWS = "many rows"
+    TRIT = "trit × trit"
+    AVX2 = "AVX2"
+    CALLS = "calls"
+    TELEMETRY = "telemetry"
+    GROWTH = "growth"  # judge_growth()'s; no Bar's
+
+
 @dataclass(frozen=True)
 class Bar:
-    """line: of the list of aims, docs/performance.md; batches: None is all; least or most: what the
-    figure is held to; sets: kernel sets that it is about, None is all, where they are the CPU's own;
-    forced: where they are forced on a CPU that has a better one too; every_shape: small layers
-    too."""
+    """batches: None is all; least or most: what the figure is held to; sets: kernel sets that it is
+    about, None is all, where they are the CPU's own; forced: where they are forced on a CPU that has
+    a better one too; every_shape: small layers too."""
 
-    line: int
+    group: Group
     text: str
     name: str
     batches: tuple[int, ...] | None
@@ -115,59 +124,65 @@ INT8_CPP, TRIT_CPP = Int8Cpp.name, TritCpp.name
 # are read at 75 % of the bandwidth where there is no VBMI to decode them.
 AVX512, AVX2 = frozenset({"avx512"}), frozenset({"avx2"})
 BARS = (
-    Bar(1, "int8 × trit, fastest peer", INT8, (1,), "hot", over_peers(), 1.5, sets=AVX512),
-    Bar(1, "int8 × trit, torch fp32", INT8, (1,), "hot", over(FP32), 25, sets=AVX512),
-    Bar(1, "int8 × trit from C++, vpdpbusd peak", INT8_CPP, (1,), "hot", of_dot_product_peak, 0.75,
+    Bar(Group.ROW_HOT, "int8 × trit, fastest peer", INT8, (1,), "hot", over_peers(), 1.5,
+        sets=AVX512),
+    Bar(Group.ROW_HOT, "int8 × trit, torch fp32", INT8, (1,), "hot", over(FP32), 25, sets=AVX512),
+    Bar(Group.ROW_HOT, "int8 × trit from C++, vpdpbusd peak", INT8_CPP, (1,), "hot",
+        of_dot_product_peak, 0.75, sets=AVX512, unit="%"),
+    Bar(Group.ROW_HOT, "int8 × trit, vpdpbusd peak", INT8, (1,), "hot", of_dot_product_peak, 0.75,
         sets=AVX512, unit="%"),
-    Bar(1, "int8 × trit, vpdpbusd peak", INT8, (1,), "hot", of_dot_product_peak, 0.75, sets=AVX512,
-        unit="%"),
-    Bar(2, "int8 × trit from C++, read bandwidth", INT8_CPP, (1,), "cold", of_read_bandwidth, 0.85,
+    Bar(Group.ROW_COLD, "int8 × trit from C++, read bandwidth", INT8_CPP, (1,), "cold",
+        of_read_bandwidth, 0.85, sets=AVX512, unit="%"),
+    Bar(Group.ROW_COLD, "int8 × trit, read bandwidth", INT8, (1,), "cold", of_read_bandwidth, 0.85,
         sets=AVX512, unit="%"),
-    Bar(2, "int8 × trit, read bandwidth", INT8, (1,), "cold", of_read_bandwidth, 0.85, sets=AVX512,
-        unit="%"),
-    Bar(2, "int8 × trit from C++, read bandwidth", INT8_CPP, (1,), "cold", of_read_bandwidth, 0.75,
+    Bar(Group.ROW_COLD, "int8 × trit from C++, read bandwidth", INT8_CPP, (1,), "cold",
+        of_read_bandwidth, 0.75, sets=AVX2, unit="%"),
+    Bar(Group.ROW_COLD, "int8 × trit, read bandwidth", INT8, (1,), "cold", of_read_bandwidth, 0.75,
         sets=AVX2, unit="%"),
-    Bar(2, "int8 × trit, read bandwidth", INT8, (1,), "cold", of_read_bandwidth, 0.75, sets=AVX2,
-        unit="%"),
-    Bar(2, "int8 × trit, bits a weight", INT8, (1,), "cold", bits_a_weight, most=1.65, unit=" bits"),
-    Bar(2, "int8 × trit, fastest peer", INT8, (1,), "cold", over_peers(), 1.2),
-    Bar(3, "int8 × trit, fastest peer", INT8, (8, 64, 512), "hot", over_peers(), 0.97),
-    Bar(3, "int8 × trit from C++, vpdpbusd peak", INT8_CPP, (512,), "hot", of_dot_product_peak, 0.88,
+    Bar(Group.ROW_COLD, "int8 × trit, bits a weight", INT8, (1,), "cold", bits_a_weight, most=1.65,
+        unit=" bits"),
+    Bar(Group.ROW_COLD, "int8 × trit, fastest peer", INT8, (1,), "cold", over_peers(), 1.2),
+    Bar(Group.ROWS, "int8 × trit, fastest peer", INT8, (8, 64, 512), "hot", over_peers(), 0.97),
+    Bar(Group.ROWS, "int8 × trit from C++, vpdpbusd peak", INT8_CPP, (512,), "hot",
+        of_dot_product_peak, 0.88, sets=AVX512, unit="%"),
+    Bar(Group.ROWS, "int8 × trit, vpdpbusd peak", INT8, (512,), "hot", of_dot_product_peak, 0.88,
         sets=AVX512, unit="%"),
-    Bar(3, "int8 × trit, vpdpbusd peak", INT8, (512,), "hot", of_dot_product_peak, 0.88, sets=AVX512,
-        unit="%"),
-    Bar(3, "int8 × trit, torch fp32", INT8, (512,), "hot", over(FP32), 4.5, sets=AVX512),
-    Bar(4, "trit × trit from C++, vpdpbusd peak", TRIT_CPP, (512,), "hot", of_dot_product_peak, 2.0,
+    Bar(Group.ROWS, "int8 × trit, torch fp32", INT8, (512,), "hot", over(FP32), 4.5, sets=AVX512),
+    Bar(Group.TRIT, "trit × trit from C++, vpdpbusd peak", TRIT_CPP, (512,), "hot",
+        of_dot_product_peak, 2.0, sets=AVX512),
+    Bar(Group.TRIT, "trit × trit, vpdpbusd peak", TRIT, (512,), "hot", of_dot_product_peak, 2.0,
         sets=AVX512),
-    Bar(4, "trit × trit, vpdpbusd peak", TRIT, (512,), "hot", of_dot_product_peak, 2.0, sets=AVX512),
-    Bar(4, "trit × trit, fastest int8 peer", TRIT, (512,), "hot", over_peers("int8"), 2.3,
+    Bar(Group.TRIT, "trit × trit, fastest int8 peer", TRIT, (512,), "hot", over_peers("int8"), 2.3,
         sets=AVX512),
-    Bar(4, "trit × trit, torch fp32", TRIT, (512,), "hot", over(FP32), 10, sets=AVX512),
-    Bar(4, "trit × trit from C++, vpdpbusd peak", TRIT_CPP, (64,), "hot", of_dot_product_peak, 1.8,
+    Bar(Group.TRIT, "trit × trit, torch fp32", TRIT, (512,), "hot", over(FP32), 10, sets=AVX512),
+    Bar(Group.TRIT, "trit × trit from C++, vpdpbusd peak", TRIT_CPP, (64,), "hot",
+        of_dot_product_peak, 1.8, sets=AVX512),
+    Bar(Group.TRIT, "trit × trit, vpdpbusd peak", TRIT, (64,), "hot", of_dot_product_peak, 1.8,
         sets=AVX512),
-    Bar(4, "trit × trit, vpdpbusd peak", TRIT, (64,), "hot", of_dot_product_peak, 1.8, sets=AVX512),
-    Bar(4, "trit × trit, fastest int8 peer", TRIT, (64,), "hot", over_peers("int8"), 2.0,
+    Bar(Group.TRIT, "trit × trit, fastest int8 peer", TRIT, (64,), "hot", over_peers("int8"), 2.0,
         sets=AVX512),
-    Bar(4, "trit × trit, torch fp32", TRIT, (64,), "hot", over(FP32), 8, sets=AVX512),
-    Bar(4, "trit × trit, int8 × trit", TRIT, (1,), "hot", over(INT8), 1.0),
-    Bar(5, "int8 × trit, fastest AVX2 peer", INT8, (1,), "hot", over_peers(), 1.3, sets=AVX2,
-        forced=True),
-    Bar(5, "int8 × trit, torch fp32 of AVX2", INT8, (512,), "hot", over(FP32), 2.5, sets=AVX2,
-        forced=True),
-    Bar(6, "int8 × trit, nn.Linear fp32", INT8, None, "hot", over(FP32), 1.0, every_shape=True),
-    Bar(6, "trit × trit, nn.Linear fp32", TRIT, None, "hot", over(FP32), 1.0, every_shape=True),
-    Bar(6, "int8 × trit with telemetry, nn.Linear fp32", Int8Telemetry.name, None, "hot",
+    Bar(Group.TRIT, "trit × trit, torch fp32", TRIT, (64,), "hot", over(FP32), 8, sets=AVX512),
+    Bar(Group.TRIT, "trit × trit, int8 × trit", TRIT, (1,), "hot", over(INT8), 1.0),
+    Bar(Group.AVX2, "int8 × trit, fastest AVX2 peer", INT8, (1,), "hot", over_peers(), 1.3,
+        sets=AVX2, forced=True),
+    Bar(Group.AVX2, "int8 × trit, torch fp32 of AVX2", INT8, (512,), "hot", over(FP32), 2.5,
+        sets=AVX2, forced=True),
+    Bar(Group.CALLS, "int8 × trit, nn.Linear fp32", INT8, None, "hot", over(FP32), 1.0,
+        every_shape=True),
+    Bar(Group.CALLS, "trit × trit, nn.Linear fp32", TRIT, None, "hot", over(FP32), 1.0,
+        every_shape=True),
+    Bar(Group.CALLS, "int8 × trit with telemetry, nn.Linear fp32", Int8Telemetry.name, None, "hot",
         over(FP32), 1.0, every_shape=True),
-    Bar(6, "trit × trit with telemetry, nn.Linear fp32", TritTelemetry.name, None, "hot",
+    Bar(Group.CALLS, "trit × trit with telemetry, nn.Linear fp32", TritTelemetry.name, None, "hot",
         over(FP32), 1.0, every_shape=True),
-    Bar(0, "int8 × trit, telemetry on : off", INT8, (1,), "hot", over(Int8Telemetry.name),
-        most=1.15),
-    Bar(0, "int8 × trit, telemetry on : off", INT8, (8, 64, 512), "hot",
+    Bar(Group.TELEMETRY, "int8 × trit, telemetry on : off", INT8, (1,), "hot",
+        over(Int8Telemetry.name), most=1.15),
+    Bar(Group.TELEMETRY, "int8 × trit, telemetry on : off", INT8, (8, 64, 512), "hot",
         over(Int8Telemetry.name), most=1.10),
-    Bar(0, "trit × trit, telemetry on : off", TRIT, None, "hot", over(TritTelemetry.name),
-        most=1.10),
+    Bar(Group.TELEMETRY, "trit × trit, telemetry on : off", TRIT, None, "hot",
+        over(TritTelemetry.name), most=1.10),
 )  # fmt: skip
-# Line 8: growth. Time a weight or a row, the largest over the smallest; two threads' speed.
+# Growth: time a weight or a row, the largest over the smallest; two threads' speed.
 WITHIN_LEVEL, SPEED_UP = 1.15, 1.7
 # Below, the fixed cost of a call shows beside one row's product; the picture has these points too.
 LEAST_WEIGHTS = 8 << 20
@@ -225,18 +240,25 @@ class GrowthVerdict:
 
 
 def judge_growth(growth: dict[str, list[dict[str, float | str]]]) -> Iterator[GrowthVerdict]:
-    """Spreads of time a weight and a row, by product and threads, and what two threads bring."""
+    """Spreads of time a weight and a row, by product and threads, and what two threads bring; each
+    says over which sizes, for layers of fewer than LEAST_WEIGHTS are in none."""
     for kind, what in (("weights", "time a weight"), ("rows", "time a row")):
-        groups: dict[tuple[object, ...], list[float]] = {}
+        groups: dict[tuple[object, ...], dict[int, float]] = {}
         for point in growth[kind]:
             if kind == "weights" and int(point["count"]) < LEAST_WEIGHTS:
                 continue
             key = (point["product"], point["level"], point["threads"])
-            groups.setdefault(key, []).append(float(point["seconds"]) / float(point["count"]))
+            count = int(point["count"])
+            groups.setdefault(key, {})[count] = float(point["seconds"]) / count
         for (product, level, threads), each in groups.items():
-            spread = max(each) / min(each)
+            spread = max(each.values()) / min(each.values())
+            counts = (
+                f"{min(each):,} to {max(each):,} {kind}"
+                if len(each) > 1
+                else f"{min(each):,} {kind}"
+            )
             yield GrowthVerdict(
-                f"{product}, {level}: {what}, {threads} thr.", spread,
+                f"{product}, {level}: {what}, {counts}, {threads} thr.", spread,
                 f"≤ {WITHIN_LEVEL:.2f}×", spread <= WITHIN_LEVEL,
             )  # fmt: skip
     times: dict[tuple[str, str, int], dict[int, float]] = {}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-# What makes two machines differ, of describe(); the rest changes from day to day on one machine. A
-# host may hide instructions from a guest under one name of CPU: hence the kernel set.
+# What makes two machines differ, of describe(); the rest, the measured pytfmbs too, changes from
+# day to day on one machine. A host may hide instructions from a guest under one name of CPU: hence
+# the kernel set.
 HARDWARE = ("cpu", "family", "cores", "caches", "kernels")
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 PACKAGES = (
@@ -69,6 +71,29 @@ def version(package: str) -> str | None:
         return None
 
 
+def revision(folder: Path) -> str | None:
+    """What `git describe` says of the checkout that the folder is a part of: None where it is none,
+    as site-packages within one, and where there is no git."""
+    git = ["git", "--no-optional-locks", "-C", str(folder)]
+    # Fails where git does not know the file.
+    tracked = [*git, "ls-files", "--error-unmatch", "__init__.py"]
+    describe = [*git, "describe", "--always", "--dirty"]
+    try:
+        for command in (tracked, describe):
+            answer = subprocess.run(command, check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return answer.stdout.strip() or None
+
+
+def package() -> dict[str, str | None]:
+    """The pytfmbs that is measured; no path of it, for it gets onto a page."""
+    import pytfmbs
+
+    found = revision(Path(pytfmbs.__file__).parent)
+    return {"version": pytfmbs.__version__, "revision": found}
+
+
 def describe(kernels: str) -> dict[str, Any]:
     """As JSON holds it: it comes back from a file as it is here. kernels: the set that this CPU
     gets by itself."""
@@ -89,5 +114,6 @@ def describe(kernels: str) -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "load": list(os.getloadavg()),
-        "versions": {package: version(package) for package in PACKAGES},
+        "versions": {name: version(name) for name in PACKAGES},
+        "pytfmbs": [package()],  # several where results are merged
     }

@@ -72,6 +72,14 @@ class Case:
             dict(zip(mine.rounds, mine.seconds, strict=True)),
         )
 
+    def fastest(self, names: Iterable[str], of: str) -> tuple[str, float] | None:
+        """The one of `names` over which `of`'s speed ratio is least, and that ratio; None where no
+        two valid rows can be compared."""
+        ratios = [
+            (name, ratio) for name in names if (ratio := self.speed_ratio(of, name)) is not None
+        ]
+        return min(ratios, key=lambda found: found[1], default=None)
+
     def share_of(self, ceiling: str, name: str, amount: float) -> float | None:
         """`amount` (products or bytes of a call) a second over the ceiling of the same round."""
         row, limit = self.rows.get(name), self.ceilings.get(ceiling)
@@ -120,7 +128,17 @@ class Measured:
     def __str__(self) -> str:
         when = f"{self.when[:16].replace('T', ' ')} UTC" if self.when else "at an unknown time"
         quick = ", --quick" if self.options.get("quick") else ""
-        return f"{when}{quick}, with torch {self.machine['versions']['torch']}"
+        of = f", of {self.package}" if self.package else ""
+        return f"{when}{quick}{of}, with torch {self.machine['versions']['torch']}"
+
+    @property
+    def package(self) -> str:
+        """Which pytfmbs was measured; empty in older files, which do not say."""
+        found = (
+            known["version"] + (f" ({known['revision']})" if known["revision"] else "")
+            for known in self.machine.get("pytfmbs", ())
+        )
+        return " and ".join(f"pytfmbs {text}" for text in found)
 
 
 @dataclass
@@ -145,6 +163,16 @@ class Results:
     @property
     def provenance(self) -> str:
         return "; ".join(f"{part} measured {found}" for part, found in self.measured.items())
+
+    @property
+    def mixture(self) -> str:
+        """Which part is of which pytfmbs, in words; empty where all are of one."""
+        found = {part: known.package for part, known in self.measured.items()}
+        several = any(len(known.machine.get("pytfmbs", ())) > 1 for known in self.measured.values())
+        if not several and len(set(found.values())) <= 1:
+            return ""
+        parts = (f"{part} of {text or 'an unknown pytfmbs'}" for part, text in found.items())
+        return f"figures of different revisions: {', '.join(parts)}"
 
     def keep(self, older: Results) -> list[str]:
         """Takes over the parts that were not measured now, of the same machine. Returns what it
@@ -235,6 +263,18 @@ def _from_schema_2(data: dict[str, Any]) -> dict[str, Any]:
     return {**data, "measured": measured, "schema": SCHEMA}
 
 
+def _packages(measured: Iterable[Measured]) -> list[dict[str, Any]]:
+    """Every pytfmbs of them, once; an unknown one too, beside known ones."""
+    unknown: list[dict[str, Any]] = [{"version": "of an unknown version", "revision": None}]
+    each = [known.machine.get("pytfmbs", unknown) for known in measured]
+    if all(packages == unknown for packages in each):
+        return []
+    found: list[dict[str, Any]] = []
+    for packages in each:
+        found += [package for package in packages if package not in found]
+    return found
+
+
 def merge(results: Iterable[Results]) -> Results:
     """Contests and growth of several files, of one machine."""
     first, *others = results
@@ -250,8 +290,12 @@ def merge(results: Iterable[Results]) -> Results:
         first.measured |= other.measured
         if both:
             quick = any(found.options.get("quick") for found in both)
+            machine = dict(both[-1].machine)
+            if packages := _packages(both):
+                machine["pytfmbs"] = packages
             first.measured[CONTESTS] = replace(
                 both[-1],
+                machine=machine,
                 when=min(found.when for found in both),
                 options={**both[-1].options, "quick": quick},
                 seconds=sum(found.seconds for found in both),

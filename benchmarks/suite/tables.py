@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from .judge import GrowthVerdict, Verdict
+from .judge import Group, GrowthVerdict, Verdict
 from .measure import quartiles
 from .results import Case, Contest, Results
 
@@ -37,13 +37,19 @@ def limits(case: Case) -> str:
     return "ceilings, 10⁹ products or bytes a second: " + "; ".join(rates)
 
 
-def absent(contest: Contest, case: Case) -> str:
-    """Who is not in the table, and why."""
-    reasons = {name: row.unavailable for name, row in case.rows.items() if row.unavailable}
+def reasons(contest: Contest, case: Case) -> dict[str, str]:
+    """Why who is not in the case's table, by name."""
+    found = {name: row.unavailable for name, row in case.rows.items() if row.unavailable}
     for name, known in contest.contestants.items():
         if known["unavailable"]:
-            reasons[name] = known["unavailable"]
-    return "".join(f"\nabsent: {name}: {reason}" for name, reason in reasons.items())
+            found[name] = known["unavailable"]
+    return found
+
+
+def absent(contest: Contest, case: Case) -> str:
+    """Who is not in the table, and why."""
+    found = reasons(contest, case)
+    return "".join(f"\nabsent: {name}: {reason}" for name, reason in found.items())
 
 
 def case_table(contest: Contest, case: Case) -> Table:
@@ -89,11 +95,12 @@ def show_cases(results: Results, out: Console) -> None:
 
 
 def verdict_table(verdicts: Iterable[Verdict], every: bool, left_out: str = "") -> Table:
-    """A row a bar and number of threads, with its worst case; or every case."""
+    """A row a bar and number of threads, with its worst case; or every case. Under the names of
+    the groups."""
     table = Table(title="Held to", box=SIMPLE_HEAD, title_justify="left", caption=left_out,
                   caption_justify="left")  # fmt: skip
     for heading, justify, wraps in (
-        ("line", "right", False), ("what: against", "left", True), ("set", "left", False),
+        ("what: against", "left", True), ("set", "left", False),
         ("batch", "right", False), ("thr.", "right", False), ("bar", "right", False),
         ("found" if every else "worst", "right", False), ("", "left", False), ("at", "left", True),
     ):  # fmt: skip
@@ -102,8 +109,13 @@ def verdict_table(verdicts: Iterable[Verdict], every: bool, left_out: str = "") 
     for verdict in verdicts:
         key = (verdict.bar, verdict.kernels, verdict.threads) if not every else (verdict,)
         groups.setdefault(key, []).append(verdict)
+    group: Group | None = None
     for found in groups.values():
         bar = found[0].bar
+        if bar.group is not group:
+            group = bar.group
+            table.add_section()
+            table.add_row(f"[bold]{group.value}[/]")
         choose = max if bar.most is not None else min
         worst = choose(found, key=lambda verdict: verdict.found.value)
         met = sum(verdict.met for verdict in found)
@@ -111,7 +123,6 @@ def verdict_table(verdicts: Iterable[Verdict], every: bool, left_out: str = "") 
         batches = sorted({verdict.batch for verdict in found})
         where = worst.shape if len(batches) == 1 else f"{worst.shape}, batch {worst.batch}"
         table.add_row(
-            str(bar.line) if bar.line else "",
             bar.text,
             worst.kernels,
             ", ".join(map(str, batches)),
@@ -126,7 +137,7 @@ def verdict_table(verdicts: Iterable[Verdict], every: bool, left_out: str = "") 
 
 
 def growth_table(verdicts: Iterable[GrowthVerdict]) -> Table:
-    table = Table(title="Growth (line 8)", box=SIMPLE_HEAD, title_justify="left")
+    table = Table(title=f"Held to: {Group.GROWTH.value}", box=SIMPLE_HEAD, title_justify="left")
     for heading in ("what", "found", "bar", ""):
         table.add_column(heading, no_wrap=True)
     for verdict in verdicts:

@@ -44,6 +44,11 @@ MACHINE = {"cpu": "a CPU", "cores": 2, "caches": {"L3": 32 << 20}, "versions": {
            "kernels": "avx512"}  # fmt: skip
 
 
+def package(revision: str | None, version: str = "0.1") -> list[dict[str, str | None]]:
+    """As a machine's description has it."""
+    return [{"version": version, "revision": revision}]
+
+
 def measured(hour: int, **machine: object) -> Measured:
     return Measured(f"2026-05-01T{hour:02}:00:30+00:00", {**MACHINE, **machine})
 

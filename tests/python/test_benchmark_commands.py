@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from benchmark_figures import GROWTH, MACHINE, contest, results
+from benchmark_figures import GROWTH, MACHINE, contest, package, results
 
 from benchmarks.suite import __main__ as command_line
 from benchmarks.suite import docs, growth
@@ -84,12 +84,33 @@ def test_a_command_keeps_what_it_does_not_measure(
     assert again.measured["contests"].options["quick"]
     assert again.machine["versions"] == {"torch": "3"}
     text = " ".join(capsys.readouterr().out.split())
-    assert "Growth (line 8)" in text
+    assert "Held to: growth" in text
     assert "UTC, --quick, with torch 3; growth measured 20" in text
 
 
 @pytest.mark.parametrize(("first", "second"), [("run", "growth"), ("growth", "run")])
-def test_figures_of_another_machine_are_dropped_and_it_is_said(
+def test_figures_of_another_revision_are_kept_and_it_is_said(
+    commands: Commands, capsys: pytest.CaptureFixture[str], first: str, second: str
+) -> None:
+    commands.machine = {**MACHINE, "pytfmbs": package("abc")}
+    commands(first, "--threads", "1")
+    assert commands(second, "--threads", "1").mixture == ""
+    assert "revision" not in capsys.readouterr().out
+    commands.machine = {**MACHINE, "pytfmbs": package("def")}
+    found = commands(second, "--threads", "1")
+    assert len(found.measured) == 2
+    parts = {"run": "contests", "growth": "growth"}
+    said = (
+        f"figures of different revisions: {parts[second]} of pytfmbs 0.1 (def), "
+        f"{parts[first]} of pytfmbs 0.1 (abc)"
+    )
+    assert said in capsys.readouterr().out
+    command_line.main(["judge", str(commands.path)])
+    assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("first", "second"), [("run", "growth"), ("growth", "run")])
+def test_figures_of_another_machine_machine_are_dropped_and_it_is_said(
     commands: Commands, capsys: pytest.CaptureFixture[str], first: str, second: str
 ) -> None:
     (part,) = commands(first, "--threads", "1").measured

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from benchmark_figures import GROWTH, INT8, contest, everything, results, row
+from benchmark_figures import GROWTH, INT8, contest, everything, package, results, row
 
 from benchmarks.suite import docs, judge, pictures, tables
 from benchmarks.suite.ceilings import (
@@ -17,6 +17,7 @@ from benchmarks.suite.ceilings import (
     TRIT_DOT_PRODUCT_AVX2,
 )
 from benchmarks.suite.ceilings import FP32 as CEILING_FP32
+from benchmarks.suite.results import Row
 
 
 def test_tables_show_everybody(capsys: pytest.CaptureFixture[str]) -> None:
@@ -39,6 +40,14 @@ def test_the_table_of_bars_names_the_set_and_cuts_no_verdict(
     text = capsys.readouterr().out
     assert re.search(r" avx2 +1 +1 +≤ 1.65 bits +1.60 bits +met 1/1 ", text)
     assert "Not judged: bars of a CPU whose own set is avx512." in text
+
+
+def test_the_table_of_bars_names_each_group_once(capsys: pytest.CaptureFixture[str]) -> None:
+    verdicts = list(judge.judge(results(everything("avx2"))))
+    tables.console(150).print(tables.verdict_table(verdicts, False))
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    groups = {verdict.bar.group for verdict in verdicts}
+    assert [lines.count(group.value) for group in judge.Group] == [g in groups for g in judge.Group]
 
 
 @pytest.mark.parametrize(
@@ -65,12 +74,46 @@ def test_pictures_and_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert text.startswith("# Before\n")
     assert text.endswith("\n\n# After\n")
     assert "old" not in text
-    assert "Medians; contests measured 2026-05-01 09:00 UTC, with torch 2.\n" in text
+    assert (
+        "Medians of calls with telemetry off, but where a line says otherwise; "
+        "contests measured 2026-05-01 09:00 UTC, with torch 2.\n"
+    ) in text
     assert "| 2560→100, batch 1 | 1.00 ms | – | 30.0 ms | quick int8: 1.60 ms |" in text
+    assert "| group | of: against | set | batch | threads | aim | found | met |" in text
+    assert "| one row, hot | int8 × trit, fastest peer, hot | avx512 | 1 | 1 | ≥ 1.50× |" in text
+    assert "| growth | found | aim | met |" in text
+    assert "time a weight, 8,388,608 to 16,777,216 weights, 1 thr. | 1.10× | ≤ 1.15× |" in text
     assert text.count(".png") == 3
     assert all((tmp_path / name).exists() for name in re.findall(r"images/(\S+\.png)", text))
     docs.write(found)
     assert page.read_text(encoding="utf-8") == text
+    found.machine["pytfmbs"] = package("abc-dirty")
+    assert "09:00 UTC, of pytfmbs 0.1 (abc-dirty), with torch 2.\n" in docs.section(found)
+
+
+def test_the_page_says_who_is_absent_from_a_contest_and_why() -> None:
+    avx512, forced = contest(), contest(kernels="avx2", best=False)
+    for name in ("held, 2 bits", "tall only"):
+        for found in (avx512, forced):
+            found.contestants[name] = dict(found.contestants["quick int8"])
+            found.cases[0].rows[name] = row([2e-3] * 4)
+    forced.contestants["held, 2 bits"]["unavailable"] = "cannot be held to avx2"
+    del forced.cases[0].rows["held, 2 bits"]
+    forced.cases += contest(depth=60).cases
+    forced.cases[1].rows["tall only"] = Row(unavailable="needs depths in multiples of 256")
+    forced.cases[1].rows[INT8] = Row(unavailable="ours is no peer")
+    for case in forced.cases:
+        case.rows.pop("wrong")
+    text = docs.section(results(avx512, forced))
+    assert [line for line in text.splitlines() if line.startswith(("Absent", "Not in"))] == [
+        "Absent: wrong (wrong product).",
+        "Absent: held, 2 bits (cannot be held to avx2). "
+        "Not in every line: tall only (needs depths in multiples of 256).",
+    ]
+    # Below the contest's own table.
+    assert text.index("**avx512, one thread**") < text.index("Absent: wrong")
+    assert text.index("**avx2, one thread**") < text.index("Absent: held")
+    assert text.index("Absent: wrong") < text.index("**avx2, one thread**")
 
 
 def test_the_page_has_a_section_for_each_best_set(
