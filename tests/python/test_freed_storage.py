@@ -114,6 +114,83 @@ def test_what_shrinks_after_it_was_packed(which: str, features: tuple[int, int])
                 layer(x)
 
 
+def shrinks_to(address: int, tensor: torch.Tensor) -> bool:
+    """Shrinks the tensor's storage, which moves at every size, until it lies at `address`."""
+    storage, size = tensor.untyped_storage(), tensor.nbytes
+    for cut in range(4, min(size // 2, 160), 4):
+        storage.resize_(size - cut)
+        if tensor.data_ptr() == address:
+            return True
+    return False
+
+
+# Weights of 6400 bytes are compared by content, larger ones by version.
+@pytest.mark.parametrize("which", ["input", "weight", "bias"])
+@pytest.mark.parametrize("features", [(40, 40), (300, 40), (512, 512)])
+def test_what_shrinks_and_lies_where_it_lay(which: str, features: tuple[int, int]) -> None:
+    came_back = 0
+    with torch.no_grad():
+        for _ in range(60):
+            layer, x = TFMBSLinear(*features, fabric=Fabric()).eval(), torch.ones(3, features[0])
+            for _ in range(3):
+                layer(x)
+            shrunk = x if which == "input" else getattr(layer, which)
+            if shrinks_to(shrunk.data_ptr(), shrunk):
+                came_back += 1
+                for _ in range(2):
+                    with pytest.raises(RuntimeError, match="storage"):
+                        layer(x)
+    assert came_back, "no address came back: this run tested nothing"
+
+
+def test_an_input_that_shrinks_to_where_another_lay() -> None:
+    layer = TFMBSLinear(512, 128, fabric=Fabric()).eval()
+    came_back = 0
+    with torch.no_grad():
+        for _ in range(60):
+            x, other = torch.ones(20, 512), torch.ones(20, 512)
+            for _ in range(3):
+                layer(x)
+            address = x.data_ptr()
+            del x
+            if shrinks_to(address, other):
+                came_back += 1
+                with pytest.raises(RuntimeError, match="storage"):
+                    layer(other)
+    assert came_back, "no address came back: this run tested nothing"
+
+
+def test_a_weight_that_shrinks_and_grows_again() -> None:
+    """The layer holds on to no storage that is too small, and none that lies elsewhere."""
+    for features in ((40, 40), (300, 40)):
+        layer, x = TFMBSLinear(*features, fabric=Fabric()).eval(), torch.ones(3, features[0])
+        with torch.no_grad():
+            expected = layer(x)
+            size, values = layer.weight.nbytes, layer.weight.clone()
+            for _ in range(20):
+                layer.weight.untyped_storage().resize_(size - 4)
+                with pytest.raises(RuntimeError, match="storage"):
+                    layer(x)
+                layer.weight.untyped_storage().resize_(size)
+                layer.weight.copy_(values)
+                for _ in range(2):
+                    assert torch.equal(layer(x), expected)
+
+
+@pytest.mark.parametrize("rows", [4, 5])
+def test_views_of_an_input_are_measured_from_their_place(rows: int) -> None:
+    layer = TFMBSLinear(300, 40, fabric=Fabric()).eval()
+    base = torch.ones(6, 300)
+    part = base[6 - rows :]
+    with torch.no_grad():
+        for _ in range(3):
+            layer(part)
+        base.untyped_storage().resize_(base.nbytes - 4)
+        assert layer(base[:5]).shape == (5, 40)
+        with pytest.raises(RuntimeError, match="storage"):
+            layer(part)
+
+
 @pytest.mark.parametrize("which", ["weight", "trits", "scale"])
 def test_freed_trits_and_scales(which: str) -> None:
     given = {"weight": weight(), "trits": weight().sign().to(torch.int8), "scale": torch.ones(1)}

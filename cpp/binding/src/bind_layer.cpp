@@ -69,7 +69,6 @@ class LayerHandle {
 
   [[nodiscard]] runtime::Layer& layer() const noexcept { return *layer_; }
   [[nodiscard]] const std::string& text() const noexcept { return text_; }
-  [[nodiscard]] SeenStorages& seen() noexcept { return seen_; }
 
  private:
   void set_alias(std::string alias) {
@@ -83,7 +82,6 @@ class LayerHandle {
   std::shared_ptr<runtime::Layer> layer_;
   std::string text_;   // empty once another handle has replaced this one
   std::string alias_;  // the text before; empty: none
-  SeenStorages seen_;
 };
 
 LayerHandle make_layer(const FabricHandle& fabric, const std::string& name, std::uint64_t outputs,
@@ -180,7 +178,7 @@ void bind_layer(nb::module_& m) {
       .def(
           "direct_forward",
           [](LayerHandle& h, nb::handle input, nb::handle weight, nb::handle bias, bool relu) {
-            return direct_forward(h.layer(), input, weight, bias, relu, h.seen());
+            return direct_forward(h.layer(), input, weight, bias, relu);
           },
           "input"_a, "weight"_a, "bias"_a.none(), "relu"_a = false,
           "The output, or None where only the op will do: somebody would see it, weights to be "

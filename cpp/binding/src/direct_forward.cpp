@@ -4,7 +4,9 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -25,6 +27,12 @@ struct Torch {
   const dlpack::Exchange* exchange{nullptr};
   PyTypeObject* tensor{nullptr};
   PyTypeObject* parameter{nullptr};
+  // Methods of a tensor. Called as functions, which spares half the call: a lookup through a type's
+  // bases, and in a parameter's dictionary.
+  PyObject* is_neg{nullptr};
+  PyObject* is_inference{nullptr};
+  PyObject* untyped_storage{nullptr};
+  PyObject* storage_offset{nullptr};
   std::vector<PyObject*> questions;
 };
 
@@ -83,19 +91,17 @@ bool has_elements(const dlpack::Tensor& tensor) {
 }
 
 // Whether the tensor's values are those of its memory, negated: DLPack would not say so.
-bool is_negated(nb::handle object) {
-  static PyObject* const kIsNeg = PyUnicode_InternFromString("is_neg");
-  const auto negated = nb::steal(PyObject_CallMethodNoArgs(object.ptr(), kIsNeg));
+bool is_negated(const Torch& torch, nb::handle object) {
+  const auto negated = nb::steal(PyObject_CallOneArg(torch.is_neg, object.ptr()));
   if (!negated.is_valid()) PyErr_Clear();
   return !negated.is(nb::bool_(false));
 }
 
 // None for a tensor without memory, too: torch's zero tensors and functional wrappers are of the
 // plain type.
-std::optional<Dense> dense(const dlpack::Exchange& exchange, nb::handle object,
-                           dlpack::Tensor& tensor) {
-  if (is_negated(object)) return std::nullopt;
-  if (exchange.from_object(object.ptr(), &tensor) != 0) {
+std::optional<Dense> dense(const Torch& torch, nb::handle object, dlpack::Tensor& tensor) {
+  if (is_negated(torch, object)) return std::nullopt;
+  if (torch.exchange->from_object(object.ptr(), &tensor) != 0) {
     PyErr_Clear();
     return std::nullopt;
   }
@@ -111,41 +117,28 @@ std::optional<Dense> dense(const dlpack::Exchange& exchange, nb::handle object,
                .shape = tensor.shape};
 }
 
-std::size_t bytes_of(const Dense& tensor) {
-  std::size_t bytes = kernels::float_bytes(tensor.type);
-  for (std::size_t i = 0; i < tensor.dimensions; ++i) {
-    bytes *= static_cast<std::size_t>(tensor.shape[i]);
-  }
-  return bytes;
-}
-
-// Bytes of the storage from the tensor's first element on; 0 where it cannot be told.
-std::size_t bytes_from(nb::handle object, const Dense& tensor) {
-  static PyObject* const kStorage = PyUnicode_InternFromString("untyped_storage");
-  static PyObject* const kBytes = PyUnicode_InternFromString("nbytes");
-  static PyObject* const kOffset = PyUnicode_InternFromString("storage_offset");
-  const auto storage = nb::steal(PyObject_CallMethodNoArgs(object.ptr(), kStorage));
-  const auto offset = nb::steal(PyObject_CallMethodNoArgs(object.ptr(), kOffset));
-  const auto bytes = storage.is_valid()
-                         ? nb::steal(PyObject_CallMethodNoArgs(storage.ptr(), kBytes))
-                         : nb::object();
-  const long long held = bytes.is_valid() ? PyLong_AsLongLong(bytes.ptr()) : -1;
-  const long long first = offset.is_valid() ? PyLong_AsLongLong(offset.ptr()) : -1;
-  PyErr_Clear();
-  const auto size = static_cast<long long>(kernels::float_bytes(tensor.type));
-  return held < 0 || first < 0 || first > held / size
-             ? 0
-             : static_cast<std::size_t>(held - first * size);
+std::size_t values_of(const Dense& tensor) {
+  return std::transform_reduce(tensor.shape, tensor.shape + tensor.dimensions, std::size_t{1},
+                               std::multiplies<>(),
+                               [](std::int64_t size) { return static_cast<std::size_t>(size); });
 }
 
 // Whether the storage still holds the tensor: one that shrank leaves the sizes as they were, and
-// DLPack does not say. Asked only where the memory is not what was seen before.
-bool is_whole(nb::handle object, const Dense& tensor, SeenStorage& seen) {
-  const std::size_t needed = bytes_of(tensor);
-  if (seen.data != tensor.data || seen.bytes < needed) {
-    seen = {.data = tensor.data, .bytes = bytes_from(object, tensor)};
+// DLPack does not say. An address proves nothing: memory that shrank, or that another tensor left,
+// may lie at it. False where it cannot be told.
+bool is_whole(const Torch& torch, nb::handle object, const Dense& tensor) {
+  const auto storage = nb::steal(PyObject_CallOneArg(torch.untyped_storage, object.ptr()));
+  const Py_ssize_t held = storage.is_valid() ? PyObject_Size(storage.ptr()) : -1;
+  const auto offset =
+      held >= 0 ? nb::steal(PyObject_CallOneArg(torch.storage_offset, object.ptr())) : nb::object();
+  const Py_ssize_t first = offset.is_valid() ? PyLong_AsSsize_t(offset.ptr()) : -1;
+  if (first < 0) {
+    PyErr_Clear();
+    return false;
   }
-  return seen.bytes >= needed;
+  const std::size_t values = static_cast<std::size_t>(held) / kernels::float_bytes(tensor.type);
+  const auto before = static_cast<std::size_t>(first);
+  return before <= values && values - before >= values_of(tensor);
 }
 
 struct Delete {
@@ -153,14 +146,13 @@ struct Delete {
 };
 
 // False: it cannot be told.
-bool mark_changes(nb::handle weight, runtime::WeightSource& source) {
-  static PyObject* const kIsInference = PyUnicode_InternFromString("is_inference");
+bool mark_changes(const Torch& torch, nb::handle weight, runtime::WeightSource& source) {
   static PyObject* const kVersion = PyUnicode_InternFromString("_version");
   bool told = true;
   runtime::mark_changes(
       source,
       [&] {
-        const auto inference = nb::steal(PyObject_CallMethodNoArgs(weight.ptr(), kIsInference));
+        const auto inference = nb::steal(PyObject_CallOneArg(torch.is_inference, weight.ptr()));
         told = inference.is_valid();
         return inference.is(nb::bool_(false));
       },
@@ -190,9 +182,16 @@ bool use_tensors(nb::handle tensor_type, nb::handle parameter_type, const nb::tu
       exchange->managed_to_object == nullptr) {
     return false;
   }
+  const auto method = [&](const char* name) {
+    return nb::getattr(tensor_type, name).release().ptr();
+  };
   Torch torch{.exchange = exchange,
               .tensor = reinterpret_cast<PyTypeObject*>(tensor_type.ptr()),
               .parameter = reinterpret_cast<PyTypeObject*>(parameter_type.ptr()),
+              .is_neg = method("is_neg"),
+              .is_inference = method("is_inference"),
+              .untyped_storage = method("untyped_storage"),
+              .storage_offset = method("storage_offset"),
               .questions = {}};
   for (const nb::handle question : questions) torch.questions.push_back(question.inc_ref().ptr());
   known_torch() = std::move(torch);  // all of it or nothing: no forward goes unasked
@@ -200,7 +199,7 @@ bool use_tensors(nb::handle tensor_type, nb::handle parameter_type, const nb::tu
 }
 
 nb::object direct_forward(runtime::Layer& layer, nb::handle input, nb::handle weight,
-                          nb::handle bias, bool relu, SeenStorages& seen) {
+                          nb::handle bias, bool relu) {
   constexpr std::size_t kMaxDimensions = 6;
   const Torch& torch = known_torch();
   if (torch.exchange == nullptr || Py_TYPE(input.ptr()) != torch.tensor ||
@@ -211,8 +210,8 @@ nb::object direct_forward(runtime::Layer& layer, nb::handle input, nb::handle we
   dlpack::Tensor raw_input{};
   dlpack::Tensor raw_weight{};
   dlpack::Tensor raw_bias{};
-  const auto x = dense(exchange, input, raw_input);
-  const auto w = dense(exchange, weight, raw_weight);
+  const auto x = dense(torch, input, raw_input);
+  const auto w = dense(torch, weight, raw_weight);
   if (!x || !w || w->dimensions != 2 || x->dimensions > kMaxDimensions || x->type != w->type ||
       x->shape[x->dimensions - 1] != w->shape[1]) {
     return nb::none();
@@ -221,13 +220,13 @@ nb::object direct_forward(runtime::Layer& layer, nb::handle input, nb::handle we
   std::optional<Dense> b;
   if (!bias.is_none()) {
     if (Py_TYPE(bias.ptr()) != torch.parameter) return nb::none();
-    b = dense(exchange, bias, raw_bias);
+    b = dense(torch, bias, raw_bias);
     if (!b || b->dimensions != 1 || b->shape[0] != outputs || b->type != x->type) {
       return nb::none();
     }
-    if (!is_whole(bias, *b, seen.bias)) return nb::none();
+    if (!is_whole(torch, bias, *b)) return nb::none();
   }
-  if (!is_whole(input, *x, seen.input)) return nb::none();
+  if (!is_whole(torch, input, *x)) return nb::none();
   std::array<std::int64_t, kMaxDimensions> shape{};
   std::size_t samples = 1;
   for (std::size_t i = 0; i + 1 < x->dimensions; ++i) {
@@ -240,7 +239,7 @@ nb::object direct_forward(runtime::Layer& layer, nb::handle input, nb::handle we
                                .type = w->type,
                                .outputs = static_cast<std::uint64_t>(outputs),
                                .depth = static_cast<std::uint64_t>(w->shape[1])};
-  if (!mark_changes(weight, source)) return nb::none();
+  if (!mark_changes(torch, weight, source)) return nb::none();
 
   dlpack::Tensor prototype = raw_input;
   prototype.data = nullptr;

@@ -5,8 +5,6 @@
 
 #include <nanobind/nanobind.h>
 
-#include <cstddef>
-
 #include "tfmbs/runtime/layer.hpp"
 
 namespace tfmbs::binding {
@@ -17,22 +15,10 @@ namespace tfmbs::binding {
 bool use_tensors(nanobind::handle tensor_type, nanobind::handle parameter_type,
                  const nanobind::tuple& questions);
 
-// Memory of a tensor whose storage was last asked how much it holds.
-struct SeenStorage {
-  const void* data{nullptr};
-  std::size_t bytes{0};
-};
-// Of a layer, for its next forward.
-struct SeenStorages {
-  SeenStorage input;
-  SeenStorage bias;
-};
-
 // The output, or None, with nothing done and no error set, where only the op will do: somebody
-// would see it, weights to be packed, tensors of another type or kind of memory, bad input. `seen`
-// is what the layer's last forward left. Precondition: eval mode.
+// would see it, weights to be packed, tensors of another type or kind of memory, of which storage
+// was freed or shrunk, bad input. Precondition: eval mode.
 nanobind::object direct_forward(runtime::Layer& layer, nanobind::handle input,
-                                nanobind::handle weight, nanobind::handle bias, bool relu,
-                                SeenStorages& seen);
+                                nanobind::handle weight, nanobind::handle bias, bool relu);
 
 }  // namespace tfmbs::binding

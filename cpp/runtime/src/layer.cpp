@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstddef>
 #include <cstring>
 #include <span>
 #include <utility>
@@ -16,6 +17,10 @@ namespace {
 
 std::uint64_t source_bytes(const WeightSource& source) {
   return source.outputs * source.depth * kernels::float_bytes(source.type);
+}
+
+bool holds(std::span<const std::byte> memory, const WeightSource& source) noexcept {
+  return memory.data() == source.data && memory.size() >= source_bytes(source);
 }
 
 // Sixteen values spread over the weights. Memory that was freed and came back at its address, with
@@ -134,11 +139,11 @@ Layer::Snapshot Layer::take_snapshot(const Executor& executor) {
 }
 
 bool Layer::Packed::is_of(const WeightSource& source) const noexcept {
-  if (!weights || data != source.data || type != source.type || version != source.version) {
+  if (!weights || data != source.data || type != source.type || version != source.version ||
+      (owner && !holds(owner->memory(), source))) {
     return false;
   }
-  return source.by_content ||
-         ((!owner || owner->data() == data) && sample == spread_sample(source));
+  return source.by_content || sample == spread_sample(source);
 }
 
 Result<Layer::Snapshot> Layer::snapshot(const WeightSource& source, const Executor& executor) {
@@ -183,7 +188,8 @@ std::optional<Layer::Snapshot> Layer::packed_snapshot(const WeightSource& source
     return std::nullopt;
   }
   const std::scoped_lock lock(mutex_);
-  if (!packed_.is_of(source) || packed_.seen_by_content != source.by_content ||
+  // Nobody has asked whether the source still has its memory: only the held storage can say.
+  if (!packed_.owner || !packed_.is_of(source) || packed_.seen_by_content != source.by_content ||
       packed_.weights->panels().layout != preferred_layout(spec_.activation) ||
       (!packed_.statistics && fabric_->counting() && !fabric_->stepped())) {
     return std::nullopt;

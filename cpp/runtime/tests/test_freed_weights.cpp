@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -11,13 +12,13 @@
 namespace tfmbs::runtime {
 namespace {
 
-// Where the weights stand, as a storage object says that may be emptied.
-using Place = std::shared_ptr<const void*>;
+// Where the weights stand, as a storage object says that may be emptied or shrunk.
+using Place = std::shared_ptr<std::span<const std::byte>>;
 
 class Reference final : public RetainedStorage {
  public:
   explicit Reference(Place place) : place_(std::move(place)) {}
-  [[nodiscard]] const void* data() const noexcept override { return *place_; }
+  [[nodiscard]] std::span<const std::byte> memory() const noexcept override { return *place_; }
 
  private:
   Place place_;
@@ -49,10 +50,10 @@ class FreedWeights : public ::testing::Test {
     return out[0];
   }
   // Whether forward_packed takes the weights for those that are packed.
-  bool are_packed(const Place& place) {
+  bool are_packed(const Place& place, bool by_content = false) {
     std::vector<float> out(kOutputs);
     const Owner owner(place);
-    return layer->forward_packed(source(owner, false), args(out), SerialExecutor{});
+    return layer->forward_packed(source(owner, by_content), args(out), SerialExecutor{});
   }
   WeightSource source(const Owner& owner, bool by_content) const {
     return {.data = weights.data(),
@@ -65,7 +66,9 @@ class FreedWeights : public ::testing::Test {
   LinearArgs args(std::vector<float>& out) const {
     return {.input = ones.data(), .samples = 1, .output = out.data()};
   }
-  Place here() const { return std::make_shared<const void*>(weights.data()); }
+  Place here() const {
+    return std::make_shared<std::span<const std::byte>>(std::as_bytes(std::span(weights)));
+  }
 
   std::vector<float> weights = std::vector<float>(kOutputs * kDepth, 1.0F);
   std::vector<float> ones = std::vector<float>(kDepth, 1.0F);
@@ -84,12 +87,12 @@ TEST_F(FreedWeights, OfOneAddressAndVersionAreTheSameWhileTheMemoryIsHeld) {
 TEST_F(FreedWeights, AreOthersOnceTheMemoryWasFreed) {
   const Place first = here();
   EXPECT_EQ(forward(1, first), 500.0F);
-  *first = nullptr;
+  *first = {};
   EXPECT_FALSE(are_packed(here()));
   const Place second = here();
   EXPECT_EQ(forward(-1, second), 498.0F);
   EXPECT_TRUE(are_packed(here()));
-  *second = &ones;  // or moved
+  *second = std::as_bytes(std::span(ones));  // or moved
   EXPECT_FALSE(are_packed(here()));
   EXPECT_EQ(forward(1, here()), 500.0F);
 }
@@ -102,10 +105,36 @@ TEST_F(FreedWeights, AreOthersWhereTheirValuesAreAllOthers) {
   EXPECT_EQ(forward(-1, place), -500.0F);
 }
 
+// Storage that shrank, and lies where it lay.
+TEST_F(FreedWeights, AreNotReadBeyondTheStorageThatIsHeld) {
+  for (const bool by_content : {false, true}) {
+    const Place place = here();
+    EXPECT_EQ(forward(1, place, by_content), 500.0F);
+    EXPECT_TRUE(are_packed(place, by_content));
+    *place = place->first(place->size() - 1);
+    EXPECT_FALSE(are_packed(place, by_content));
+    const Place grown = here();
+    EXPECT_EQ(forward(1, grown, by_content), 500.0F);
+    EXPECT_TRUE(are_packed(place, by_content));
+    layer->refresh();
+  }
+}
+
+TEST_F(FreedWeights, AreNotReadWhereNothingIsHeld) {
+  for (const bool by_content : {false, true}) {
+    WeightSource unheld = source(Owner(nullptr), by_content);
+    unheld.owner = nullptr;
+    std::vector<float> out(kOutputs);
+    ASSERT_TRUE(layer->forward(unheld, args(out), SerialExecutor{}));
+    EXPECT_FALSE(layer->forward_packed(unheld, args(out), SerialExecutor{}));
+    layer->refresh();
+  }
+}
+
 TEST_F(FreedWeights, AreSeenAfterAForwardThatComparedContents) {
   const Place place = here();
   EXPECT_EQ(forward(1, place, true), 500.0F);
-  *place = nullptr;
+  *place = {};
   EXPECT_EQ(forward(-1, here(), true), 498.0F);
   EXPECT_EQ(forward(1, here()), 500.0F);
   EXPECT_TRUE(are_packed(here()));

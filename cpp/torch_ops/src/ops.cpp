@@ -7,11 +7,13 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <initializer_list>
 #include <memory>
 #include <optional>
+#include <span>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -110,14 +112,23 @@ Out call_unary(const char* name, const Tensor& tensor) {
 // even after `parameter.data = other`, which swaps storages in place.
 class RetainedTensor final : public tfmbs::runtime::RetainedStorage {
  public:
-  explicit RetainedTensor(AtenTensorHandle handle) : tensor_(handle) {}
-  [[nodiscard]] const void* data() const noexcept override {
+  explicit RetainedTensor(AtenTensorHandle handle)
+      : tensor_(handle),
+        offset_(static_cast<std::size_t>(tensor_.storage_offset()) * tensor_.element_size()) {}
+  [[nodiscard]] std::span<const std::byte> memory() const noexcept override {
     const void* data = nullptr;
-    return torch_get_const_data_ptr(tensor_.get(), &data) == AOTI_TORCH_SUCCESS ? data : nullptr;
+    std::int64_t held = 0;
+    if (torch_get_const_data_ptr(tensor_.get(), &data) != AOTI_TORCH_SUCCESS ||
+        aoti_torch_get_storage_size(tensor_.get(), &held) != AOTI_TORCH_SUCCESS) {
+      return {};
+    }
+    const auto bytes = static_cast<std::size_t>(held);
+    return {static_cast<const std::byte*>(data), bytes > offset_ ? bytes - offset_ : 0};
   }
 
  private:
   Tensor tensor_;
+  std::size_t offset_;  // in bytes; nobody else has this tensor, so it stays
 };
 
 class TensorStorage final : public tfmbs::runtime::StorageOwner {

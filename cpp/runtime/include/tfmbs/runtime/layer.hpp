@@ -68,7 +68,9 @@ class Layer {
   Status forward(const LinearArgs& args, const Executor& executor);
 
   // A forward of weights that are packed and have not changed since. False, with nothing done,
-  // where they have, or where forward() would give an error.
+  // where they have, where the layer holds no storage of theirs (see StorageOwner), or where
+  // forward() would give an error. The weights' memory may have been freed or shrunk: only what the
+  // held storage still has is read.
   bool forward_packed(const WeightSource& weights, const LinearArgs& args,
                       const Executor& executor);
 
@@ -99,9 +101,10 @@ class Layer {
     bool seen_by_content{false};  // the last comparison was one of contents
     std::uint64_t sample{0};      // of the source's values (layer.cpp)
 
-    // Whether the source is of the same memory, and nobody has written to it as far as it counts.
-    // Where contents are compared anyway, neither freed memory nor the sample is looked at: the
-    // first comparison after that is one of contents too (seen_by_content).
+    // Whether the source is of the same memory, all of which `owner` still holds, and nobody has
+    // written to it as far as it counts. Reads nothing of it before that is sure. Where contents
+    // are compared anyway, the sample is not looked at: the first comparison after that is one of
+    // contents too (seen_by_content).
     [[nodiscard]] bool is_of(const WeightSource& source) const noexcept;
   };
   // The weights of one forward.

@@ -13,15 +13,17 @@
 namespace tfmbs::runtime {
 
 // A reference to a weight's memory, which keeps its address from being reused by other weights:
-// unless somebody frees the memory all the same (torch: untyped_storage().resize_(0)).
+// unless somebody frees or shrinks the memory all the same (torch: untyped_storage().resize_()).
 class RetainedStorage {
  public:
   RetainedStorage() = default;
   RetainedStorage(const RetainedStorage&) = delete;
   RetainedStorage& operator=(const RetainedStorage&) = delete;
   virtual ~RetainedStorage() = default;
-  // Where the weights stand now; null once their memory was freed.
-  [[nodiscard]] virtual const void* data() const noexcept = 0;
+  // From the weights' first value to the storage's end, as it is now: another place or fewer bytes
+  // once the storage was resized, empty once it was freed. Storage that shrank may lie where it
+  // lay.
+  [[nodiscard]] virtual std::span<const std::byte> memory() const noexcept = 0;
 };
 
 // Who can give such a reference.
