@@ -13,7 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Call = Callable[[], Any]
-CHECKED_ROWS, CHECKED_OUTPUTS = 4, 1024
+CHECKED_ROWS, CHECKED_OUTPUTS = 8, 1024
+
+
+def spread(count: int, most: int) -> NDArray[np.int64]:
+    """So many indices, or all, from the first to the last."""
+    return np.unique(np.linspace(0, count - 1, most, dtype=np.int64))
 
 
 class Unavailable(Exception):
@@ -99,16 +104,17 @@ class Contestant(ABC):
         return x @ trits.T.astype(np.float64)
 
     def check(self, call: Call, x: Tensor, weights: Weights) -> dict[str, Any]:
-        """The error of the first rows, at outputs spread over the layer, against the reference."""
-        rows = min(CHECKED_ROWS, x.shape[0])
-        places = np.unique(np.linspace(0, weights.outputs - 1, CHECKED_OUTPUTS, dtype=np.int64))
+        """The error against the reference, at rows and outputs spread over all: the first and the
+        last among them."""
+        rows = spread(x.shape[0], CHECKED_ROWS)
+        places = spread(weights.outputs, CHECKED_OUTPUTS)
         output = call()
         if isinstance(output, Tensor):
             output = output.to(torch.float32).numpy()
         limit = self.tolerance or 0.0
         if output.shape != (x.shape[0], weights.outputs):
             return {"error": None, "limit": limit, "ok": False}
-        wanted = self.reference(x[:rows].numpy().astype(np.float64), weights.trits[places])
-        found = output[:rows, places].astype(np.float64)
+        wanted = self.reference(x.numpy()[rows].astype(np.float64), weights.trits[places])
+        found = output[np.ix_(rows, places)].astype(np.float64)
         error = float(np.linalg.norm(found - wanted)) / max(float(np.linalg.norm(wanted)), 1e-30)
         return {"error": error, "limit": limit, "ok": bool(error <= limit)}
