@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 Call = Callable[[], Any]
 CHECKED_ROWS, CHECKED_OUTPUTS = 8, 1024
+SAMPLED = 16  # values of the weights that a forward of pytfmbs compares: cpp/runtime/src/layer.cpp
 
 
 def spread(count: int, most: int) -> NDArray[np.int64]:
@@ -31,6 +33,7 @@ class Weights:
 
     trits: NDArray[np.int8]
     shared: dict[str, Any] = field(default_factory=dict)
+    cold: bool = False  # for one of many copies, as layers of a model that does not fit the cache
 
     @staticmethod
     def random(outputs: int, depth: int, seed: int = 2026) -> Weights:
@@ -51,6 +54,30 @@ class Weights:
             self.shared["floats"] = torch.from_numpy(self.trits.astype(np.float32))
         found: Tensor = self.shared["floats"]
         return found
+
+    def kept_floats(self) -> Tensor:
+        """For a layer that keeps the weights that it was packed from and looks at SAMPLED values of
+        them. Equal to floats(), and where cold not the same: those values have memory of their own
+        in each copy, as in a model, so that they are no more in the cache than there. The rest is
+        mapped from one file, for whole copies would take gigabytes. Not to be written."""
+        if not self.cold:
+            return self.floats()
+        if "file" not in self.shared:
+            self.shared["file"] = self._file()
+        path, count = f"/proc/self/fd/{self.shared['file'].fileno()}", self.trits.size
+        found = torch.from_file(path, shared=False, size=count, dtype=torch.float32)
+        values = found.numpy()
+        sampled = (count - 1) * np.arange(SAMPLED) // (SAMPLED - 1)
+        values[sampled] = values[sampled].copy()  # a page that is written becomes the map's own
+        return found.view(self.outputs, self.depth)
+
+    def _file(self) -> BinaryIO:
+        """The floats, in memory."""
+        file = os.fdopen(os.memfd_create("weights"), "wb")
+        for row in self.trits:  # not all at once: of the largest layers, floats are gigabytes
+            file.write(row.astype(np.float32).tobytes())
+        file.flush()
+        return file
 
 
 class Layer(ABC):
