@@ -10,7 +10,8 @@ from __future__ import annotations
 import random
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,8 @@ from torch.utils.benchmark import Timer
 
 SLOW = 20e-3  # seconds a call, from which a block is one warm-up and one call
 ONE_ROUND = 1.5  # seconds a call, from which one round must do
+REST = 0.3  # seconds, the longest that threads are waited for
+WAKE = 1e-3  # seconds of calls, in which a contestant's own threads wake
 
 
 def _seconds(call: Callable[[], Any]) -> float:
@@ -30,6 +33,27 @@ def _seconds(call: Callable[[], Any]) -> float:
 def _warm_up(number: int) -> int:
     """Calls before so many that are timed: those of Timer.timeit."""
     return max(2, number // 100)
+
+
+def rest() -> None:
+    """Waits until the threads that the last contestant left spinning sleep, which the processor time
+    of this process tells: libgomp's spin for some 10 ms after a call, ONNX Runtime's for 60 ms."""
+    until, window, busy = time.perf_counter() + REST, 2e-3, 0.1
+    while time.perf_counter() < until:
+        start, used = time.perf_counter(), time.process_time()
+        time.sleep(window)
+        if time.process_time() - used < busy * (time.perf_counter() - start):
+            return
+
+
+@contextmanager
+def torch_threads(threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)
@@ -66,7 +90,8 @@ class Timed:
     def prepare(self, effort: Effort) -> None:
         """Settles how many calls a block has, and which rounds it takes part in."""
         self.enter()
-        once = min(_seconds(self.call) for _ in range(2))
+        with torch_threads(self.threads):
+            once = min(_seconds(self.call) for _ in range(2))
         if once < SLOW:
             once = self._time(max(1, int(effort.block / 4 / max(once, 1e-9))))
         self._slow = once >= SLOW
@@ -80,22 +105,30 @@ class Timed:
     def _time(self, number: int) -> float:
         """Seconds a call, of so many after a warm-up."""
         if self.block is not None:
-            before = torch.get_num_threads()
-            torch.set_num_threads(self.threads)
-            try:
+            with torch_threads(self.threads):
                 self.block(_warm_up(number))
                 return self.block(number) / number
-            finally:
-                torch.set_num_threads(before)
         return self._timer.timeit(number).median
 
     def _time_slow(self) -> float:
         return self._timer.blocked_autorange(min_run_time=1e-6).median
 
-    def take_turn(self, number: int) -> None:
+    def wake(self) -> None:
+        """Calls until its threads surely run: a first call may do without those that wake."""
+        until = time.perf_counter() + WAKE
+        with torch_threads(self.threads):
+            while time.perf_counter() < until:
+                self.call()
+
+    def take_turn(self, number: int, after_rest: bool = False) -> None:
+        """after_rest: no thread may spin at its beginning."""
         if number not in self._takes_part:
             return
         self.enter()
+        if after_rest:
+            rest()
+            if not self._slow:
+                self.wake()
         self.rounds.append(number)
         self.seconds.append(self._time_slow() if self._slow else self._time(self._number))
 
@@ -110,15 +143,20 @@ def run_rounds(
     """Fills in the contestants' rounds; returns the ceilings of each. `advance` is called once a
     round."""
     order = random.Random(seed)
+    threaded = any(timed.threads > 1 for timed in contestants)  # one leaves threads spinning
     found: dict[str, list[float]] = {}
     for timed in contestants:
+        if threaded:
+            rest()
         timed.prepare(effort)
     for number in range(effort.rounds):
         if ceilings is not None:
+            if threaded:
+                rest()
             for name, value in ceilings().items():
                 found.setdefault(name, []).append(value)
         for timed in order.sample(contestants, len(contestants)):
-            timed.take_turn(number)
+            timed.take_turn(number, after_rest=threaded)
         advance()
     return found
 

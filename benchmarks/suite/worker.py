@@ -115,6 +115,7 @@ class Copies:
     """A contestant's layers of one shape: one, or as many as do not fit the cache."""
 
     def __init__(self, contestant: Contestant, weights: Weights, cold: bool) -> None:
+        weights = replace(weights, cold=cold)
         self.contestant, self.weights = contestant, weights
         least = COLD_FACTOR * last_level_cache() if cold else 0
         contestant.enter()

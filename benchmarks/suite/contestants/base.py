@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 import torch
@@ -13,7 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Call = Callable[[], Any]
-CHECKED_ROWS, CHECKED_OUTPUTS = 4, 1024
+CHECKED_ROWS, CHECKED_OUTPUTS = 8, 1024
+SAMPLED = 16  # values of the weights that a forward of pytfmbs compares: cpp/runtime/src/layer.cpp
+
+
+def spread(count: int, most: int) -> NDArray[np.int64]:
+    """So many indices, or all, from the first to the last."""
+    return np.unique(np.linspace(0, count - 1, most, dtype=np.int64))
 
 
 class Unavailable(Exception):
@@ -26,6 +33,7 @@ class Weights:
 
     trits: NDArray[np.int8]
     shared: dict[str, Any] = field(default_factory=dict)
+    cold: bool = False  # for one of many copies, as layers of a model that does not fit the cache
 
     @staticmethod
     def random(outputs: int, depth: int, seed: int = 2026) -> Weights:
@@ -46,6 +54,30 @@ class Weights:
             self.shared["floats"] = torch.from_numpy(self.trits.astype(np.float32))
         found: Tensor = self.shared["floats"]
         return found
+
+    def kept_floats(self) -> Tensor:
+        """For a layer that keeps the weights that it was packed from and looks at SAMPLED values of
+        them. Equal to floats(), and where cold not the same: those values have memory of their own
+        in each copy, as in a model, so that they are no more in the cache than there. The rest is
+        mapped from one file, for whole copies would take gigabytes. Not to be written."""
+        if not self.cold:
+            return self.floats()
+        if "file" not in self.shared:
+            self.shared["file"] = self._file()
+        path, count = f"/proc/self/fd/{self.shared['file'].fileno()}", self.trits.size
+        found = torch.from_file(path, shared=False, size=count, dtype=torch.float32)
+        values = found.numpy()
+        sampled = (count - 1) * np.arange(SAMPLED) // (SAMPLED - 1)
+        values[sampled] = values[sampled].copy()  # a page that is written becomes the map's own
+        return found.view(self.outputs, self.depth)
+
+    def _file(self) -> BinaryIO:
+        """The floats, in memory."""
+        file = os.fdopen(os.memfd_create("weights"), "wb")
+        for row in self.trits:  # not all at once: of the largest layers, floats are gigabytes
+            file.write(row.astype(np.float32).tobytes())
+        file.flush()
+        return file
 
 
 class Layer(ABC):
@@ -99,16 +131,17 @@ class Contestant(ABC):
         return x @ trits.T.astype(np.float64)
 
     def check(self, call: Call, x: Tensor, weights: Weights) -> dict[str, Any]:
-        """The error of the first rows, at outputs spread over the layer, against the reference."""
-        rows = min(CHECKED_ROWS, x.shape[0])
-        places = np.unique(np.linspace(0, weights.outputs - 1, CHECKED_OUTPUTS, dtype=np.int64))
+        """The error against the reference, at rows and outputs spread over all: the first and the
+        last among them."""
+        rows = spread(x.shape[0], CHECKED_ROWS)
+        places = spread(weights.outputs, CHECKED_OUTPUTS)
         output = call()
         if isinstance(output, Tensor):
             output = output.to(torch.float32).numpy()
         limit = self.tolerance or 0.0
         if output.shape != (x.shape[0], weights.outputs):
             return {"error": None, "limit": limit, "ok": False}
-        wanted = self.reference(x[:rows].numpy().astype(np.float64), weights.trits[places])
-        found = output[:rows, places].astype(np.float64)
+        wanted = self.reference(x.numpy()[rows].astype(np.float64), weights.trits[places])
+        found = output[np.ix_(rows, places)].astype(np.float64)
         error = float(np.linalg.norm(found - wanted)) / max(float(np.linalg.norm(wanted)), 1e-30)
         return {"error": error, "limit": limit, "ok": bool(error <= limit)}

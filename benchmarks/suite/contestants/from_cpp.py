@@ -63,7 +63,7 @@ def forwards(
 class CppLayer(Layer):
     def __init__(self, library: Any, weights: Weights, activation: str) -> None:
         self.library, self.outputs = library, weights.outputs
-        self.weights = weights.floats()  # read again where a layer is packed anew
+        self.weights = weights.kept_floats()  # looked at in each call
         self.handle = library.tfmbs_bench_layer_make(
             self.weights.data_ptr(), weights.outputs, weights.depth, activation.encode()
         )

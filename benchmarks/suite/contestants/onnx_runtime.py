@@ -12,6 +12,20 @@ from .base import Call, Contestant, Layer, Weights
 OPSET, IR_VERSION = 20, 10
 
 
+_pools: list[int] = []  # the threads of the process's pool, once it is made
+
+
+def share_pool(threads: int) -> None:
+    """Has a pool that all sessions of the process can share. It is made once."""
+    import onnxruntime
+
+    if not _pools:
+        onnxruntime.set_global_thread_pool_sizes(threads, 1)  # within a node, and among nodes
+        _pools.append(threads)
+    if _pools != [threads]:
+        raise RuntimeError(f"ONNX Runtime's pool has {_pools[0]} threads already, not {threads}")
+
+
 class SessionLayer(Layer):
     """Inputs and outputs are bound once, so that a call allocates and copies nothing."""
 
@@ -49,10 +63,10 @@ class OnnxRuntime(Contestant):
 
         self.onnx, self.runtime = onnx, onnxruntime
         self.session_options = onnxruntime.SessionOptions()
-        self.session_options.intra_op_num_threads = threads
-        self.session_options.inter_op_num_threads = 1
-        # Its threads spin within a call, and leave the cores to the next contestant after it.
-        self.session_options.add_session_config_entry("session.force_spinning_stop", "1")
+        # Its threads spin between calls, as by default. One pool for all sessions: each of many
+        # cold layers would leave a thread of its own spinning beside the next one's.
+        share_pool(threads)
+        self.session_options.use_per_session_threads = False
 
     def session(self, nodes: list[Any], constants: dict[str, Any], outputs: int) -> Any:
         helper, numpy_helper = self.onnx.helper, self.onnx.numpy_helper

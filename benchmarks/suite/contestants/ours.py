@@ -15,15 +15,11 @@ from .base import Call, Contestant, Layer, Weights
 
 
 class OurLayer(Layer):
-    """The weights as a parameter are one for all copies; each has packed weights of its own."""
-
     def __init__(self, weights: Weights, activation: str) -> None:
-        if "parameter" not in weights.shared:
-            weights.shared["parameter"] = torch.nn.Parameter(weights.floats(), requires_grad=False)
         self.layer = pytfmbs.TFMBSLinear(
             weights.depth, weights.outputs, False, device="meta", activation=activation
         )
-        self.layer.weight = weights.shared["parameter"]
+        self.layer.weight = torch.nn.Parameter(weights.kept_floats(), requires_grad=False)
         self.layer.eval()
         self.settle()
 
