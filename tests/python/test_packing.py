@@ -106,7 +106,9 @@ def test_values_that_are_no_trits(value: float) -> None:
         torch.tensor([0.0, 1.0, value, 9.0], dtype=torch.float64),
         np.array([0.0, 1.0, value, 9.0]),
     ):
-        with pytest.raises(ValueError, match=re.escape(f"value {float(value)} at index 2 ")) as caught:
+        with pytest.raises(
+            ValueError, match=re.escape(f"value {float(value)} at index 2 ")
+        ) as caught:
             pack_pt5(source)
         assert caught.value.offset == 2  # type: ignore[attr-defined]
     if float(value).is_integer():
