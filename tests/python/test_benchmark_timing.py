@@ -403,7 +403,10 @@ def test_onnx_runtimes_sessions_share_one_pool_of_the_contestants_threads(
         assert not kind(3, KERNELS).session_options.use_per_session_threads
     assert pools == [(3, 1)]
     with pytest.raises(RuntimeError, match="has 3 threads already, not 1"):
-        onnx_runtime.TwoBits(1, KERNELS)
+        onnx_runtime.TwoBits(2, KERNELS)
+    alone = onnx_runtime.TwoBits(1, KERNELS).session_options
+    assert alone.use_per_session_threads
+    assert alone.intra_op_num_threads == 1
 
 
 def test_ceilings_are_of_the_threads_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,6 +63,9 @@ class OnnxRuntime(Contestant):
 
         self.onnx, self.runtime = onnx, onnxruntime
         self.session_options = onnxruntime.SessionOptions()
+        if threads == 1:  # the caller's, so no pool, which every session of the process had to use
+            self.session_options.intra_op_num_threads = 1
+            return
         # Its threads spin between calls, as by default. One pool for all sessions: each of many
         # cold layers would leave a thread of its own spinning beside the next one's.
         share_pool(threads)
