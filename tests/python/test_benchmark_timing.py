@@ -402,7 +402,7 @@ def test_onnx_runtimes_sessions_share_one_pool_of_the_contestants_threads(
     for kind in (onnx_runtime.DynamicInt8, onnx_runtime.TwoBits):
         assert not kind(3, KERNELS).session_options.use_per_session_threads
     assert pools == [(3, 1)]
-    with pytest.raises(RuntimeError, match="has 3 threads already, not 1"):
+    with pytest.raises(RuntimeError, match="has 3 threads already, not 2"):
         onnx_runtime.TwoBits(2, KERNELS)
     alone = onnx_runtime.TwoBits(1, KERNELS).session_options
     assert alone.use_per_session_threads
