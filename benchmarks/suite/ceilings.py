@@ -13,6 +13,7 @@ TARGET = "tfmbs_ceilings"
 LIBRARY = libraries.path_of("kernels", TARGET)
 
 DOT_PRODUCT = "dot product, vpdpbusd"
+DOT_PRODUCT_AVXVNNI = "dot product, vpdpbusd, 256 bits"
 DOT_PRODUCT_AVX2 = "dot product, vpmaddubsw and vpmaddwd"
 TRIT_DOT_PRODUCT_AVX2 = "dot product, vpmaddubsw in 16 bits"
 BIT_PLANES = "bit planes, vpopcntq"
@@ -20,6 +21,7 @@ FP32 = {"avx512": "fp32 FMA, 512 bits", "avx2": "fp32 FMA, 256 bits"}
 # Name: function of cpp/kernels/bench/ceilings.hpp, items being products.
 PRODUCTS = {
     DOT_PRODUCT: "tfmbs_dot_products_avx512",
+    DOT_PRODUCT_AVXVNNI: "tfmbs_dot_products_avxvnni",
     DOT_PRODUCT_AVX2: "tfmbs_dot_products_avx2",
     TRIT_DOT_PRODUCT_AVX2: "tfmbs_trit_dot_products_avx2",
     BIT_PLANES: "tfmbs_bit_plane_products_avx512",

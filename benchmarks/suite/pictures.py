@@ -18,6 +18,7 @@ from .ceilings import (
     BIT_PLANES,
     DOT_PRODUCT,
     DOT_PRODUCT_AVX2,
+    DOT_PRODUCT_AVXVNNI,
     FP32,
     READ_MEMORY,
     TRIT_DOT_PRODUCT_AVX2,
@@ -95,12 +96,17 @@ def roofline(contest: Contest, cpu: str, path: Path) -> None:
     roofs = [
         (BIT_PLANES, "bit planes, for comparison (AND, ternary logic, vpopcntq)", OURS[Trit.name]),
         (DOT_PRODUCT, "dot product (vpdpbusd)", OURS[Int8.name]),
+        (DOT_PRODUCT_AVXVNNI, "dot product (vpdpbusd, 256 bits)", OURS[Int8.name]),
         (TRIT_DOT_PRODUCT_AVX2, "dot product in 16 bits (vpmaddubsw)", OURS[Trit.name]),
         (DOT_PRODUCT_AVX2, "dot product (vpmaddubsw, vpmaddwd)", OURS[Int8.name]),
         (fp32, fp32, "0.3"),
     ]
-    # Those of AVX2 where the CPU has no better.
-    lesser = {TRIT_DOT_PRODUCT_AVX2, DOT_PRODUCT_AVX2} if middle.ceiling(DOT_PRODUCT) > 0 else set()
+    # Those of fewer instructions where the CPU has no better.
+    lesser = set()
+    if middle.ceiling(DOT_PRODUCT) > 0:
+        lesser |= {DOT_PRODUCT_AVXVNNI, TRIT_DOT_PRODUCT_AVX2, DOT_PRODUCT_AVX2}
+    if middle.ceiling(DOT_PRODUCT_AVXVNNI) > 0:
+        lesser.add(DOT_PRODUCT_AVX2)
     roofs = [roof for roof in roofs if roof[0] not in lesser and middle.ceiling(roof[0]) > 0]
     tops = [middle.ceiling(name) / 1e9 for name, _, _ in roofs]
     for (name, label, color), top in zip(roofs, tops, strict=True):

@@ -26,11 +26,11 @@ def exceeds_storage(tensor: Tensor) -> bool:
     False where it cannot be asked: in a functorch transform, for one."""
     if tensor.is_nested or tensor.device.type != "cpu" or tensor.layout != torch.strided:
         return False
+    if tensor.numel() == 0:
+        return False
     try:
         held = tensor.untyped_storage().nbytes()
     except (NotImplementedError, RuntimeError):
-        return False
-    if tensor.numel() == 0:
         return False
     steps = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
     return (tensor.storage_offset() + steps + 1) * tensor.element_size() > held

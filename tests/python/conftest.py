@@ -44,6 +44,15 @@ def _toolchain(*needs: str) -> Toolchain:
     return tools
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """torch on one thread during a test."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def mlir_tools() -> Toolchain:
     """What compiles a module without layers: MLIR's and LLVM's programs, and a linker."""

@@ -13,6 +13,7 @@ from benchmarks.suite.ceilings import (
     BIT_PLANES,
     DOT_PRODUCT,
     DOT_PRODUCT_AVX2,
+    DOT_PRODUCT_AVXVNNI,
     READ_MEMORY,
     TRIT_DOT_PRODUCT_AVX2,
 )
@@ -187,10 +188,14 @@ def test_the_projects_page_has_both_sections_and_their_pictures() -> None:
         ((DOT_PRODUCT_AVX2, TRIT_DOT_PRODUCT_AVX2, CEILING_FP32["avx2"]),
          ("(vpmaddubsw, vpmaddwd): 90", "(vpmaddubsw): 90", "fp32 FMA, 256 bits: 90"),
          ("vpdpbusd", "vpopcntq", "512")),
-        ((DOT_PRODUCT, BIT_PLANES, DOT_PRODUCT_AVX2, TRIT_DOT_PRODUCT_AVX2, *CEILING_FP32.values()),
+        ((DOT_PRODUCT_AVXVNNI, DOT_PRODUCT_AVX2, TRIT_DOT_PRODUCT_AVX2, CEILING_FP32["avx2"]),
+         ("(vpdpbusd, 256 bits): 90", "(vpmaddubsw): 90", "fp32 FMA, 256 bits: 90"),
+         ("vpmaddwd", "vpopcntq", "512")),
+        ((DOT_PRODUCT, BIT_PLANES, DOT_PRODUCT_AVXVNNI, DOT_PRODUCT_AVX2, TRIT_DOT_PRODUCT_AVX2,
+          *CEILING_FP32.values()),
          ("(vpdpbusd): 90", "vpopcntq): 90", "fp32 FMA, 512 bits: 90"), ("vpmaddubsw", "256")),
     ],
-    ids=["avx2", "avx512"],
+    ids=["avx2", "avxvnni", "avx512"],
 )  # fmt: skip
 def test_a_roofline_has_the_roofs_of_its_set(
     monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, tmp_path: Path,

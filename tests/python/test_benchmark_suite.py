@@ -4,7 +4,6 @@ anything."""
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -31,14 +30,7 @@ needs_libraries = pytest.mark.skipif(
     not (LIBRARY.exists() and from_cpp.LIBRARY.exists()),
     reason="tfmbs_ceilings or tfmbs_forwards is not built",
 )
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # --- shapes --------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,14 +27,7 @@ from benchmarks.suite.shapes import Shape
 
 KERNELS = pytfmbs.active_kernels()
 EFFORT = measure.Effort(rounds=2, least_rounds=2, budget=0.01, block=1e-4)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def job(**changes: object) -> worker.Job:

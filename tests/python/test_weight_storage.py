@@ -29,6 +29,8 @@ LAYOUTS = {
     ("avx2", "int8"): ("int8_quads", "int8_quads"),
     ("avx512", "ternary"): ("trit_quads", "trit_fives"),
     ("avx512", "int8"): ("int8_quads", "int8_fives"),
+    ("avxvnni", "ternary"): ("trit_pairs", "trit_pairs"),
+    ("avxvnni", "int8"): ("int8_quads", "int8_quads"),
     ("neon", "ternary"): ("trit_pairs", "trit_pairs"),
     ("neon", "int8"): ("int8_quads", "int8_quads"),
     ("neon_dot", "ternary"): ("trit_pairs", "trit_pairs"),

@@ -380,6 +380,7 @@ void register_set(const KernelSet& set, Shape shape, std::size_t rows) {
 
 void register_all() {
   add("ceiling_dot_product/avx512", products<tfmbs_dot_products_avx512>);
+  add("ceiling_dot_product/avxvnni", products<tfmbs_dot_products_avxvnni>);
   add("ceiling_dot_product/avx2", products<tfmbs_dot_products_avx2>);
   add("ceiling_trit_dot_product/avx2", products<tfmbs_trit_dot_products_avx2>);
   add("ceiling_bit_planes/avx512", products<tfmbs_bit_plane_products_avx512>);

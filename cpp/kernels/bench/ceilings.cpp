@@ -49,6 +49,34 @@ std::size_t tfmbs_dot_products_avx512() noexcept {
   return kSteps * kSums * 64;
 }
 
+std::size_t tfmbs_dot_products_avxvnni() noexcept {
+  if (!__builtin_cpu_supports("avxvnni")) return 0;
+  std::size_t steps = kSteps;  // NOLINT(misc-const-correctness): the asm counts it down
+  asm volatile(
+      "vzeroall\n"
+      "1:\n"
+      "%{vex%} vpdpbusd %%ymm12, %%ymm12, %%ymm0\n"
+      "%{vex%} vpdpbusd %%ymm12, %%ymm12, %%ymm1\n"
+      "%{vex%} vpdpbusd %%ymm12, %%ymm12, %%ymm2\n"
+      "%{vex%} vpdpbusd %%ymm12, %%ymm12, %%ymm3\n"
+      "%{vex%} vpdpbusd %%ymm12, %%ymm12, %%ymm4\n"
+      "%{vex%} vpdpbusd %%ymm12, %%ymm12, %%ymm5\n"
+      "%{vex%} vpdpbusd %%ymm12, %%ymm12, %%ymm6\n"
+      "%{vex%} vpdpbusd %%ymm12, %%ymm12, %%ymm7\n"
+      "%{vex%} vpdpbusd %%ymm12, %%ymm12, %%ymm8\n"
+      "%{vex%} vpdpbusd %%ymm12, %%ymm12, %%ymm9\n"
+      "%{vex%} vpdpbusd %%ymm12, %%ymm12, %%ymm10\n"
+      "%{vex%} vpdpbusd %%ymm12, %%ymm12, %%ymm11\n"
+      "dec %0\n"
+      "jnz 1b\n"
+      "vzeroupper\n"
+      : "+r"(steps)
+      :
+      : "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",
+        "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
+  return kSteps * kSums * 32;
+}
+
 std::size_t tfmbs_dot_products_avx2() noexcept {
   if (!__builtin_cpu_supports("avx2")) return 0;
   std::size_t steps = kSteps;  // NOLINT(misc-const-correctness): the asm counts it down
@@ -210,6 +238,7 @@ std::size_t tfmbs_fp32_products_avx2() noexcept {
 #else
 
 std::size_t tfmbs_dot_products_avx512() noexcept { return 0; }
+std::size_t tfmbs_dot_products_avxvnni() noexcept { return 0; }
 std::size_t tfmbs_dot_products_avx2() noexcept { return 0; }
 std::size_t tfmbs_trit_dot_products_avx2() noexcept { return 0; }
 std::size_t tfmbs_bit_plane_products_avx512() noexcept { return 0; }

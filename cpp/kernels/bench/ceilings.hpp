@@ -10,6 +10,7 @@ extern "C" {
 // Multiplications and additions (one item a pair) done by one call of some microseconds on the
 // calling thread; 0 where the CPU lacks the instructions.
 std::size_t tfmbs_dot_products_avx512() noexcept;        // vpdpbusd, 512 bits
+std::size_t tfmbs_dot_products_avxvnni() noexcept;       // vpdpbusd, 256 bits
 std::size_t tfmbs_dot_products_avx2() noexcept;          // vpmaddubsw, vpmaddwd, vpaddd, 256 bits
 std::size_t tfmbs_trit_dot_products_avx2() noexcept;     // vpmaddubsw, vpaddw: where 16 bits hold
 std::size_t tfmbs_bit_plane_products_avx512() noexcept;  // AND, ternary logic, 2 popcounts, 2 adds

@@ -26,6 +26,8 @@ bool cpu_has_avx2() noexcept {
          __builtin_cpu_supports("bmi2");
 }
 
+bool cpu_has_avxvnni() noexcept { return cpu_has_avx2() && __builtin_cpu_supports("avxvnni"); }
+
 bool cpu_has_avx512() noexcept {
   return cpu_has_avx2() && __builtin_cpu_supports("avx512f") &&
          __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&

@@ -34,6 +34,10 @@ void weighted_sum(const WeightedSumArgs& args) noexcept;
 void epilogue(const EpilogueArgs& args) noexcept;
 }  // namespace avx2
 
+namespace avxvnni {
+void int8_matmul(const Int8MatmulArgs& args) noexcept;
+}  // namespace avxvnni
+
 namespace avx512 {
 // Below these rows and outputs, making tables costs what it saves.
 inline constexpr ScratchUse kInt8Scratch{.bytes = 414976, .least_rows = 16, .least_outputs = 256};

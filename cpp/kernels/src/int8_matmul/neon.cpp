@@ -40,7 +40,7 @@ template <std::size_t kRows, std::size_t kRegisters>
 __attribute__((noinline)) void some_rows(const Task& task, std::size_t at) {
   // Bytes further on, so that weights from memory arrive in time; beyond the end it is harmless.
   constexpr std::size_t kAhead = 4096;
-  const std::size_t step = task.lines * kPanelBytes;
+  const std::size_t step = task.step;
   const std::size_t stride = task.from->stride;
   const std::uint8_t* line = task.panel + at * 4;  // four bytes an output, line after line
   const std::int8_t* inputs = task.from->values + task.row * stride;
@@ -104,7 +104,7 @@ void panel_product(const Task& task) {
 
 void int8_matmul(const Int8MatmulArgs& args) noexcept {
   if (args.weights.layout != WeightLayout::kInt8Quads) return portable::int8_matmul(args);
-  quads(args, kMaxRows, [](const Task& task) {
+  quads(args, kMaxRows, stage, [](const Task& task) {
     switch (task.rows) {
       case 1:
         return panel_product<1>(task);

@@ -16,7 +16,7 @@ __attribute__((noinline)) void one_row(const Task& task) {
   constexpr std::size_t kAhead = 4096;
   constexpr std::size_t kRun = 16;
   constexpr std::size_t kMost = kPanelOutputs / kLineOutputs;
-  const std::size_t step = task.lines * kPanelBytes;
+  const std::size_t step = task.step;
   const std::int8_t* activations = task.from->values + task.row * task.from->stride;
   const uint8x16_t first_pair = vdupq_n_u8(0x03);
   const uint8x16_t second_pair = vdupq_n_u8(0x0C);
@@ -85,7 +85,7 @@ inline __attribute__((always_inline)) void add_pair(const uint8x16_t (&bytes)[kR
 // rows.
 template <std::size_t kRows, std::size_t kRegisters>
 __attribute__((noinline)) void some_rows(const Task& task, std::size_t at) {
-  const std::size_t step = task.lines * kPanelBytes;
+  const std::size_t step = task.step;
   const std::size_t stride = task.from->stride;
   const std::uint8_t* line = task.panel + at * 4;  // four bytes an output, line after line
   const std::int8_t* inputs = task.from->values + task.row * stride;
@@ -131,7 +131,7 @@ void panel_product(const Task& task) {
 
 void int8_matmul(const Int8MatmulArgs& args) noexcept {
   if (args.weights.layout != WeightLayout::kInt8Quads) return portable::int8_matmul(args);
-  quads(args, kMaxRows, [](const Task& task) {
+  quads(args, kMaxRows, stage, [](const Task& task) {
     switch (task.rows) {
       case 1:
         return one_row(task);
