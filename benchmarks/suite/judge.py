@@ -123,6 +123,7 @@ INT8_CPP, TRIT_CPP = Int8Cpp.name, TritCpp.name
 # Multiples of the vpdpbusd peak, and of peers beside it, are aims of AVX-512 VNNI; packed weights
 # are read at 75 % of the bandwidth where there is no VBMI to decode them.
 AVX512, AVX2 = frozenset({"avx512"}), frozenset({"avx2"})
+# No aim of their own is set for CPUs with AVX-VNNI: what needs no more than AVX2 is asked of them.
 WITHOUT_VBMI = AVX2 | {"avxvnni"}
 BARS = (
     Bar(Group.ROW_HOT, "int8 × trit, fastest peer", INT8, (1,), "hot", over_peers(), 1.5,

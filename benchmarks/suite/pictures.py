@@ -101,7 +101,7 @@ def roofline(contest: Contest, cpu: str, path: Path) -> None:
         (DOT_PRODUCT_AVX2, "dot product (vpmaddubsw, vpmaddwd)", OURS[Int8.name]),
         (fp32, fp32, "0.3"),
     ]
-    # Those of fewer instructions where the CPU has no better.
+    # A roof that a better instruction of this CPU lifts is not drawn.
     lesser = set()
     if middle.ceiling(DOT_PRODUCT) > 0:
         lesser |= {DOT_PRODUCT_AVXVNNI, TRIT_DOT_PRODUCT_AVX2, DOT_PRODUCT_AVX2}

@@ -129,7 +129,15 @@ def test_bars_of_avx2_are_of_no_cpu_with_more_unless_it_is_forced() -> None:
     }
 
 
-@pytest.mark.parametrize("kernels", ["avx512", "avx2"])
+def test_a_cpu_with_avx_vnni_is_held_to_what_needs_no_vbmi() -> None:
+    found = bars_of(everything("avxvnni"))
+    assert {group for group, _, _ in found} == {
+        "one row, cold", "many rows", "trit × trit", "calls", "telemetry",
+    }  # fmt: skip
+    assert {aim for _, text, aim in found if "bandwidth" in text} == {"≥ 75 %"}
+
+
+@pytest.mark.parametrize("kernels", ["avx512", "avxvnni", "avx2"])
 def test_a_case_is_held_to_one_ratio_to_another_once(kernels: str) -> None:
     found = [
         (v.bar.name, v.found.against, v.bar.state, v.batch)
@@ -144,7 +152,10 @@ def test_a_case_is_held_to_one_ratio_to_another_once(kernels: str) -> None:
 def test_bars_that_are_left_out_are_said() -> None:
     avx2, avx512 = contest(kernels="avx2"), contest(kernels="avx512")
     assert judge.left_out(results(avx2)) == "Not judged: bars of a CPU whose own set is avx512."
-    assert judge.left_out(results(avx512)) == "Not judged: bars of a CPU whose own set is avx2."
+    assert (
+        judge.left_out(results(avx512))
+        == "Not judged: bars of a CPU whose own set is avx2 or avxvnni."
+    )
     assert judge.left_out(results(avx2, avx512)) == ""
 
 

@@ -1,5 +1,5 @@
-// The first few of a vector's eight words, for the ends of rows. For files that are built with AVX2
-// only.
+// The first few of a vector's eight words, for the ends of rows. For files that are built with
+// AVX2, and not with AVX-512.
 #pragma once
 
 #include <immintrin.h>

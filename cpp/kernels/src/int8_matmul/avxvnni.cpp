@@ -14,6 +14,13 @@ constexpr std::size_t kMaxRows = 5;
 constexpr std::size_t kCodes = 4;
 static_assert(kMaxGroups * (std::size_t{64} * 4 * 2 * 128) <= 0x7FFFFFFF);
 
+// NOLINTNEXTLINE(misc-const-correctness): the asm writes the sum
+inline __attribute__((always_inline)) void add(__m256i& sum, __m256i codes, __m256i values) {
+  __asm__("%{vex%} vpdpbusd %2, %1, %0"  // compilers copy the sum
+          : "+x"(sum)
+          : "x"(codes), "x"(values));
+}
+
 // One row times a panel, in runs of groups, so that memory is read nearly in its order.
 __attribute__((noinline)) void one_row(const Task& task) {
   // Bytes further on, so that weights from memory arrive in time; beyond the end it is harmless.
@@ -43,8 +50,7 @@ __attribute__((noinline)) void one_row(const Task& task) {
           const __m256i input = broadcast(inputs + 4 * i);
 #pragma GCC unroll 2
           for (std::size_t h = 0; h < kHalves; ++h) {
-            sums.scaled[h][i] = _mm256_dpbusd_avx_epi32(
-                sums.scaled[h][i], _mm256_and_si256(bytes[h], masks[i]), input);
+            add(sums.scaled[h][i], _mm256_and_si256(bytes[h], masks[i]), input);
           }
         }
       }
@@ -82,18 +88,29 @@ __attribute__((noinline)) void some_rows(const Task& task, std::size_t at) {
     for (std::size_t r = 0; r < kRegisters; ++r) bytes[r] = load(line + r * sizeof(__m256i));
 #pragma GCC unroll 4
     for (std::size_t i = 0; i < kCodes; ++i) {
-      __m256i codes[kRegisters];
-#pragma GCC unroll 4
-      for (std::size_t r = 0; r < kRegisters; ++r) {
-        codes[r] = _mm256_and_si256(bytes[r], low_bits);
-        bytes[r] = _mm256_srli_epi16(bytes[r], 2);
-      }
+      if constexpr (kRows < kRegisters) {  // fewer registers for activations than for codes
+        __m256i input[kRows];
 #pragma GCC unroll 5
-      for (std::size_t m = 0; m < kRows; ++m) {
-        const __m256i input = broadcast(inputs + m * stride + 4 * i);
+        for (std::size_t m = 0; m < kRows; ++m) input[m] = broadcast(inputs + m * stride + 4 * i);
 #pragma GCC unroll 4
         for (std::size_t r = 0; r < kRegisters; ++r) {
-          sums[m][r] = _mm256_dpbusd_avx_epi32(sums[m][r], codes[r], input);
+          const __m256i codes = _mm256_and_si256(bytes[r], low_bits);
+          bytes[r] = _mm256_srli_epi16(bytes[r], 2);
+#pragma GCC unroll 5
+          for (std::size_t m = 0; m < kRows; ++m) add(sums[m][r], codes, input[m]);
+        }
+      } else {
+        __m256i codes[kRegisters];
+#pragma GCC unroll 4
+        for (std::size_t r = 0; r < kRegisters; ++r) {
+          codes[r] = _mm256_and_si256(bytes[r], low_bits);
+          bytes[r] = _mm256_srli_epi16(bytes[r], 2);
+        }
+#pragma GCC unroll 5
+        for (std::size_t m = 0; m < kRows; ++m) {
+          const __m256i input = broadcast(inputs + m * stride + 4 * i);
+#pragma GCC unroll 4
+          for (std::size_t r = 0; r < kRegisters; ++r) add(sums[m][r], codes[r], input);
         }
       }
     }

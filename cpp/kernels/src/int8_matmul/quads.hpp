@@ -1,5 +1,6 @@
-// int8 x trit over quads as AVX2's and ARM's sets do it: how rows, depths and panels are cut.
-// Everything is in an anonymous namespace (docs/kernels.md, "One definition").
+// int8 x trit over quads as the sets of x86 without AVX-512 and those of ARM do it: how rows,
+// depths and panels are cut. Everything is in an anonymous namespace (docs/kernels.md, "One
+// definition").
 #pragma once
 
 #include <cstddef>
