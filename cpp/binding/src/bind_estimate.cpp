@@ -10,9 +10,8 @@
 #include "errors.hpp"
 #include "profile_dict.hpp"
 #include "tfmbs/format/limits.hpp"
-#include "tfmbs/kernels/kernels.hpp"
-#include "tfmbs/runtime/estimate.hpp"
-#include "tfmbs/runtime/layer_spec.hpp"
+#include "tfmbs/device/estimate.hpp"
+#include "tfmbs/linear/activation.hpp"
 
 namespace nb = nanobind;
 using nb::literals::operator""_a;
@@ -40,12 +39,12 @@ StringDict estimate_forward(const FabricConfig& config, nb::handle outputs, nb::
                             nb::handle samples, const std::string& activation, nb::handle tile_mask,
                             nb::handle first_word, nb::handle words, bool streamed, bool loaded,
                             double engine_cycles_per_job) {
-  const bool int8 = check(runtime::parse_activation(activation)) == runtime::Activation::kInt8;
-  const auto estimate = check(runtime::estimate_forward(
+  const auto& mode = linear::mode_of(check(linear::parse_activation(activation)));
+  const auto estimate = check(device::estimate_forward(
       {.geometry = config.geometry,
        .shape = {size_argument(outputs, "outputs", kMaxOutputs),
                  size_argument(depth, "depth", kMaxDepth),
-                 int8 ? static_cast<std::uint32_t>(kernels::kInt8Planes) : 1U},
+                 mode.planes},
        .placement = {mask_argument(tile_mask, config), word_argument(first_word, "first_word"),
                      word_argument(words, "words"), streamed},
        .samples = unsigned_argument(samples, "samples", ErrorCode::kInvalidArgument),

@@ -15,7 +15,7 @@
 #include "errors.hpp"
 #include "fabric_handle.hpp"
 #include "profile_dict.hpp"
-#include "tfmbs/runtime/fabric.hpp"
+#include "tfmbs/device/fabric.hpp"
 
 namespace nb = nanobind;
 using nb::literals::operator""_a;
@@ -25,7 +25,7 @@ namespace {
 
 using fabric::FabricConfig;
 using fabric::TaskDescriptor;
-using runtime::Fabric;
+using device::Fabric;
 
 // What is pickled.
 using ConfigState = std::tuple<std::uint64_t, std::uint64_t, std::uint64_t, double, double, double>;
@@ -120,7 +120,7 @@ FabricHandle make_fabric(std::optional<FabricConfig> config,
                          const std::optional<std::string>& engine) {
   if (!config && !engine) return {Fabric::default_fabric()};
   const nb::gil_scoped_release release;  // a large device takes a while
-  const auto kind = engine ? check(runtime::parse_engine(*engine)) : runtime::Engine::kClosedForm;
+  const auto kind = engine ? check(device::parse_engine(*engine)) : device::Engine::kClosedForm;
   return {Fabric::open(kind, config.value_or(FabricConfig{}))};
 }
 
@@ -277,9 +277,9 @@ void bind_fabric(const nb::module_& m) {
       "A handle to a Ternary Fabric.\n\n"
       "Fabric() is the process's default device, the one that layers use unless given another. "
       "Fabric(config) and\nFabric(engine=\"stepped\") are devices of their own, with close() and "
-      "`with`. engine: \"closed_form\" (results from\nthe CPU kernels, exact telemetry in closed "
-      "form) or "
-      "\"stepped\" (every word and cycle is stepped; the reference).")
+      "`with`. engine: \"closed_form\" (results from the CPU kernels, exact telemetry in closed "
+      "form), \"stepped\"\n(every word and cycle is stepped; the reference), or \"lockstep\" (both; "
+      "a call after which they differ in a\nresult, counter or word raises MismatchError).")
       .def(
           "__init__",
           [](FabricHandle* self, std::optional<FabricConfig> config,
@@ -295,7 +295,7 @@ void bind_fabric(const nb::module_& m) {
       .def_prop_ro("config", [](const FabricHandle& h) { return h.fabric->config(); })
       .def_prop_ro("engine",
                    [](const FabricHandle& h) {
-                     return std::string(runtime::name_of(h.fabric->spec().engine));
+                     return std::string(name_of(h.fabric->spec().engine));
                    })
       .def_prop_ro("is_default", [](const FabricHandle& h) { return h.fabric->is_default(); })
       .def_prop_ro("closed",
@@ -426,7 +426,7 @@ void bind_fabric(const nb::module_& m) {
       .def(
           "profile",
           [](const FabricHandle& h) {
-            runtime::Profile profile;
+            device::Profile profile;
             {
               const Release release;
               profile = check(h.fabric->profile());
@@ -437,7 +437,7 @@ void bind_fabric(const nb::module_& m) {
       .def(
           "profile_detailed",
           [](const FabricHandle& h) {
-            runtime::Profile profile;
+            device::Profile profile;
             {
               const Release release;
               profile = check(h.fabric->profile());
@@ -474,7 +474,7 @@ void bind_fabric(const nb::module_& m) {
       .def("__repr__",
            [](const FabricHandle& h) {
              return "Fabric('" + h.fabric->spec().name + "', engine='" +
-                    std::string(runtime::name_of(h.fabric->spec().engine)) + "', " +
+                    std::string(name_of(h.fabric->spec().engine)) + "', " +
                     config_repr(h.fabric->config()) + ")";
            })
       // A device is shared, never copied.
@@ -485,7 +485,7 @@ void bind_fabric(const nb::module_& m) {
            [](const FabricHandle& h) {
              if (h.fabric->is_default()) return FabricState();
              return FabricState(h.fabric->config(),
-                                std::string(runtime::name_of(h.fabric->spec().engine)));
+                                std::string(name_of(h.fabric->spec().engine)));
            })
       .def("__setstate__", [](FabricHandle* self, const FabricState& state) {
         new (self) FabricHandle(std::apply(make_fabric, state));

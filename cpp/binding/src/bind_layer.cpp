@@ -4,18 +4,23 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
 
 #include <memory>
 #include <string>
+#include <tuple>
 #include <utility>
+#include <vector>
 
 #include "arguments.hpp"
 #include "direct_forward.hpp"
 #include "errors.hpp"
 #include "fabric_handle.hpp"
 #include "profile_dict.hpp"
+#include "tfmbs/linear/activation.hpp"
+#include "tfmbs/linear/packing_policy.hpp"
 #include "tfmbs/runtime/layer_registry.hpp"
-#include "tfmbs/runtime/weight_storage.hpp"
+
 
 namespace nb = nanobind;
 using nb::literals::operator""_a;
@@ -26,28 +31,30 @@ namespace {
 using runtime::LayerRegistry;
 using runtime::LayerSpec;
 
-// Owns the registry's entries: when Python lets go, the layer gives its space back. After a move or
-// a new window the text before stays an alias, for a forward that has read it already.
+// Owns the registry's entries: when Python lets go, the layer gives its space back. After a move the
+// identity before stays an alias, for a forward pass that has read it already.
 class LayerHandle {
  public:
-  LayerHandle(LayerSpec spec, const FabricHandle& fabric, LayerHandle* replacing)
-      : layer_(check(LayerRegistry::instance().add(
-            std::move(spec), fabric.fabric,
-            replacing == nullptr ? nullptr : replacing->layer_.get(),
-            replacing == nullptr ? std::string{} : replacing->text_))),
-        text_(layer_->spec().to_text()) {
+  // fabric: null for a layer without a device.
+  LayerHandle(LayerSpec spec, std::shared_ptr<device::Fabric> fabric, LayerHandle* replacing)
+      : layer_(check(runtime::Layer::make(std::move(spec), std::move(fabric),
+                                          replacing == nullptr ? nullptr
+                                                               : replacing->layer_.get()))),
+        identity_(layer_->spec().identity.to_text()) {
+    auto& registry = LayerRegistry::instance();
+    registry.add(identity_, layer_);
     if (replacing == nullptr) return;
-    if (replacing->alias_ == text_) replacing->alias_.clear();  // moved back: it is this one's now
-    set_alias(std::exchange(replacing->text_, {}));
-    replacing->set_alias({});
+    registry.remove(replacing->alias_, *replacing->layer_);
+    registry.add(replacing->identity_, layer_);
+    alias_ = std::exchange(replacing->identity_, {});
   }
   ~LayerHandle() {
     if (!layer_) return;
     // The device may be at work; without the lock only while there is an interpreter.
     std::optional<nb::gil_scoped_release> release;
     if (nb::is_alive()) release.emplace();
-    set_alias({});
-    if (!text_.empty()) LayerRegistry::instance().remove(text_);
+    LayerRegistry::instance().remove(alias_, *layer_);
+    LayerRegistry::instance().remove(identity_, *layer_);
     layer_.reset();
   }
   LayerHandle(LayerHandle&&) = default;
@@ -55,77 +62,62 @@ class LayerHandle {
   LayerHandle(const LayerHandle&) = delete;
   LayerHandle& operator=(const LayerHandle&) = delete;
 
-  // The gradient's window is part of the text, so that an op needs no argument for it.
-  void set_ste_clip(std::optional<double> clip) {
-    const nb::gil_scoped_release release;  // a fork may hold the registry
-    LayerSpec spec = check(LayerSpec::parse(text_));
-    spec.ste_clip = clip;
-    std::string text = spec.to_text();
-    if (text == text_) return;
-    LayerRegistry::instance().add_alias(text_, text);
-    std::swap(text, text_);
-    set_alias(std::move(text));
-  }
-
   [[nodiscard]] runtime::Layer& layer() const noexcept { return *layer_; }
-  [[nodiscard]] const std::string& text() const noexcept { return text_; }
+  [[nodiscard]] const std::string& identity() const noexcept { return identity_; }
 
  private:
-  void set_alias(std::string alias) {
-    if (alias == text_) alias.clear();
-    if (!alias_.empty() && alias_ != text_ && alias_ != alias) {
-      LayerRegistry::instance().remove(alias_);
-    }
-    alias_ = std::move(alias);
-  }
-
   std::shared_ptr<runtime::Layer> layer_;
-  std::string text_;   // empty once another handle has replaced this one
-  std::string alias_;  // the text before; empty: none
+  std::string identity_;  // empty once another handle has replaced this one
+  std::string alias_;     // the identity before; empty: none
 };
 
-LayerHandle make_layer(const FabricHandle& fabric, const std::string& name, std::uint64_t outputs,
-                       std::uint64_t depth, const std::string& weight_quantizer,
-                       const std::string& activation, nb::handle weight_addr, nb::handle tile_mask,
-                       std::optional<double> ste_clip, LayerHandle* replacing) {
-  LayerSpec spec{.name = name,
+LayerHandle make_layer(const std::optional<FabricHandle>& fabric, const std::string& name,
+                       std::uint64_t outputs, std::uint64_t depth,
+                       const std::string& weight_quantizer, const std::string& activation,
+                       nb::handle weight_addr, nb::handle tile_mask, LayerHandle* replacing) {
+  LayerSpec spec{.identity = {.name = name},
                  .outputs = outputs,
                  .depth = depth,
-                 .quantizer = check(runtime::parse_weight_quantizer(weight_quantizer)),
-                 .activation = check(runtime::parse_activation(activation)),
-                 .ste_clip = ste_clip};
+                 .quantizer = check(linear::parse_weight_quantizer(weight_quantizer)),
+                 .activation = check(linear::parse_activation(activation))};
   if (!weight_addr.is_none()) {
-    spec.weight_address = unsigned_argument(weight_addr, "weight_addr", ErrorCode::kPlacement);
+    spec.identity.weight_address =
+        unsigned_argument(weight_addr, "weight_addr", ErrorCode::kPlacement);
   }
   if (!tile_mask.is_none()) {
-    spec.tile_mask = unsigned_argument(tile_mask, "tile_mask", ErrorCode::kInvalidArgument,
-                                       fabric.fabric->config().geometry.all_tiles(), 1);
+    const Geometry geometry = fabric ? fabric->fabric->config().geometry : Geometry{};
+    spec.identity.tile_mask = unsigned_argument(
+        tile_mask, "tile_mask", ErrorCode::kInvalidArgument, geometry.all_tiles(), 1);
   }
   const nb::gil_scoped_release release;  // the device may be at work
-  return {std::move(spec), fabric, replacing};
+  return {std::move(spec), fabric ? std::shared_ptr<device::Fabric>(fabric->fabric) : nullptr,
+          replacing};
 }
 
 }  // namespace
 
 void bind_layer(nb::module_& m) {
   m.def(
-      "quantization_of",
-      [](const std::string& text) {
-        const LayerSpec spec = check(LayerSpec::parse(text));
-        return std::tuple(std::string(runtime::name_of(spec.quantizer)),
-                          std::string(runtime::name_of(spec.activation)), spec.ste_clip);
+      "activation_modes",
+      [] {
+        std::vector<std::tuple<std::string, std::optional<double>>> modes;
+        for (const linear::ActivationMode& mode : linear::activation_modes()) {
+          modes.emplace_back(std::string(mode.name), mode.window);
+        }
+        return modes;
       },
-      "spec"_a, "Weight quantizer, activation and ste_clip of a layer specification.");
+      "Name of each activation mode, and the straight-through window that it has by default.");
   m.def(
-      "weight_storage", [] { return std::string(name_of(runtime::weight_storage())); },
+      "weight_storage", [] { return std::string(name_of(linear::weight_storage())); },
       "How weights are packed: \"auto\", \"cached\" or \"streamed\".");
   m.def(
       "set_weight_storage",
       [](const std::string& storage) {
-        runtime::set_weight_storage(check(runtime::parse_weight_storage(storage)));
+        linear::set_weight_storage(check(linear::parse_weight_storage(storage)));
       },
       "storage"_a,
-      "How weights are packed, in the whole process; a layer follows at its next forward.\n\n"
+      "How weights that are packed from now on are packed, in the whole process; pytfmbs.prepare() "
+      "packs a model's anew.\n\n"
       "\"cached\": two bits a weight, the fastest where the weights stay in a cache. \"streamed\": "
       "1.6 bits where the CPU unpacks them fast, for weights that come from memory. \"auto\": "
       "cached while the weights of all layers fit the last-level cache. Raises ArgumentError for "
@@ -136,21 +128,33 @@ void bind_layer(nb::module_& m) {
   nb::class_<LayerHandle>(m, "Layer", "A layer's place on a device; TFMBSLinear holds one.")
       .def(
           "__init__",
-          [](LayerHandle* self, const FabricHandle& fabric, const std::string& name,
+          [](LayerHandle* self, const std::optional<FabricHandle>& fabric, const std::string& name,
              std::uint64_t outputs, std::uint64_t depth, const std::string& weight_quantizer,
              const std::string& activation, nb::handle weight_addr, nb::handle tile_mask,
-             std::optional<double> ste_clip, LayerHandle* replacing) {
+             LayerHandle* replacing) {
             new (self)
                 LayerHandle(make_layer(fabric, name, outputs, depth, weight_quantizer, activation,
-                                       weight_addr, tile_mask, ste_clip, replacing));
+                                       weight_addr, tile_mask, replacing));
           },
-          "fabric"_a, "name"_a, "outputs"_a, "depth"_a, "weight_quantizer"_a, "activation"_a,
-          "weight_addr"_a.none(), "tile_mask"_a.none(), "ste_clip"_a.none(),
-          "replacing"_a = nb::none(),
-          "replacing: a layer of the same device whose name and place are free for this one; it "
+          "fabric"_a.none(), "name"_a, "outputs"_a, "depth"_a, "weight_quantizer"_a, "activation"_a,
+          "weight_addr"_a.none(), "tile_mask"_a.none(), "replacing"_a = nb::none(),
+          "fabric: None for a layer without a device. replacing: a layer of the same device whose name and place are free for this one; it "
           "leaves if this one enters, and is of no use then.")
-      .def_prop_ro("spec", [](const LayerHandle& h) { return h.text(); })
-      .def_prop_ro("name", [](const LayerHandle& h) { return h.layer().spec().name; })
+      .def_prop_ro(
+          "identity",
+          [](const LayerHandle& h) {
+            return nb::bytes(h.identity().data(), h.identity().size());
+          },
+          "What ops carry of the layer, as data: name, place and device.")
+      .def_prop_ro(
+          "spec", [](const LayerHandle& h) { return h.layer().spec().to_text(); },
+          "The whole specification, for exporters.")
+      .def_prop_ro("name", [](const LayerHandle& h) { return h.layer().spec().identity.name; })
+      .def("expect_weights",
+           [](const LayerHandle& h) {
+             const nb::gil_scoped_release release;
+             h.layer().expect_weights();
+           })
       .def_prop_ro("packed_bytes",
                    [](const LayerHandle& h) {
                      const nb::gil_scoped_release release;
@@ -183,7 +187,6 @@ void bind_layer(nb::module_& m) {
           "input"_a, "weight"_a, "bias"_a.none(), "relu"_a = false,
           "The output, or None where only the op will do: somebody would see it, weights to be "
           "packed, bad input. Eval mode alone.")
-      .def("set_ste_clip", &LayerHandle::set_ste_clip, "clip"_a.none())
       .def(
           "set_pinned",
           [](const LayerHandle& h, bool pinned) {
@@ -192,12 +195,13 @@ void bind_layer(nb::module_& m) {
           },
           "pinned"_a)
       .def("profile", [](const LayerHandle& h) {
-        runtime::LayerProfile profile;
+        device::LayerProfile profile;
         {
           const nb::gil_scoped_release release;
           profile = h.layer().profile();
         }
-        return layer_dict(profile, h.layer().fabric()->config());
+        const auto& fabric = h.layer().fabric();
+        return layer_dict(profile, fabric ? fabric->config() : fabric::FabricConfig{});
       });
 }
 

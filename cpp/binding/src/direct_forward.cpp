@@ -4,16 +4,16 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
-#include <numeric>
 #include <optional>
 #include <utility>
 #include <vector>
 
 #include "dlpack.hpp"
 #include "tfmbs/format/large_memory.hpp"
+#include "tfmbs/execution/executor.hpp"
 #include "tfmbs/kernels/kernels.hpp"
+#include "tfmbs/runtime/call.hpp"
 
 namespace nb = nanobind;
 
@@ -41,8 +41,8 @@ Torch& known_torch() {
   return *torch;
 }
 
-// What cannot be asked counts as somebody.
-bool somebody_watches(const Torch& torch) {
+// Whether an op that is dispatched now would be seen. What cannot be asked counts as yes.
+bool is_watched(const Torch& torch) {
   return std::any_of(torch.questions.begin(), torch.questions.end(), [](PyObject* question) {
     const auto answer = nb::steal(PyObject_CallNoArgs(question));
     const int yes = answer.is_none() ? 0 : answer.is_valid() ? PyObject_IsTrue(answer.ptr()) : -1;
@@ -50,14 +50,6 @@ bool somebody_watches(const Torch& torch) {
     return yes != 0;
   });
 }
-
-// A dense CPU tensor of floats.
-struct Dense {
-  const void* data;
-  FloatType type;
-  std::size_t dimensions;
-  const std::int64_t* shape;
-};
 
 std::optional<FloatType> float_type(dlpack::DataType type) {
   if (type.lanes != 1) return std::nullopt;
@@ -85,11 +77,6 @@ bool is_row_major(const dlpack::Tensor& tensor) {
   return true;
 }
 
-bool has_elements(const dlpack::Tensor& tensor) {
-  return std::all_of(tensor.shape, tensor.shape + tensor.dimensions,
-                     [](std::int64_t size) { return size != 0; });
-}
-
 // Whether the tensor's values are those of its memory, negated: DLPack would not say so.
 bool is_negated(const Torch& torch, nb::handle object) {
   const auto negated = nb::steal(PyObject_CallOneArg(torch.is_neg, object.ptr()));
@@ -97,48 +84,40 @@ bool is_negated(const Torch& torch, nb::handle object) {
   return !negated.is(nb::bool_(false));
 }
 
-// None for a tensor without memory, too: torch's zero tensors and functional wrappers are of the
-// plain type.
-std::optional<Dense> dense(const Torch& torch, nb::handle object, dlpack::Tensor& tensor) {
+// A dense CPU tensor. None where it is no such tensor, or that cannot be told.
+std::optional<runtime::TensorView> view_of(const Torch& torch, nb::handle object,
+                                           dlpack::Tensor& tensor) {
   if (is_negated(torch, object)) return std::nullopt;
   if (torch.exchange->from_object(object.ptr(), &tensor) != 0) {
     PyErr_Clear();
     return std::nullopt;
   }
-  const auto type = float_type(tensor.type);
-  if (tensor.device.type != dlpack::kCpu || !type || tensor.dimensions < 1 ||
-      !is_row_major(tensor) || (tensor.data == nullptr && has_elements(tensor))) {
+  if (tensor.device.type != dlpack::kCpu || tensor.dimensions < 1 || !is_row_major(tensor)) {
     return std::nullopt;
   }
   const auto* const memory = static_cast<const std::byte*>(tensor.data);
-  return Dense{.data = memory == nullptr ? nullptr : memory + tensor.byte_offset,
-               .type = *type,
-               .dimensions = static_cast<std::size_t>(tensor.dimensions),
-               .shape = tensor.shape};
+  return runtime::TensorView{
+      .data = memory == nullptr ? nullptr : memory + tensor.byte_offset,
+      .type = float_type(tensor.type),
+      .sizes = {tensor.shape, static_cast<std::size_t>(tensor.dimensions)}};
 }
 
-std::size_t values_of(const Dense& tensor) {
-  return std::transform_reduce(tensor.shape, tensor.shape + tensor.dimensions, std::size_t{1},
-                               std::multiplies<>(),
-                               [](std::int64_t size) { return static_cast<std::size_t>(size); });
-}
-
-// Whether the storage still holds the tensor: one that shrank leaves the sizes as they were, and
-// DLPack does not say. An address proves nothing: memory that shrank, or that another tensor left,
-// may lie at it. False where it cannot be told.
-bool is_whole(const Torch& torch, nb::handle object, const Dense& tensor) {
+// Says what the tensor's storage holds: one that shrank leaves the sizes as they were, and DLPack
+// does not carry the storage's size. False where it cannot be told.
+bool note_held(const Torch& torch, nb::handle object, runtime::TensorView& tensor) {
   const auto storage = nb::steal(PyObject_CallOneArg(torch.untyped_storage, object.ptr()));
   const Py_ssize_t held = storage.is_valid() ? PyObject_Size(storage.ptr()) : -1;
   const auto offset =
       held >= 0 ? nb::steal(PyObject_CallOneArg(torch.storage_offset, object.ptr())) : nb::object();
   const Py_ssize_t first = offset.is_valid() ? PyLong_AsSsize_t(offset.ptr()) : -1;
-  if (first < 0) {
+  if (first < 0 || !tensor.type) {
     PyErr_Clear();
     return false;
   }
-  const std::size_t values = static_cast<std::size_t>(held) / kernels::float_bytes(tensor.type);
-  const auto before = static_cast<std::size_t>(first);
-  return before <= values && values - before >= values_of(tensor);
+  const auto bytes = static_cast<std::uint64_t>(held);
+  const std::uint64_t before = static_cast<std::uint64_t>(first) * kernels::float_bytes(*tensor.type);
+  tensor.held = bytes > before ? bytes - before : 0;
+  return true;
 }
 
 struct Delete {
@@ -203,42 +182,36 @@ nb::object direct_forward(runtime::Layer& layer, nb::handle input, nb::handle we
   constexpr std::size_t kMaxDimensions = 6;
   const Torch& torch = known_torch();
   if (torch.exchange == nullptr || Py_TYPE(input.ptr()) != torch.tensor ||
-      Py_TYPE(weight.ptr()) != torch.parameter || somebody_watches(torch)) {
+      Py_TYPE(weight.ptr()) != torch.parameter || is_watched(torch)) {
     return nb::none();
   }
   const dlpack::Exchange& exchange = *torch.exchange;
   dlpack::Tensor raw_input{};
   dlpack::Tensor raw_weight{};
   dlpack::Tensor raw_bias{};
-  const auto x = dense(torch, input, raw_input);
-  const auto w = dense(torch, weight, raw_weight);
-  if (!x || !w || w->dimensions != 2 || x->dimensions > kMaxDimensions || x->type != w->type ||
-      x->shape[x->dimensions - 1] != w->shape[1]) {
+  auto x = view_of(torch, input, raw_input);
+  const auto w = view_of(torch, weight, raw_weight);
+  if (!x || !w || x->sizes.size() > kMaxDimensions || !note_held(torch, input, *x)) {
     return nb::none();
   }
-  const std::int64_t outputs = w->shape[0];
-  std::optional<Dense> b;
+  runtime::LinearRequest request{.input = *x, .weight = *w, .relu = relu};
   if (!bias.is_none()) {
     if (Py_TYPE(bias.ptr()) != torch.parameter) return nb::none();
-    b = dense(torch, bias, raw_bias);
-    if (!b || b->dimensions != 1 || b->shape[0] != outputs || b->type != x->type) {
-      return nb::none();
-    }
-    if (!is_whole(torch, bias, *b)) return nb::none();
+    request.bias = view_of(torch, bias, raw_bias);
+    if (!request.bias || !note_held(torch, bias, *request.bias)) return nb::none();
   }
-  if (!is_whole(torch, input, *x)) return nb::none();
+  auto call = runtime::build_call(request);
+  if (!call || (w->data == nullptr && call.value().outputs * call.value().depth != 0)) {
+    return nb::none();
+  }
   std::array<std::int64_t, kMaxDimensions> shape{};
-  std::size_t samples = 1;
-  for (std::size_t i = 0; i + 1 < x->dimensions; ++i) {
-    shape[i] = x->shape[i];
-    samples *= static_cast<std::size_t>(shape[i]);
-  }
-  shape[x->dimensions - 1] = outputs;
+  std::ranges::copy(x->sizes, shape.begin());
+  shape[x->sizes.size() - 1] = static_cast<std::int64_t>(call.value().outputs);
 
   runtime::WeightSource source{.data = w->data,
-                               .type = w->type,
-                               .outputs = static_cast<std::uint64_t>(outputs),
-                               .depth = static_cast<std::uint64_t>(w->shape[1])};
+                               .type = *w->type,
+                               .outputs = call.value().outputs,
+                               .depth = call.value().depth};
   if (!mark_changes(torch, weight, source)) return nb::none();
 
   dlpack::Tensor prototype = raw_input;
@@ -254,21 +227,12 @@ nb::object direct_forward(runtime::Layer& layer, nb::handle input, nb::handle we
   }
   std::unique_ptr<dlpack::ManagedTensor, Delete> output(allocated);
   void* const out = static_cast<std::byte*>(output->tensor.data) + output->tensor.byte_offset;
-  large_memory::prefer_huge_pages(
-      out, samples * static_cast<std::size_t>(outputs) * kernels::float_bytes(x->type));
+  large_memory::prefer_huge_pages(out, call.value().output_bytes);
+  call.value().args.output = out;
   bool done = false;
   {
     const nb::gil_scoped_release release;  // the layer's lock may be another thread's
-    done = layer.forward_packed(source,
-                                {.input = x->data,
-                                 .input_type = x->type,
-                                 .samples = samples,
-                                 .bias = b ? b->data : nullptr,
-                                 .bias_type = x->type,
-                                 .output = out,
-                                 .output_type = x->type,
-                                 .relu = relu},
-                                runtime::process_executor());
+    done = layer.forward_packed(source, call.value().args, execution::process_executor());
   }
   if (!done) return nb::none();
   void* made = nullptr;

@@ -6,17 +6,17 @@
 #include <memory>
 #include <utility>
 
-#include "tfmbs/runtime/fabric.hpp"
+#include "tfmbs/device/fabric.hpp"
 
 namespace tfmbs::binding {
 
 // The end of a device waits for what it is doing: where this is the last reference, it goes without
 // the interpreter's lock.
-class SharedFabric : public std::shared_ptr<runtime::Fabric> {
+class SharedFabric : public std::shared_ptr<device::Fabric> {
  public:
   SharedFabric() = default;
-  SharedFabric(std::shared_ptr<runtime::Fabric> fabric)  // NOLINT(google-explicit-constructor)
-      : std::shared_ptr<runtime::Fabric>(std::move(fabric)) {}
+  SharedFabric(std::shared_ptr<device::Fabric> fabric)  // NOLINT(google-explicit-constructor)
+      : std::shared_ptr<device::Fabric>(std::move(fabric)) {}
   SharedFabric(const SharedFabric&) = default;
   SharedFabric(SharedFabric&&) = default;
   SharedFabric& operator=(const SharedFabric&) = default;

@@ -40,7 +40,7 @@ StringDict tile_dict(std::size_t tile, const fabric::TileCounters& counters) {
   return out;
 }
 
-StringDict layer_dict(const runtime::LayerProfile& layer, const fabric::FabricConfig& config) {
+StringDict layer_dict(const device::LayerProfile& layer, const fabric::FabricConfig& config) {
   StringDict out = counters_dict(layer.counters, config);
   out["sparsity"] = layer.sparsity ? nb::object(nb::float_(four_decimals(*layer.sparsity)))
                                    : nb::object(nb::none());
@@ -51,7 +51,7 @@ StringDict layer_dict(const runtime::LayerProfile& layer, const fabric::FabricCo
   return out;
 }
 
-StringDict profile_dict(const runtime::Profile& profile, const fabric::FabricConfig& config) {
+StringDict profile_dict(const device::Profile& profile, const fabric::FabricConfig& config) {
   StringDict out = counters_dict(profile.total, config);
   nb::list tiles;
   for (std::size_t t = 0; t < profile.tiles.size(); ++t) {

@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "tfmbs/runtime/fabric.hpp"
+#include "tfmbs/device/fabric.hpp"
 
 namespace tfmbs::binding {
 
@@ -14,7 +14,7 @@ using StringDict = nanobind::typed<nanobind::dict, nanobind::str, nanobind::any>
 
 StringDict counters_dict(const fabric::Counters& counters, const fabric::FabricConfig& config);
 StringDict tile_dict(std::size_t tile, const fabric::TileCounters& counters);
-StringDict layer_dict(const runtime::LayerProfile& layer, const fabric::FabricConfig& config);
-StringDict profile_dict(const runtime::Profile& profile, const fabric::FabricConfig& config);
+StringDict layer_dict(const device::LayerProfile& layer, const fabric::FabricConfig& config);
+StringDict profile_dict(const device::Profile& profile, const fabric::FabricConfig& config);
 
 }  // namespace tfmbs::binding

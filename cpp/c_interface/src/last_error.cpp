@@ -17,6 +17,7 @@ LastError& last_error() noexcept {
 }
 
 constexpr std::int32_t status_of(ErrorCode code) noexcept {
+  if (code == ErrorCode::kMismatch) return TFMBS_MISMATCH;
   return static_cast<std::int32_t>(code) + 1;
 }
 static_assert(status_of(ErrorCode::kInvalidArgument) == TFMBS_INVALID_ARGUMENT &&

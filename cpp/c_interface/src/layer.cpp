@@ -12,7 +12,9 @@
 #include "last_error.hpp"
 #include "slots.hpp"
 #include "tfmbs/format/pt5.hpp"
-#include "tfmbs/runtime/quantized_weights.hpp"
+#include "tfmbs/execution/executor.hpp"
+#include "tfmbs/linear/quantized_weights.hpp"
+#include "tfmbs/runtime/call.hpp"
 
 namespace tfmbs::c_interface {
 namespace {
@@ -38,12 +40,12 @@ Result<FloatType> float_type(std::int32_t type, const char* what) {
   }
 }
 
-Result<runtime::Activation> activation_of(std::int32_t activation) {
+Result<linear::Activation> activation_of(std::int32_t activation) {
   switch (activation) {
     case TFMBS_TERNARY:
-      return runtime::Activation::kTernary;
+      return linear::Activation::kTernary;
     case TFMBS_INT8:
-      return runtime::Activation::kInt8;
+      return linear::Activation::kInt8;
     default:
       return invalid("activation is " + std::to_string(activation) +
                      "; allowed are 0 (ternary) and 1 (int8)");
@@ -84,23 +86,23 @@ Result<runtime::LayerSpec> spec_of(const Definition& definition) {
   if (!depth) return depth.error();
   const auto activation = activation_of(definition.activation);
   if (!activation) return activation.error();
-  auto fabric = runtime::FabricSpec::parse(definition.fabric);
+  auto fabric = device::FabricSpec::parse(definition.fabric);
   if (!fabric) return std::move(fabric).error();
   if (definition.weight_address < -1) {
     return invalid("weight_address is " + std::to_string(definition.weight_address) +
                    "; allowed are addresses, and -1 for automatic");
   }
-  runtime::LayerSpec spec{.name = definition.name,
+  runtime::LayerSpec spec{.identity = {.name = definition.name,
+                                       .tile_mask = definition.tile_mask,
+                                       .fabric = std::move(fabric).value()},
                           .outputs = outputs.value(),
                           .depth = depth.value(),
-                          .quantizer = runtime::WeightQuantizer::kCustom,
-                          .activation = activation.value(),
-                          .tile_mask = definition.tile_mask,
-                          .fabric = std::move(fabric).value()};
+                          .quantizer = linear::WeightQuantizer::kCustom,
+                          .activation = activation.value()};
   if (definition.weight_address >= 0) {
-    spec.weight_address = static_cast<std::uint64_t>(definition.weight_address);
+    spec.identity.weight_address = static_cast<std::uint64_t>(definition.weight_address);
   }
-  if (spec.name.empty()) return invalid("name is empty; a layer needs one");
+  if (spec.identity.name.empty()) return invalid("name is empty; a layer needs one");
   if (auto s = runtime::check_limits(spec); !s) return std::move(s).error();
   return spec;
 }
@@ -127,13 +129,13 @@ Result<std::vector<double>> scales_of(const Definition& definition) {
 }
 
 Result<std::shared_ptr<Layer>> make_layer(runtime::LayerSpec spec,
-                                          const runtime::QuantizedWeights& weights) {
-  auto fabric = runtime::Fabric::find_or_open(spec.fabric);
+                                          const linear::QuantizedWeights& weights) {
+  auto fabric = device::Fabric::find_or_open(*spec.identity.fabric);
   return Layer::make_constant(std::move(spec), std::move(fabric), weights);
 }
 
 // Everything that needs no device.
-Result<runtime::QuantizedWeights> weights_of(const Definition& definition,
+Result<linear::QuantizedWeights> weights_of(const Definition& definition,
                                              const runtime::LayerSpec& spec) {
   auto scales = scales_of(definition);
   if (!scales) return std::move(scales).error();
@@ -141,7 +143,7 @@ Result<runtime::QuantizedWeights> weights_of(const Definition& definition,
   if (bytes != 0) {
     if (auto s = require(definition.weights, "weights"); !s) return std::move(s).error();
   }
-  return runtime::read_stream({.bytes = {definition.weights, bytes},
+  return linear::read_stream({.bytes = {definition.weights, bytes},
                                .outputs = spec.outputs,
                                .depth = spec.depth,
                                .scales = std::move(scales).value()});
@@ -209,9 +211,13 @@ struct Call {
   std::int32_t output_type;
 };
 
-Error too_large(const char* what, std::uint64_t rows, std::uint64_t columns) {
-  return invalid(std::string(what) + " of " + std::to_string(rows) + " x " +
-                 std::to_string(columns) + " values fits in no memory");
+// A matrix of the C side, or a vector where `columns` is not given.
+struct Shape {
+  std::int64_t sizes[2];
+  std::size_t dimensions{2};
+};
+runtime::TensorView view_of(const void* data, FloatType type, const Shape& shape) {
+  return {.data = data, .type = type, .sizes = {shape.sizes, shape.dimensions}};
 }
 
 Status forward(Layer& layer, const Call& call) {
@@ -221,29 +227,31 @@ Status forward(Layer& layer, const Call& call) {
   if (!input_type) return input_type.error();
   const auto output_type = float_type(call.output_type, "output_type");
   if (!output_type) return output_type.error();
-  runtime::LinearArgs args{.input = call.input,
-                           .input_type = input_type.value(),
-                           .samples = static_cast<std::size_t>(samples.value()),
-                           .bias = call.bias,
-                           .output = call.output,
-                           .output_type = output_type.value()};
+  const auto outputs = static_cast<std::int64_t>(layer.spec().outputs);
+  const auto depth = static_cast<std::int64_t>(layer.spec().depth);
+  const Shape input{{call.samples, depth}};
+  const Shape weight{{outputs, depth}};
+  const Shape bias{{outputs}, 1};
+  runtime::LinearRequest request{
+      .input = view_of(call.input, input_type.value(), input),
+      .weight = view_of(nullptr, input_type.value(), weight),
+      .out_type = output_type.value(),
+      .wide_bias = true};
   if (call.bias != nullptr) {
     const auto bias_type = float_type(call.bias_type, "bias_type");
     if (!bias_type) return bias_type.error();
-    args.bias_type = bias_type.value();
+    request.bias = view_of(call.bias, bias_type.value(), bias);
   }
-  const auto& spec = layer.spec();
-  const auto read = buffer_bytes(samples.value(), spec.depth, args.input_type);
-  if (!read) return too_large("an input", samples.value(), spec.depth);
-  const auto written = buffer_bytes(samples.value(), spec.outputs, args.output_type);
-  if (!written) return too_large("an output", samples.value(), spec.outputs);
-  if (*read != 0) {
+  if (call.samples != 0 && depth != 0) {
     if (auto s = require(call.input, "input"); !s) return s;
   }
-  if (*written != 0) {
+  if (call.samples != 0 && outputs != 0) {
     if (auto s = require(call.output, "output"); !s) return s;
   }
-  return layer.forward(args, runtime::SerialExecutor{});
+  auto built = runtime::build_call(request);
+  if (!built) return std::move(built).error();
+  built.value().args.output = call.output;
+  return layer.forward(built.value().args, execution::process_executor());
 }
 
 void spoil_output(std::uint64_t outputs, const Call& call) noexcept {

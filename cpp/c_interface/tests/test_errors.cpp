@@ -14,7 +14,7 @@
 
 #include "c_layer.hpp"
 #include "failing_new.hpp"
-#include "tfmbs/runtime/fabric.hpp"
+#include "tfmbs/device/fabric.hpp"
 
 namespace tfmbs {
 namespace {
@@ -172,7 +172,7 @@ TEST_F(CErrors, OfAForward) {
 }
 
 TEST_F(CErrors, FillEachTypeWithItsNan) {
-  const auto fabric = runtime::Fabric::open(runtime::Engine::kClosedForm, {});
+  const auto fabric = device::Fabric::open(device::Engine::kClosedForm, {});
   const std::string text = fabric->spec().to_text();
   Definition definition;
   definition.fabric = text.c_str();
@@ -212,7 +212,7 @@ TEST_F(CErrors, OutOfMemory) {
   bool failed = true;
   for (std::size_t after = 0; failed; ++after) {
     SCOPED_TRACE("allocation " + std::to_string(after));
-    const auto fabric = runtime::Fabric::open(runtime::Engine::kClosedForm, {});
+    const auto fabric = device::Fabric::open(device::Engine::kClosedForm, {});
     CLayer layer;
     layer.name = "a name that is longer than a short string holds";
     layer.outputs = 2;

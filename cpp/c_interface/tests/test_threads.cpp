@@ -16,13 +16,13 @@
 
 #include "c_layer.hpp"
 #include "fork_gate.hpp"
-#include "tfmbs/runtime/fabric.hpp"
+#include "tfmbs/device/fabric.hpp"
 
 namespace tfmbs {
 namespace {
 
-using runtime::Engine;
-using runtime::Fabric;
+using device::Engine;
+using device::Fabric;
 using testing::CLayer;
 
 constexpr std::size_t kOutputs = 30;

@@ -146,6 +146,7 @@ Device::Device(const FabricConfig& config)
 }
 
 Device::~Device() = default;
+Device::Device(const Device&) = default;
 Device::Device(Device&&) noexcept = default;
 Device& Device::operator=(Device&&) noexcept = default;
 

@@ -1,6 +1,7 @@
 // What one tile holds: its banks, and a register set a lane.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -19,18 +20,33 @@ template <typename Word>
 class ZeroedArray {
  public:
   explicit ZeroedArray(std::size_t size)
-      : words_(static_cast<Word*>(std::calloc(size, sizeof(Word)))) {
+      : size_(size), words_(static_cast<Word*>(std::calloc(size, sizeof(Word)))) {
     if (words_ == nullptr) {
       throw std::bad_alloc();
     }
   }
-  [[nodiscard]] Word& operator[](std::size_t i) noexcept { return words_.get()[i]; }
+  // Touches no more memory than was written.
+  ZeroedArray(const ZeroedArray& other) : ZeroedArray(other.size_) {
+    used_ = other.used_;
+    std::copy_n(other.words_.get(), used_, words_.get());
+  }
+  ZeroedArray(ZeroedArray&&) noexcept = default;
+  ZeroedArray& operator=(const ZeroedArray&) = delete;
+  ZeroedArray& operator=(ZeroedArray&&) noexcept = default;
+  ~ZeroedArray() = default;
+
+  [[nodiscard]] Word& operator[](std::size_t i) noexcept {
+    used_ = std::max(used_, i + 1);
+    return words_.get()[i];
+  }
   [[nodiscard]] const Word& operator[](std::size_t i) const noexcept { return words_.get()[i]; }
 
  private:
   struct Free {
     void operator()(Word* words) const noexcept { std::free(words); }
   };
+  std::size_t size_;
+  std::size_t used_{0};  // all words from here on are zero
   std::unique_ptr<Word, Free> words_;
 };
 

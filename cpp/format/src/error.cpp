@@ -20,6 +20,8 @@ const char* error_code_name(ErrorCode code) noexcept {
       return "gone";
     case ErrorCode::kClosed:
       return "closed";
+    case ErrorCode::kMismatch:
+      return "mismatch";
   }
   return "unknown";
 }

@@ -41,7 +41,8 @@ Status BankMap::enter(LayerId id, std::string name, std::uint64_t outputs, std::
                        " words of Bank A, and the layer needs " + std::to_string(tenant.words),
                    address};
     }
-    for (const auto& [other_id, other] : tenants_) {
+    for (const LayerId other_id : occupants_) {
+      const Tenant& other = tenants_.at(other_id);
       if (other_id != replacing && other.given_word && (other.tile_mask & tile_mask) != 0 &&
           overlaps(word, tenant.words, *other.given_word, other.words)) {
         return Error{ErrorCode::kPlacement,
@@ -56,29 +57,101 @@ Status BankMap::enter(LayerId id, std::string name, std::uint64_t outputs, std::
     evicted = overwrite(tile_mask, tenant.word, static_cast<std::uint32_t>(tenant.words));
     if (replacing) std::erase(evicted, *replacing);
   }
-  tenants_.emplace(id, std::move(tenant));
+  if (occupants_.capacity() <= tenants_.size()) occupants_.reserve(2 * tenants_.size() + 8);
+  Tenant& entered = tenants_.emplace(id, std::move(tenant)).first->second;
+  if (occupies(entered)) occupants_.push_back(id);
   ++era_;
   return {};
 }
 
 void BankMap::leave(LayerId id) noexcept {
+  vacate(id);
   tenants_.erase(id);
   ++era_;
+}
+
+void BankMap::vacate(LayerId id) noexcept {
+  const auto found = std::ranges::find(occupants_, id);
+  if (found == occupants_.end()) return;
+  *found = occupants_.back();
+  occupants_.pop_back();
+}
+
+void BankMap::set_loaded(LayerId id, Tenant& tenant, bool loaded) noexcept {
+  const bool before = occupies(tenant);
+  tenant.loaded = loaded;
+  if (occupies(tenant) == before) return;
+  if (before) {
+    vacate(id);
+  } else {
+    occupants_.push_back(id);
+  }
 }
 
 Result<BankMap::Admission> BankMap::admit(LayerId id, std::uint64_t serial) {
   Tenant& tenant = tenants_.at(id);
   Admission admission;
+  admission.loaded = tenant.loaded;
+  admission.serial = tenant.serial;
+  admission.word = tenant.word;
+  admission.last_use_before = tenant.last_use;
+  admission.window = tenant.window;
+  admission.window_era = tenant.window_era;
+  admission.clock_before = clock_;
+  admission.era_before = era_;
+  try {
+    if (auto s = place(id, tenant, serial, admission); !s) return std::move(s).error();
+  } catch (...) {
+    admission.last_use = tenant.last_use;
+    admission.era_after = era_;
+    undo(id, admission, [](LayerId) {});
+    throw;
+  }
+  admission.last_use = tenant.last_use;
+  admission.era_after = era_;
+  return admission;
+}
+
+Status BankMap::place(LayerId id, Tenant& tenant, std::uint64_t serial, Admission& admission) {
   admission.placement.tile_mask = tenant.tile_mask;
   if (tenant.window_era != era_) {
-    if (fits(tenant) && settle(id, tenant, serial, admission)) return admission;
-    if (auto s = find_window(id, tenant, admission.evicted); !s) return std::move(s).error();
+    if (fits(tenant) && settle(id, tenant, serial, admission)) return {};
+    if (auto s = find_window(id, tenant, admission.evicted); !s) return s;
   }
   admission.placement.streamed = true;
   admission.placement.first_word = tenant.window.word;
   admission.placement.words = tenant.window.words;
   tenant.last_use = ++clock_;
-  return admission;
+  return {};
+}
+
+// Not where the layer was admitted again since: it lies there.
+void BankMap::put_back(LayerId id, const Admission& admission) noexcept {
+  const auto found = tenants_.find(id);
+  if (found == tenants_.end() || found->second.last_use != admission.last_use) return;
+  Tenant& tenant = found->second;
+  set_loaded(id, tenant, admission.loaded);
+  tenant.serial = admission.serial;
+  tenant.word = admission.word;
+  tenant.last_use = admission.last_use_before;
+  tenant.window = admission.window;
+  tenant.window_era = admission.window_era;
+  if (clock_ == admission.last_use) clock_ = admission.clock_before;
+}
+
+bool BankMap::put_back_evicted(LayerId id) noexcept {
+  const auto found = tenants_.find(id);
+  if (found == tenants_.end() || found->second.loaded) return true;
+  Tenant& tenant = found->second;
+  for (const LayerId other_id : occupants_) {
+    const Tenant& other = tenants_.at(other_id);
+    if (other_id != id && (other.tile_mask & tenant.tile_mask) != 0 &&
+        overlaps(tenant.word, tenant.words, other.word, other.words)) {
+      return false;
+    }
+  }
+  set_loaded(id, tenant, true);
+  return true;
 }
 
 bool BankMap::settle(LayerId id, Tenant& tenant, std::uint64_t serial, Admission& admission) {
@@ -97,7 +170,7 @@ bool BankMap::settle(LayerId id, Tenant& tenant, std::uint64_t serial, Admission
   }
   admission.placement.first_word = tenant.word;
   admission.placement.words = static_cast<std::uint32_t>(tenant.words);
-  tenant.loaded = true;
+  set_loaded(id, tenant, true);
   tenant.serial = serial;
   tenant.last_use = ++clock_;
   return true;
@@ -125,11 +198,6 @@ Status BankMap::find_window(LayerId id, Tenant& tenant, std::vector<LayerId>& ev
   return {};
 }
 
-void BankMap::unload(LayerId id) noexcept {
-  if (const auto found = tenants_.find(id); found != tenants_.end()) found->second.loaded = false;
-  ++era_;
-}
-
 bool BankMap::can_reside(LayerId id) const {
   const Tenant& tenant = tenants_.at(id);
   return fits(tenant) && (tenant.loaded || tenant.given_word ||
@@ -152,13 +220,14 @@ Status BankMap::set_pinned(LayerId id, bool pinned) {
 std::vector<LayerId> BankMap::overwrite(std::uint64_t tile_mask, std::uint32_t word,
                                         std::uint32_t words) {
   std::vector<LayerId> evicted;
-  for (auto& [id, tenant] : tenants_) {
+  for (const LayerId id : occupants_) {
+    const Tenant& tenant = tenants_.at(id);
     if (tenant.loaded && (tenant.tile_mask & tile_mask) != 0 &&
         overlaps(word, words, tenant.word, tenant.words)) {
-      tenant.loaded = false;
       evicted.push_back(id);
     }
   }
+  for (const LayerId id : evicted) set_loaded(id, tenants_.at(id), false);
   ++era_;
   return evicted;
 }
@@ -166,7 +235,8 @@ std::vector<LayerId> BankMap::overwrite(std::uint64_t tile_mask, std::uint32_t w
 std::vector<BankMap::Run> BankMap::free_runs(LayerId id, std::uint64_t tile_mask,
                                              bool kept_only) const {
   std::vector<Run> taken;
-  for (const auto& [other_id, other] : tenants_) {
+  for (const LayerId other_id : occupants_) {
+    const Tenant& other = tenants_.at(other_id);
     if (other_id == id || (other.tile_mask & tile_mask) == 0) continue;
     const bool kept = other.given_word.has_value() || (other.loaded && other.pinned);
     if (kept || (!kept_only && other.loaded)) {
@@ -201,18 +271,22 @@ BankMap::Run BankMap::largest_run(LayerId id, std::uint64_t tile_mask, bool kept
 }
 
 bool BankMap::evict_one(LayerId id, std::uint64_t tile_mask, std::vector<LayerId>& evicted) {
-  const std::pair<const LayerId, Tenant>* oldest = nullptr;
-  for (const auto& entry : tenants_) {
-    const Tenant& tenant = entry.second;
-    if (entry.first == id || !tenant.loaded || tenant.pinned || tenant.given_word ||
+  std::optional<LayerId> oldest;
+  std::uint64_t last_use = 0;
+  for (const LayerId other : occupants_) {
+    const Tenant& tenant = tenants_.at(other);
+    if (other == id || !tenant.loaded || tenant.pinned || tenant.given_word ||
         (tenant.tile_mask & tile_mask) == 0) {
       continue;
     }
-    if (oldest == nullptr || tenant.last_use < oldest->second.last_use) oldest = &entry;
+    if (!oldest || tenant.last_use < last_use) {
+      oldest = other;
+      last_use = tenant.last_use;
+    }
   }
-  if (oldest == nullptr) return false;
-  evicted.push_back(oldest->first);
-  tenants_.at(oldest->first).loaded = false;
+  if (!oldest) return false;
+  evicted.push_back(*oldest);
+  set_loaded(*oldest, tenants_.at(*oldest), false);
   ++era_;
   return true;
 }

@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <map>
 #include <optional>
 #include <random>
 #include <set>
@@ -24,6 +25,22 @@ class BankMapTest : public ::testing::Test {
   }
 
   static void forget_windows(BankMap& map) { ++map.era_; }
+  // Everything that decides what the map will do.
+  [[nodiscard]] std::string describe() const {
+    std::map<LayerId, std::string> tenants;
+    for (const auto& [id, tenant] : map.tenants_) {
+      tenants[id] = std::to_string(tenant.loaded) + " " + std::to_string(tenant.serial) + " at " +
+                    std::to_string(tenant.word) + ", used " + std::to_string(tenant.last_use) +
+                    ", window " + std::to_string(tenant.window.word) + " + " +
+                    std::to_string(tenant.window.words) + " of " +
+                    std::to_string(tenant.window_era);
+    }
+    std::string text = std::to_string(map.clock_) + " " + std::to_string(map.era_) + "; ";
+    for (const auto& [id, tenant] : tenants) text += std::to_string(id) + ": " + tenant + "; ";
+    std::set<LayerId> occupants(map.occupants_.begin(), map.occupants_.end());
+    for (const LayerId id : occupants) text += std::to_string(id) + " ";
+    return text;
+  }
 
   BankMap map{Geometry{}};
   std::vector<LayerId> evicted;
@@ -174,6 +191,20 @@ TEST_F(BankMapTest, AWindowWidensWhenItsNeighboursWordsAreOverwritten) {
   EXPECT_EQ(admit(2).placement.words, beside.placement.words + 300);
 }
 
+TEST_F(BankMapTest, WhatOthersTookSinceIsNotPutBack) {
+  ASSERT_TRUE(enter(1, 600));
+  admit(1);
+  ASSERT_TRUE(enter(2, 600));
+  const auto failed = admit(2);
+  ASSERT_EQ(failed.evicted, std::vector<LayerId>{1});
+  ASSERT_TRUE(enter(3, 600));
+  ASSERT_EQ(admit(3).evicted, std::vector<LayerId>{2});
+  std::vector<LayerId> still;
+  map.undo(2, failed, [&still](LayerId id) { still.push_back(id); });
+  EXPECT_EQ(still, std::vector<LayerId>{1});
+  EXPECT_TRUE(admit(3).hit);
+}
+
 // A map that remembers windows does as one that looks at all layers each time.
 TEST_F(BankMapTest, RememberedWindowsAreWhatALookAtAllWouldFind) {
   constexpr std::uint64_t kSeed = 20261123;
@@ -202,7 +233,11 @@ TEST_F(BankMapTest, RememberedWindowsAreWhatALookAtAllWouldFind) {
       } else if (action == 1) {
         (void)map.set_pinned(id, below(4) != 0);
       } else if (action == 2) {
-        map.unload(id);
+        const auto before = describe();
+        if (const auto admission = map.admit(id, 2)) {
+          map.undo(id, admission.value(), [](LayerId) { ADD_FAILURE() << "its place is free"; });
+        }
+        ASSERT_EQ(describe(), before);
       } else if (action == 3) {
         map.overwrite(mask, static_cast<std::uint32_t>(below(1024)), 64);
       } else {

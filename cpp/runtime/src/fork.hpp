@@ -3,7 +3,7 @@
 
 namespace tfmbs::runtime {
 
-// Called once, from the file that holds the locks, so that no linker leaves the handlers out.
+// Called once, from a file that no linker leaves out of a program with layers.
 // Does nothing where there is no fork().
 bool handle_forks();
 

@@ -3,82 +3,109 @@
 #include <algorithm>
 #include <bit>
 #include <cstddef>
-#include <cstring>
-#include <span>
 #include <utility>
 #include <vector>
 
-#include "input_quantizer.hpp"
-#include "product.hpp"
+#include "fork.hpp"
+#include "tfmbs/execution/workspace.hpp"
 #include "tfmbs/kernels/fingerprint.hpp"
+#include "tfmbs/linear/activation_quantizer.hpp"
+#include "tfmbs/linear/product.hpp"
 
 namespace tfmbs::runtime {
 namespace {
 
-std::uint64_t source_bytes(const WeightSource& source) {
-  return source.outputs * source.depth * kernels::float_bytes(source.type);
-}
+// In the file that every program with layers links.
+// NOLINTNEXTLINE(bugprone-throwing-static-initialization): what it would throw is no memory
+[[maybe_unused]] const bool forks_are_handled = handle_forks();
 
-bool holds(std::span<const std::byte> memory, const WeightSource& source) noexcept {
-  return memory.data() == source.data && memory.size() >= source_bytes(source);
-}
+using device::Account;
+using device::ActivationCounter;
+using device::LaneStatistics;
+using execution::Executor;
+using execution::Scratch;
+using execution::SerialExecutor;
+using linear::LinearArgs;
+using linear::PackedWeights;
+using linear::TritSource;
+using linear::WeightQuantizer;
 
-// Sixteen values spread over the weights. Memory that was freed and came back at its address, with
-// other values and the version as it was (FSDP gathers parameters so), is told by it.
-std::uint64_t spread_sample(const WeightSource& source) noexcept {
-  constexpr std::uint64_t kValues = 16;
-  const std::uint64_t count = source.outputs * source.depth;
-  if (count == 0) return 0;
-  const std::size_t size = kernels::float_bytes(source.type);
-  const auto* values = static_cast<const std::byte*>(source.data);
-  std::uint64_t sample = 0;
-  for (std::uint64_t i = 0; i < kValues; ++i) {
-    std::uint64_t value = 0;
-    std::memcpy(&value, values + (count - 1) * i / (kValues - 1) * size, size);
-    sample = (std::rotl(sample, 23) ^ value) * 0x9E3779B97F4A7C15U;
+// Lets a device count the blocks that the quantizer makes.
+class CountingVisitor final : public linear::BlockVisitor {
+ public:
+  explicit CountingVisitor(ActivationCounter& counter) noexcept : counter_(counter) {}
+  void visit(std::size_t begin, std::size_t end, std::size_t block_rows,
+             const linear::QuantizeRows& quantize) override {
+    counter_.count(begin, end, block_rows, quantize);
   }
-  return sample;
+
+ private:
+  ActivationCounter& counter_;
+};
+
+std::shared_ptr<const LaneStatistics> statistics_of(const Account& account, BitPlaneView weights) {
+  return std::make_shared<const LaneStatistics>(account.statistics_of(weights));
+}
+
+// A portion at a time, so that the weights are never all unpacked.
+std::shared_ptr<const LaneStatistics> statistics_of(const Account& account,
+                                                    const PackedWeights& weights) {
+  constexpr std::size_t kRows = 8 * kPanelOutputs;
+  auto made = std::make_shared<LaneStatistics>(account.begin_statistics());
+  for (std::size_t row = 0; row < weights.outputs(); row += kRows) {
+    made->add_rows(weights.rows(row, std::min(kRows, weights.outputs() - row)).view());
+  }
+  made->finish();
+  return made;
+}
+
+Error takes_trits(const LayerSpec& spec) {
+  return {ErrorCode::kInvalidArgument,
+          "layer '" + spec.identity.name + "' has a quantizer of its own: it takes trits"};
 }
 
 }  // namespace
 
-Layer::Layer(LayerSpec spec, std::shared_ptr<Fabric> fabric)
-    : spec_(std::move(spec)), fabric_(std::move(fabric)) {
-  const std::uint64_t mask = spec_.tile_mask != 0 ? spec_.tile_mask
-                                                  : placement::default_tile_mask(
-                                                        fabric_->config().geometry, spec_.outputs);
-  tile_slots_ = static_cast<std::uint32_t>(std::popcount(mask));
-}
-
-Layer::~Layer() {
-  if (id_) fabric_->leave(*id_);
-}
-
-Result<std::shared_ptr<Layer>> Layer::make(LayerSpec spec, std::shared_ptr<Fabric> fabric,
+Result<std::shared_ptr<Layer>> Layer::make(LayerSpec spec, std::shared_ptr<device::Fabric> fabric,
                                            const Layer* replacing) {
-  spec.fabric = fabric->spec();
-  // The layer is there before it enters: where memory runs out, nobody has entered.
-  auto layer = std::shared_ptr<Layer>(new Layer(std::move(spec), std::move(fabric)));
-  const auto id =
-      layer->fabric_->enter(layer->spec_, replacing == nullptr ? std::nullopt : replacing->id_);
-  if (!id) return id.error();
-  layer->id_ = id.value();
+  if (fabric) {
+    spec.identity.fabric = fabric->spec();
+  } else {
+    spec.identity.fabric.reset();
+  }
+  // The layer is there before it enters: where memory runs out, it has not entered.
+  auto layer = std::shared_ptr<Layer>(new Layer(std::move(spec)));
+  if (!fabric) return layer;
+  LayerSpec& its = layer->spec_;
+  auto account = Account::enter({.name = its.identity.name,
+                                 .outputs = its.outputs,
+                                 .depth = its.depth,
+                                 .planes = mode_of(its.activation).planes,
+                                 .weight_address = its.identity.weight_address,
+                                 .tile_mask = its.identity.tile_mask},
+                                fabric, replacing == nullptr ? nullptr : replacing->account_.get());
+  if (!account) return std::move(account).error();
+  layer->account_ = std::move(account).value();
+  layer->fabric_ = std::move(fabric);
+  its.identity.name = layer->account_->name();
   return layer;
 }
 
-Result<std::shared_ptr<Layer>> Layer::make_constant(LayerSpec spec, std::shared_ptr<Fabric> fabric,
-                                                    const QuantizedWeights& weights) {
+Result<std::shared_ptr<Layer>> Layer::make_constant(LayerSpec spec,
+                                                    std::shared_ptr<device::Fabric> fabric,
+                                                    const linear::QuantizedWeights& weights) {
   const BitPlaneView planes = weights.planes.view();
   if (auto s = check_shape(spec, planes.rows, planes.trits); !s) return std::move(s).error();
   spec.quantizer = WeightQuantizer::kCustom;
-  WeightShare share(planes.rows * planes.trits);
-  const auto packed = std::make_shared<const PackedWeights>(
-      weights, preferred_layout(spec.activation), SerialExecutor{});
+  linear::WeightShare share(planes.rows * planes.trits);
+  auto packed = std::make_shared<const LayerWeights>(
+      PackedWeights(weights, linear::preferred_layout(spec.activation), SerialExecutor{}));
   auto made = make(std::move(spec), std::move(fabric));
   if (!made) return std::move(made).error();
   Layer& layer = *made.value();
   layer.share_ = std::move(share);
-  layer.constant_ = {packed, layer.fabric_->stepped() ? nullptr : layer.statistics_of(planes)};
+  const bool counted = layer.fabric_ && layer.fabric_->counts_in_closed_form();
+  layer.constant_ = {packed, counted ? statistics_of(*layer.account_, planes) : nullptr};
   layer.note_sparsity(packed->sparsity());
   return made;
 }
@@ -86,99 +113,57 @@ Result<std::shared_ptr<Layer>> Layer::make_constant(LayerSpec spec, std::shared_
 Status check_shape(const LayerSpec& spec, std::uint64_t outputs, std::uint64_t depth) {
   if (outputs == spec.outputs && depth == spec.depth) return {};
   return Error{ErrorCode::kInvalidArgument,
-               "layer '" + spec.name + "' is of " + std::to_string(spec.outputs) + " x " +
+               "layer '" + spec.identity.name + "' is of " + std::to_string(spec.outputs) + " x " +
                    std::to_string(spec.depth) + " weights, and was given " +
                    std::to_string(outputs) + " x " + std::to_string(depth)};
 }
 
-Layer::Packed Layer::adopt(const QuantizedWeights& weights, const Executor& executor) {
-  if (!packed_.weights) share_ = WeightShare(spec_.outputs * spec_.depth);
-  auto made =
-      std::make_shared<PackedWeights>(weights, preferred_layout(spec_.activation), executor);
+// --- the packed weights ------------------------------------------------------------------------
+
+bool Layer::lacks_statistics() const noexcept {
+  return account_ && !packed_.statistics && account_->wants_statistics();
+}
+
+Layer::Snapshot Layer::adopt(const linear::QuantizedWeights& weights, const Executor& executor) {
+  if (!packed_.weights) share_ = linear::WeightShare(spec_.outputs * spec_.depth);
+  auto made = std::make_shared<LayerWeights>(
+      PackedWeights(weights, linear::preferred_layout(spec_.activation), executor));
   // Weights that moved without moving a trit are, to the device, the same.
   std::shared_ptr<const LaneStatistics> statistics;
-  if (packed_.weights && made->has_trits_of(*packed_.weights)) {
+  if (packed_.weights && made->packed().has_trits_of(packed_.weights->packed())) {
     made->share_serial(*packed_.weights);
     statistics = packed_.statistics;
-  } else if (fabric_->counting() && !fabric_->stepped()) {
-    statistics = statistics_of(weights.planes.view());
+  } else if (account_ && account_->wants_statistics()) {
+    statistics = statistics_of(*account_, weights.planes.view());
   }
-  Packed before = std::exchange(packed_, {});
-  packed_.weights = std::move(made);
-  packed_.statistics = std::move(statistics);
-  return before;
+  return std::exchange(packed_, {std::move(made), std::move(statistics)});
 }
 
-std::shared_ptr<const LaneStatistics> Layer::statistics_of(BitPlaneView weights) const {
-  return std::make_shared<const LaneStatistics>(weights, fabric_->config().geometry.lanes(),
-                                                tile_slots_);
-}
-
-// A portion at a time, so that the weights are never all unpacked.
-std::shared_ptr<const LaneStatistics> Layer::statistics_of(const PackedWeights& weights) const {
-  constexpr std::size_t kRows = 8 * kPanelOutputs;
-  const std::size_t outputs = weights.panels().outputs;
-  auto made = std::make_shared<LaneStatistics>(outputs, weights.panels().depth,
-                                               fabric_->config().geometry.lanes(), tile_slots_);
-  for (std::size_t row = 0; row < outputs; row += kRows) {
-    made->add_rows(weights.rows(row, std::min(kRows, outputs - row)).view());
+Layer::Snapshot Layer::take_snapshot() {
+  if (lacks_statistics()) {
+    packed_.statistics = statistics_of(*account_, packed_.weights->packed());
   }
-  made->finish();
-  return made;
-}
-
-Layer::Snapshot Layer::take_snapshot(const Executor& executor) {
-  const WeightLayout layout = preferred_layout(spec_.activation);
-  if (packed_.weights->panels().layout != layout) {
-    packed_.weights = std::make_shared<const PackedWeights>(*packed_.weights, layout, executor);
-  }
-  if (!packed_.statistics && fabric_->counting() && !fabric_->stepped()) {
-    packed_.statistics = statistics_of(*packed_.weights);
-  }
-  return {packed_.weights, packed_.statistics};
-}
-
-bool Layer::Packed::is_of(const WeightSource& source) const noexcept {
-  if (!weights || data != source.data || type != source.type || version != source.version ||
-      (owner && !holds(owner->memory(), source))) {
-    return false;
-  }
-  return source.by_content || sample == spread_sample(source);
+  return packed_;
 }
 
 Result<Layer::Snapshot> Layer::snapshot(const WeightSource& source, const Executor& executor) {
-  if (spec_.quantizer == WeightQuantizer::kCustom) {
-    return Error{ErrorCode::kInvalidArgument,
-                 "layer '" + spec_.name + "' has a quantizer of its own: it takes trits"};
-  }
+  if (spec_.quantizer == WeightQuantizer::kCustom) return takes_trits(spec_);
   if (auto s = check_shape(spec_, source.outputs, source.depth); !s) return std::move(s).error();
-  Packed before;  // ends after the lock has
-  std::shared_ptr<const RetainedStorage> owner_before;
+  Discarded before;  // ends after the lock has
   const std::scoped_lock lock(mutex_);
-  // The first comparison after training is by content too: a write through `.data` between the last
-  // training forward and eval() raises no version.
-  const bool by_content = source.by_content || packed_.seen_by_content;
-  const bool same_place = packed_.is_of(source);
-  if (same_place && !by_content) return take_snapshot(executor);
-
-  std::optional<std::uint64_t> fingerprint;
-  if (by_content) fingerprint = kernels::fingerprint(source.data, source_bytes(source));
-  const bool same_content = by_content && packed_.weights && packed_.type == source.type &&
-                            packed_.fingerprint == fingerprint;
-  if (!same_content) {
-    before = adopt(quantize_weights(source, spec_.quantizer, executor), executor);
-    packed_.fingerprint = fingerprint;
+  const WeightWatcher::Look look = watcher_.look(source);
+  if (look.verdict == WeightWatcher::Verdict::kCurrent) return take_snapshot();
+  if (look.verdict == WeightWatcher::Verdict::kChanged) {
+    // Where memory runs out on the way, nothing is known of what is packed.
+    before.owner = watcher_.forget();
+    trits_.reset();
+    before.packed =
+        adopt(linear::quantize_weights(source.floats(), spec_.quantizer, executor), executor);
+    static_cast<void>(watcher_.note(source, look));
+  } else {
+    before.owner = watcher_.note(source, look);
   }
-  packed_.data = source.data;
-  packed_.type = source.type;
-  packed_.version = source.version;
-  packed_.sample = spread_sample(source);
-  packed_.seen_by_content = source.by_content;
-  if (!same_place || !packed_.owner) {
-    owner_before =
-        std::exchange(packed_.owner, source.owner == nullptr ? nullptr : source.owner->retain());
-  }
-  return take_snapshot(executor);
+  return take_snapshot();
 }
 
 // What snapshot() would give if it had nothing to do.
@@ -188,26 +173,17 @@ std::optional<Layer::Snapshot> Layer::packed_snapshot(const WeightSource& source
     return std::nullopt;
   }
   const std::scoped_lock lock(mutex_);
-  // Nobody has asked whether the source still has its memory: only the held storage can say.
-  if (!packed_.owner || !packed_.is_of(source) || packed_.seen_by_content != source.by_content ||
-      packed_.weights->panels().layout != preferred_layout(spec_.activation) ||
-      (!packed_.statistics && fabric_->counting() && !fabric_->stepped())) {
-    return std::nullopt;
-  }
-  if (source.by_content &&
-      packed_.fingerprint != kernels::fingerprint(source.data, source_bytes(source))) {
-    return std::nullopt;
-  }
-  return Snapshot{packed_.weights, packed_.statistics};
+  if (lacks_statistics() || !watcher_.is_current(source)) return std::nullopt;
+  return packed_;
 }
 
 Result<Layer::Snapshot> Layer::snapshot(const TritSource& source, const Executor& executor) {
   if (constant_.weights) {
-    return Error{ErrorCode::kInvalidArgument,
-                 "layer '" + spec_.name + "' has constant weights: it takes no others"};
+    return Error{ErrorCode::kInvalidArgument, "layer '" + spec_.identity.name +
+                                                  "' has constant weights: it takes no others"};
   }
   if (auto s = check_shape(spec_, source.outputs, source.depth); !s) return std::move(s).error();
-  Packed before;  // ends after the lock has
+  Discarded before;  // ends after the lock has
   const std::scoped_lock lock(mutex_);
   const std::uint64_t trits = kernels::fingerprint(source.trits, source.outputs * source.depth);
   const std::uint64_t scales =
@@ -215,39 +191,97 @@ Result<Layer::Snapshot> Layer::snapshot(const TritSource& source, const Executor
   const std::uint64_t nans =
       source.nan_outputs == nullptr ? 0 : kernels::fingerprint(source.nan_outputs, source.outputs);
   const std::uint64_t fingerprint = trits ^ std::rotl(scales, 21) ^ std::rotl(nans, 42);
-  if (!packed_.weights || packed_.fingerprint != fingerprint) {
-    const auto weights = read_trits(source);
+  if (!packed_.weights || trits_ != fingerprint) {
+    const auto weights = linear::read_trits(source);
     if (!weights) return weights.error();
-    before = adopt(weights.value(), executor);
-    packed_.fingerprint = fingerprint;
+    before.owner = watcher_.forget();
+    trits_.reset();
+    before.packed = adopt(weights.value(), executor);
+    trits_ = fingerprint;
   }
-  return take_snapshot(executor);
+  return take_snapshot();
 }
+
+void Layer::refresh() {
+  Discarded before;  // ends after the lock has
+  const std::scoped_lock lock(mutex_);
+  before.packed = std::exchange(packed_, {});
+  before.owner = watcher_.forget();
+  trits_.reset();
+  share_ = {};
+}
+
+void Layer::expect_weights() {
+  const std::scoped_lock lock(mutex_);
+  if (packed_.weights || constant_.weights) return;
+  share_ = linear::WeightShare(spec_.outputs * spec_.depth);
+}
+
+template <typename Source>
+Status Layer::prepare_from(const Source& weights, const Executor& executor) {
+  auto taken = snapshot(weights, executor);
+  if (!taken) return std::move(taken).error();
+  const WeightLayout layout = linear::preferred_layout(spec_.activation);
+  const LayerWeights& packed = *taken.value().weights;
+  if (packed.packed().layout() == layout) return {};
+  auto made = std::make_shared<LayerWeights>(PackedWeights(packed.packed(), layout, executor));
+  made->share_serial(packed);
+  std::shared_ptr<const LayerWeights> next = std::move(made);
+  const std::scoped_lock lock(mutex_);  // `next` then holds the old ones, and ends after it
+  if (packed_.weights == taken.value().weights) packed_.weights.swap(next);
+  return {};
+}
+
+Status Layer::prepare(const WeightSource& weights, const Executor& executor) {
+  return prepare_from(weights, executor);
+}
+Status Layer::prepare(const TritSource& weights, const Executor& executor) {
+  return prepare_from(weights, executor);
+}
+
+// --- the forward pass --------------------------------------------------------------------------
 
 Status Layer::run(const Snapshot& snapshot, const LinearArgs& args, const Executor& executor) {
   if (args.samples == 0 || spec_.outputs == 0) return {};
-  if (spec_.depth == 0) {  // an empty product: bias alone, and nothing for the device to do
-    const std::vector<std::int32_t> zeros(spec_.outputs);
-    const std::vector<std::uint8_t> no_nans(args.samples);
-    const SampleScales none{nullptr, no_nans.data()};
-    for (std::size_t row = 0; row < args.samples; ++row) {
-      apply_epilogue({.row = row, .row_end = row + 1, .output = 0, .output_end = spec_.outputs},
-                     zeros.data(), *snapshot.weights, none, args);
-    }
+  const PackedWeights& weights = snapshot.weights->packed();
+  if (spec_.depth == 0) {  // nothing for the device to do
+    linear::bias_alone(weights, args);
     return {};
   }
-  InputQuantizer input(args, spec_.depth, spec_.activation, executor);
-  const Fabric::Forward work{
-      .weights = snapshot.weights, .statistics = snapshot.statistics.get(), .input = input};
-  if (fabric_->stepped()) {
-    std::vector<std::int32_t> sums(args.samples * spec_.outputs);
-    if (auto s = fabric_->forward(*id_, work, executor, sums); !s) return s;
-    apply_epilogue({.row = 0, .row_end = args.samples, .output = 0, .output_end = spec_.outputs},
-                   sums.data(), *snapshot.weights, input.scales(), args);
+  Scratch scratch;
+  linear::ActivationQuantizer input(args, spec_.depth, spec_.activation, scratch);
+  if (!account_) {
+    input.quantize(executor);
+    linear::multiply(input, weights, args, executor);
     return {};
   }
-  if (auto s = fabric_->forward(*id_, work, executor, {}); !s) return s;
-  multiply(input, *snapshot.weights, args, executor);
+  auto ticket = account_->admit({snapshot.weights, snapshot.statistics.get()}, args.samples, scratch);
+  if (!ticket) return std::move(ticket).error();
+  const device::ActivationNeeds needs = ticket.value().needs();
+  std::optional<ActivationCounter> counter;
+  std::optional<CountingVisitor> visitor;
+  if (needs.counts) {
+    counter.emplace(needs, args.samples, spec_.depth, scratch);
+    visitor.emplace(*counter);
+  }
+  input.quantize(executor, visitor ? &*visitor : nullptr, needs.planes);
+  device::LayerInput given{.activations = input.activations(),
+                           .counts = counter ? &counter->counts() : nullptr};
+  std::vector<std::int32_t> sums;
+  const device::Products products = fabric_->products();
+  if (products != device::Products::kKernels) sums.resize(args.samples * spec_.outputs);
+  if (products == device::Products::kDriver) {
+    given.sums = sums;
+  } else {
+    linear::multiply(input, weights, args, executor);
+  }
+  if (products == device::Products::kBoth) {
+    linear::multiply_sums(input, weights, sums);
+    given.products = sums;
+  }
+  if (auto s = ticket.value().run(given, executor); !s) return s;
+  if (products == device::Products::kDriver) linear::apply_epilogue(sums, input, weights, args);
+  ticket.value().commit();
   return {};
 }
 
@@ -272,35 +306,55 @@ Status Layer::forward(const TritSource& weights, const LinearArgs& args, const E
 
 Status Layer::forward(const LinearArgs& args, const Executor& executor) {
   if (!constant_.weights) {
-    return Error{
-        ErrorCode::kInvalidArgument,
-        "layer '" + spec_.name + "' has no constant weights: it takes them with a forward"};
+    return Error{ErrorCode::kInvalidArgument,
+                 "layer '" + spec_.identity.name +
+                     "' has no constant weights: it takes them with a forward pass"};
   }
   return run(constant_, args, executor);
 }
 
+// --- the device ----------------------------------------------------------------------------------
+
+template <typename Source>
+Result<bool> Layer::prefetch_from(const Source& weights, const Executor& executor) {
+  if (!account_) return false;
+  auto taken = snapshot(weights, executor);
+  if (!taken) return std::move(taken).error();
+  if (spec_.outputs == 0 || spec_.depth == 0) return true;  // nothing to load
+  return account_->prefetch({taken.value().weights, taken.value().statistics.get()});
+}
+
 Result<bool> Layer::prefetch(const WeightSource& weights, const Executor& executor) {
-  auto taken = snapshot(weights, executor);
-  if (!taken) return std::move(taken).error();
-  if (spec_.outputs == 0 || spec_.depth == 0) return true;  // nothing to load
-  return fabric_->prefetch(*id_, taken.value().weights);
+  return prefetch_from(weights, executor);
 }
-
 Result<bool> Layer::prefetch(const TritSource& weights, const Executor& executor) {
-  auto taken = snapshot(weights, executor);
-  if (!taken) return std::move(taken).error();
-  if (spec_.outputs == 0 || spec_.depth == 0) return true;  // nothing to load
-  return fabric_->prefetch(*id_, taken.value().weights);
+  return prefetch_from(weights, executor);
 }
 
-void Layer::refresh() {
-  Packed before;  // ends after the lock has
+Status Layer::set_pinned(bool pinned) {
+  if (account_) return account_->set_pinned(pinned);
+  if (!pinned) return {};
+  return Error{ErrorCode::kPlacement,
+               "layer '" + spec_.identity.name + "' cannot be pinned: it has no device"};
+}
+
+void Layer::note_sparsity(double sparsity) {
+  if (account_) return account_->note_sparsity(sparsity);
   const std::scoped_lock lock(mutex_);
-  before = std::exchange(packed_, {});
-  share_ = {};
+  sparsity_ = sparsity;
 }
 
-std::shared_ptr<const PackedWeights> Layer::packed_weights() const {
+device::LayerProfile Layer::profile() const {
+  if (account_) return account_->profile();
+  const std::scoped_lock lock(mutex_);
+  return {.name = spec_.identity.name,
+          .sparsity = sparsity_,
+          .tile_mask = spec_.identity.tile_mask != 0
+                           ? spec_.identity.tile_mask
+                           : placement::default_tile_mask(Geometry{}, spec_.outputs)};
+}
+
+std::shared_ptr<const LayerWeights> Layer::packed_weights() const {
   if (constant_.weights) return constant_.weights;
   const std::scoped_lock lock(mutex_);
   return packed_.weights;
@@ -308,12 +362,12 @@ std::shared_ptr<const PackedWeights> Layer::packed_weights() const {
 
 std::size_t Layer::packed_bytes() const {
   const auto weights = packed_weights();
-  return weights ? weights->bytes() : 0;
+  return weights ? weights->packed().bytes() : 0;
 }
 
 std::optional<WeightLayout> Layer::packed_layout() const {
   const auto weights = packed_weights();
-  return weights ? std::optional(weights->panels().layout) : std::nullopt;
+  return weights ? std::optional(weights->packed().layout()) : std::nullopt;
 }
 
 }  // namespace tfmbs::runtime

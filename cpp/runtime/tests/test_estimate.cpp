@@ -6,11 +6,19 @@
 #include <memory>
 #include <vector>
 
-#include "tfmbs/runtime/estimate.hpp"
+#include "tfmbs/device/estimate.hpp"
 #include "tfmbs/runtime/layer.hpp"
 
 namespace tfmbs::runtime {
 namespace {
+
+using device::Engine;
+using device::Fabric;
+using device::ForwardQuery;
+using device::LayerProfile;
+using device::estimate_forward;
+using execution::SerialExecutor;
+using linear::Activation;
 
 struct Case {
   Geometry geometry;
@@ -62,7 +70,7 @@ TEST(Estimate, EqualsTheCountersWhereAllDepthsCostTheSame) {
     const auto fabric = Fabric::open(Engine::kClosedForm, {c.geometry, {}});
     const auto layer =
         Layer::make(
-            {.name = "layer", .outputs = c.outputs, .depth = c.depth, .activation = c.activation},
+            {.identity = {.name = "layer"}, .outputs = c.outputs, .depth = c.depth, .activation = c.activation},
             fabric)
             .value();
     const std::vector<float> weights(c.outputs * c.depth, 1.0F);

@@ -9,13 +9,24 @@
 
 #include "same_device.hpp"
 #include "tfmbs/format/bit_planes.hpp"
-#include "tfmbs/runtime/lane_statistics.hpp"
+#include "tfmbs/device/lane_statistics.hpp"
 #include "tfmbs/runtime/layer.hpp"
 #include "tfmbs/runtime/layer_registry.hpp"
 #include "threaded_executor.hpp"
 
 namespace tfmbs::runtime {
 namespace {
+
+using device::Engine;
+using device::Fabric;
+using device::FabricSpec;
+using device::LaneBlock;
+using device::LaneStatistics;
+using device::expect_same_device;
+using execution::SerialExecutor;
+using execution::ThreadedExecutor;
+using linear::Activation;
+using linear::WeightQuantizer;
 
 struct Problem {
   std::uint64_t outputs;
@@ -72,7 +83,7 @@ std::vector<float> run(Layer& layer, const Problem& p, std::int64_t version = 0)
 std::shared_ptr<Layer> make_layer(const std::shared_ptr<Fabric>& fabric, const Problem& p,
                                   Activation activation = Activation::kTernary) {
   auto layer = Layer::make(
-      {.name = "layer", .outputs = p.outputs, .depth = p.depth, .activation = activation}, fabric);
+      {.identity = {.name = "layer"}, .outputs = p.outputs, .depth = p.depth, .activation = activation}, fabric);
   EXPECT_TRUE(layer.ok());
   return layer.value();
 }
@@ -378,29 +389,62 @@ TEST(Forward, ErrorsLeaveTheDeviceAsItWas) {
 }
 
 TEST(LayerRegistry, MakesWhatAnExportedProgramNames) {
-  LayerSpec spec{.name = "exported", .outputs = 3, .depth = 4};
-  spec.fabric = {"elsewhere", Engine::kClosedForm, {Geometry::make(2, 7, 30).value(), {}}};
-  const auto first = LayerRegistry::instance().find_or_make(spec.to_text(), 3, 4);
+  const LayerIdentity identity{
+      .name = "exported",
+      .fabric = FabricSpec{"elsewhere", Engine::kClosedForm, {Geometry::make(2, 7, 30).value(), {}}}};
+  const std::string text = identity.to_text();
+  auto& registry = LayerRegistry::instance();
+  const LayerKey key{text};
+  const auto first = registry.find_or_make(key, 3, 4);
   ASSERT_TRUE(first.ok());
   EXPECT_EQ(first.value()->fabric()->config().geometry.lanes(), 7U);
-  EXPECT_EQ(LayerRegistry::instance().find_or_make(spec.to_text(), 3, 4).value(), first.value());
-  LayerRegistry::instance().remove(spec.to_text());
-  EXPECT_FALSE(LayerRegistry::instance().find_or_make(spec.to_text(), 3, 5).ok());
+  EXPECT_EQ(registry.find_or_make(key, 3, 4).value(), first.value());
+  EXPECT_FALSE(registry.find_or_make(key, 3, 5).ok());
+  registry.remove(text, *first.value());
   EXPECT_TRUE(first.value()->fabric()->profile().value().layers.size() == 1);
-  EXPECT_FALSE(LayerRegistry::instance().find_or_make("nonsense", 3, 4).ok());
+  EXPECT_FALSE(registry.find_or_make({"nonsense"}, 3, 4).ok());
+}
+
+// Of one identity, but other numbers.
+TEST(LayerRegistry, TellsLayersByWhatChangesTheirNumbers) {
+  const std::string text = LayerIdentity{.name = "numbers"}.to_text();
+  auto& registry = LayerRegistry::instance();
+  const auto sign = registry.find_or_make({text}, 3, 4).value();
+  const auto int8 =
+      registry.find_or_make({text, WeightQuantizer::kSign, Activation::kInt8}, 3, 4).value();
+  const auto twn = registry.find_or_make({text, WeightQuantizer::kTwn}, 3, 4).value();
+  EXPECT_NE(sign, int8);
+  EXPECT_NE(sign, twn);
+  for (const auto& layer : {sign, int8, twn}) registry.remove(text, *layer);
+}
+
+TEST(LayerRegistry, LetsAnIdentityGoOnlyToItsOwnLayer) {
+  const auto fabric = Fabric::open(Engine::kClosedForm, {});
+  auto& registry = LayerRegistry::instance();
+  const auto make = [&] {
+    return Layer::make({.identity = {.name = "m"}, .outputs = 3, .depth = 4}, fabric).value();
+  };
+  const auto old = make();
+  const auto taken_over = make();
+  registry.add("an identity", old);
+  registry.add("an identity", taken_over);
+  registry.remove("an identity", *old);
+  EXPECT_EQ(registry.find_or_make({"an identity"}, 3, 4).value(), taken_over);
+  registry.remove("an identity", *taken_over);
+  EXPECT_FALSE(registry.find_or_make({"an identity"}, 3, 4).ok());
 }
 
 TEST(Fabric, NamesOfLayersAreUnique) {
   const auto fabric = Fabric::open(Engine::kClosedForm, {});
   const auto make = [&] {
-    return Layer::make({.name = "fc", .outputs = 1, .depth = 1}, fabric).value();
+    return Layer::make({.identity = {.name = "fc"}, .outputs = 1, .depth = 1}, fabric).value();
   };
   const auto a = make();
   auto b = make();
-  EXPECT_EQ(a->spec().name, "fc");
-  EXPECT_EQ(b->spec().name, "fc-1");
+  EXPECT_EQ(a->spec().identity.name, "fc");
+  EXPECT_EQ(b->spec().identity.name, "fc-1");
   b.reset();
-  EXPECT_EQ(make()->spec().name, "fc-1");
+  EXPECT_EQ(make()->spec().identity.name, "fc-1");
 }
 
 TEST(Fabric, ManyLayersLeaveTheBytesThatTheSteppedEngineLeaves) {
@@ -436,18 +480,15 @@ TEST(Fabric, OpeningAndDroppingFromSeveralThreadsEnds) {
   for (auto& thread : threads) thread.join();
 }
 
-TEST(Fabric, AMoveUnderAForwardFindsTheSuccessor) {
+TEST(Fabric, ALayerThatReplacesAnotherTakesItsPlace) {
   const auto fabric = Fabric::open(Engine::kClosedForm, {});
-  auto& registry = LayerRegistry::instance();
-  const auto first = registry.add({.name = "a", .outputs = 3, .depth = 4}, fabric).value();
-  const std::string text = first->spec().to_text();
+  const auto first =
+      Layer::make({.identity = {.name = "a"}, .outputs = 3, .depth = 4}, fabric).value();
   const auto second =
-      registry.add({.name = "b", .outputs = 3, .depth = 4}, fabric, first.get(), text).value();
-  EXPECT_EQ(registry.find_or_make(text, 3, 4).value(), second);
+      Layer::make({.identity = {.name = "b"}, .outputs = 3, .depth = 4}, fabric, first.get())
+          .value();
   ASSERT_EQ(fabric->profile().value().layers.size(), 1U);
   EXPECT_EQ(fabric->profile().value().layers[0].name, "b");
-  registry.remove(text);
-  registry.remove(second->spec().to_text());
 }
 
 }  // namespace

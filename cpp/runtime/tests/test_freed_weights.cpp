@@ -12,6 +12,11 @@
 namespace tfmbs::runtime {
 namespace {
 
+using device::Engine;
+using device::Fabric;
+using execution::SerialExecutor;
+using linear::LinearArgs;
+
 // Where the weights stand, as a storage object says that may be emptied or shrunk.
 using Place = std::shared_ptr<std::span<const std::byte>>;
 
@@ -72,7 +77,7 @@ class FreedWeights : public ::testing::Test {
 
   std::vector<float> weights = std::vector<float>(kOutputs * kDepth, 1.0F);
   std::vector<float> ones = std::vector<float>(kDepth, 1.0F);
-  std::shared_ptr<Layer> layer = Layer::make({.name = "a", .outputs = kOutputs, .depth = kDepth},
+  std::shared_ptr<Layer> layer = Layer::make({.identity = {.name = "a"}, .outputs = kOutputs, .depth = kDepth},
                                              Fabric::open(Engine::kClosedForm, {}))
                                      .value();
 };

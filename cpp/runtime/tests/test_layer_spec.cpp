@@ -5,42 +5,45 @@
 namespace tfmbs::runtime {
 namespace {
 
-LayerSpec full_spec() {
-  LayerSpec spec{.name = "blocks.0/fc;1 = 100% é",
-                 .outputs = 60,
-                 .depth = 784,
-                 .quantizer = WeightQuantizer::kTwn,
-                 .activation = Activation::kInt8,
-                 .weight_address = 0x1004,
-                 .tile_mask = 0x8000000000000001,
-                 .ste_clip = 7.75};
-  spec.fabric = {"fabric-7",
-                 Engine::kStepped,
-                 {Geometry::make(64, 15, 100).value(), {.mac_pj = 0.1, .sram_pj = 1.0 / 3.0}}};
-  return spec;
+using device::Engine;
+using device::FabricSpec;
+
+LayerIdentity full_identity() {
+  return {.name = "blocks.0/fc;1 = 100% é",
+          .weight_address = 0x1004,
+          .tile_mask = 0x8000000000000001,
+          .fabric = FabricSpec{
+              "fabric-7",
+              Engine::kStepped,
+              {Geometry::make(64, 15, 100).value(), {.mac_pj = 0.1, .sram_pj = 1.0 / 3.0}}}};
 }
 
-TEST(LayerSpec, TextRoundTripsEveryField) {
-  const LayerSpec spec = full_spec();
-  const auto parsed = LayerSpec::parse(spec.to_text());
+TEST(LayerIdentity, TextRoundTripsEveryField) {
+  const LayerIdentity identity = full_identity();
+  const auto parsed = LayerIdentity::parse(identity.to_text());
   ASSERT_TRUE(parsed.ok()) << parsed.error().message;
-  EXPECT_EQ(parsed.value(), spec);
+  EXPECT_EQ(parsed.value(), identity);
 }
 
-TEST(LayerSpec, DefaultFabricNeedsNoConfiguration) {
-  const LayerSpec spec{.name = "fc1", .outputs = 1, .depth = 1};
-  EXPECT_EQ(spec.to_text(),
-            "tfmbs1;name=fc1;out=1;in=1;quantizer=sign;activation=ternary;address=auto;tile_mask=0;"
-            "ste_clip=none;fabric=default");
-  EXPECT_EQ(LayerSpec::parse(spec.to_text()).value(), spec);
+TEST(LayerIdentity, DefaultFabricNeedsNoConfiguration) {
+  const LayerIdentity identity{.name = "fc1"};
+  EXPECT_EQ(identity.to_text(), "tfmbs2;name=fc1;address=auto;tile_mask=0;fabric=default");
+  EXPECT_EQ(LayerIdentity::parse(identity.to_text()).value(), identity);
 }
 
-TEST(LayerSpec, EveryTruncationAndEveryFlippedByteIsParsedOrRefused) {
-  const std::string text = full_spec().to_text();
+TEST(LayerIdentity, ALayerMayHaveNoDevice) {
+  const LayerIdentity identity{.name = "fc1", .fabric = std::nullopt};
+  EXPECT_EQ(identity.to_text(), "tfmbs2;name=fc1;address=auto;tile_mask=0;fabric=none");
+  EXPECT_EQ(LayerIdentity::parse(identity.to_text()).value(), identity);
+  EXPECT_FALSE(LayerIdentity::parse("tfmbs2;fabric=none").ok());
+}
+
+TEST(LayerIdentity, EveryTruncationAndEveryFlippedByteIsParsedOrRefused) {
+  const std::string text = full_identity().to_text();
   for (std::size_t cut = 0; cut < text.size(); ++cut) {
-    const auto parsed = LayerSpec::parse(text.substr(0, cut));
+    const auto parsed = LayerIdentity::parse(text.substr(0, cut));
     if (parsed) {
-      EXPECT_NE(parsed.value(), full_spec()) << cut;
+      EXPECT_NE(parsed.value(), full_identity()) << cut;
     } else {
       EXPECT_FALSE(parsed.error().message.empty());
     }
@@ -49,17 +52,24 @@ TEST(LayerSpec, EveryTruncationAndEveryFlippedByteIsParsedOrRefused) {
     for (const char replacement : {'\0', '%', ';', '=', '9', '\xFF'}) {
       std::string broken = text;
       broken[at] = replacement;
-      if (const auto parsed = LayerSpec::parse(broken); parsed && broken != text) {
-        EXPECT_NE(parsed.value(), full_spec()) << broken;
+      if (const auto parsed = LayerIdentity::parse(broken); parsed && broken != text) {
+        EXPECT_NE(parsed.value(), full_identity()) << broken;
       }
     }
   }
 }
 
+TEST(LayerSpec, TextIsTheWhole) {
+  const LayerSpec spec{.identity = {.name = "fc1"}, .outputs = 60, .depth = 784};
+  EXPECT_EQ(spec.to_text(),
+            "tfmbs1;name=fc1;out=60;in=784;quantizer=sign;activation=ternary;address=auto;"
+            "tile_mask=0;fabric=default");
+}
+
 TEST(FabricSpec, TextRoundTripsAndIsTheEndOfALayers) {
-  const FabricSpec spec = full_spec().fabric;
+  const FabricSpec spec = *full_identity().fabric;
   EXPECT_EQ(FabricSpec::parse(spec.to_text()).value(), spec);
-  EXPECT_TRUE(full_spec().to_text().ends_with(spec.to_text()));
+  EXPECT_TRUE(full_identity().to_text().ends_with(spec.to_text()));
   EXPECT_EQ(FabricSpec{}.to_text(), "fabric=default");
   EXPECT_EQ(FabricSpec::parse("fabric=default").value(), FabricSpec{});
   EXPECT_EQ(FabricSpec::parse("").value(), FabricSpec{});
@@ -74,12 +84,12 @@ TEST(FabricSpec, TextRoundTripsAndIsTheEndOfALayers) {
 }
 
 TEST(LayerSpec, MessagesNameWhatIsAllowed) {
-  const auto quantizer = parse_weight_quantizer("signed");
+  const auto quantizer = linear::parse_weight_quantizer("signed");
   ASSERT_FALSE(quantizer.ok());
   EXPECT_EQ(quantizer.error().message,
             "weight_quantizer is 'signed'; allowed are 'sign', 'absmean', 'twn', 'custom'");
-  EXPECT_FALSE(LayerSpec::parse("").ok());
-  EXPECT_FALSE(LayerSpec::parse("tfmbs2;name=a").ok());
+  EXPECT_FALSE(LayerIdentity::parse("").ok());
+  EXPECT_FALSE(LayerIdentity::parse("tfmbs1;name=a").ok());
 }
 
 }  // namespace

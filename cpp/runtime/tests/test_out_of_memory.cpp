@@ -16,6 +16,13 @@
 namespace tfmbs::runtime {
 namespace {
 
+using device::Engine;
+using device::Fabric;
+using device::LayerProfile;
+using device::expect_same_bytes;
+using execution::SerialExecutor;
+using linear::Activation;
+
 constexpr std::uint64_t kOutputs = 40;
 constexpr std::uint64_t kDepth = 100;
 constexpr std::size_t kSamples = 3;
@@ -45,7 +52,7 @@ struct Workload {
 
 std::shared_ptr<Layer> make(const std::shared_ptr<Fabric>& fabric, std::string name,
                             Activation activation = Activation::kTernary) {
-  return Layer::make({.name = std::move(name),
+  return Layer::make({.identity = {.name = std::move(name)},
                       .outputs = kOutputs,
                       .depth = kDepth,
                       .activation = activation},

@@ -14,13 +14,25 @@
 #include <tuple>
 #include <vector>
 
-#include "guided_for.hpp"
 #include "tfmbs/runtime/layer.hpp"
-#include "tfmbs/runtime/weight_storage.hpp"
+#include "tfmbs/linear/packing_policy.hpp"
 #include "threaded_executor.hpp"
 
 namespace tfmbs::runtime {
 namespace {
+
+using device::Engine;
+using device::Fabric;
+using execution::Executor;
+using execution::RangeFunction;
+using execution::SerialExecutor;
+using execution::ThreadedExecutor;
+using linear::Activation;
+using linear::LinearArgs;
+using linear::WeightStorage;
+using linear::preferred_layout;
+using linear::set_weight_storage;
+using linear::weight_storage;
 
 // Runs everything on the calling thread, as one that has two would share it.
 class Recorder final : public Executor {
@@ -39,7 +51,7 @@ class Recorder final : public Executor {
 bool is_shared(std::uint64_t outputs, std::uint64_t depth, std::size_t samples) {
   const auto layer =
       Layer::make(
-          {.name = "layer", .outputs = outputs, .depth = depth, .activation = Activation::kInt8},
+          {.identity = {.name = "layer"}, .outputs = outputs, .depth = depth, .activation = Activation::kInt8},
           Fabric::open(Engine::kClosedForm, {}))
           .value();
   const std::vector<float> weights(outputs * depth, 1.0F);
@@ -69,57 +81,6 @@ TEST(WorkSplit, LittleWorkIsNot) {
   EXPECT_FALSE(is_shared(1024, 1024, 1));  // 2^20 products
   EXPECT_FALSE(is_shared(65, 1024, 8));
   EXPECT_FALSE(is_shared(129, 512, 8));
-}
-
-TEST(GuidedFor, RunsEachOnce) {
-  constexpr int kRepetitions = 50;  // for threads to meet
-  for (const std::size_t threads : {1U, 2U, 3U, 8U}) {
-    const ThreadedExecutor executor(threads);
-    for (const std::size_t count : {0U, 1U, 2U, 3U, 7U, 8U, 9U, 100U, 1001U}) {
-      std::vector<std::atomic<int>> runs(count);
-      for (int repetition = 0; repetition < kRepetitions; ++repetition) {
-        guided_for(executor, count, [&](std::size_t begin, std::size_t end) {
-          ASSERT_LT(begin, end);
-          ASSERT_LE(end, count);
-          for (std::size_t i = begin; i < end; ++i) ++runs[i];
-          std::this_thread::yield();
-        });
-      }
-      for (const auto& one : runs) {
-        ASSERT_EQ(one, kRepetitions) << threads << " threads, " << count;
-      }
-    }
-  }
-}
-
-TEST(GuidedFor, PortionsShrinkToOne) {
-  std::vector<std::size_t> portions;
-  guided_for(Recorder{}, 100,
-             [&](std::size_t begin, std::size_t end) { portions.push_back(end - begin); });
-  EXPECT_EQ(portions.front(), 25U);  // a quarter of all, for two threads
-  EXPECT_EQ(portions.back(), 1U);
-  EXPECT_TRUE(std::is_sorted(portions.rbegin(), portions.rend()));
-}
-
-TEST(GuidedFor, OneRangeOfManyTakesAll) {
-  std::size_t run = 0;
-  guided_for(Recorder{}, 77, [&](std::size_t begin, std::size_t end) { run += end - begin; });
-  EXPECT_EQ(run, 77U);
-}
-
-TEST(GuidedFor, ThrowsWhatABodyThrowsWhenTheOthersHaveEnded) {
-  for (const std::size_t threads : {1U, 2U, 4U}) {
-    std::atomic<int> running{0};
-    EXPECT_THROW(guided_for(ThreadedExecutor(threads), 100,
-                            [&](std::size_t begin, std::size_t end) {
-                              ++running;
-                              std::this_thread::yield();
-                              --running;
-                              if (begin <= 50 && 50 < end) throw std::runtime_error("no");
-                            }),
-                 std::runtime_error);
-    EXPECT_EQ(running, 0);
-  }
 }
 
 // Threads that tell whether they were all called for blocks.
@@ -155,7 +116,7 @@ TEST_P(InEveryStorage, AKernelCallEndsWhereTheNextBegins) {
   constexpr std::size_t kSamples = 130;
   const auto [storage, activation] = GetParam();
   const auto layer =
-      Layer::make({.name = "layer", .outputs = kOutputs, .depth = kDepth, .activation = activation},
+      Layer::make({.identity = {.name = "layer"}, .outputs = kOutputs, .depth = kDepth, .activation = activation},
                   Fabric::open(Engine::kClosedForm, {}))
           .value();
   const auto weight = [](std::uint64_t n, std::uint64_t k) {
@@ -197,7 +158,7 @@ TEST_P(InEveryStorage, BlocksMakeTheWholeOutput) {
     SCOPED_TRACE("seed " + std::to_string(kSeed) + ", " + std::to_string(samples) + " x " +
                  std::to_string(depth) + " x " + std::to_string(outputs));
     const auto layer =
-        Layer::make({.name = "layer", .outputs = outputs, .depth = depth, .activation = activation},
+        Layer::make({.identity = {.name = "layer"}, .outputs = outputs, .depth = depth, .activation = activation},
                     Fabric::open(Engine::kClosedForm, {}))
             .value();
     std::normal_distribution<float> normal;

@@ -13,7 +13,7 @@
 #include "torch_executor.hpp"
 
 using tfmbs::kernels::FloatType;
-using tfmbs::runtime::Fabric;
+using tfmbs::device::Fabric;
 using tfmbs::runtime::Layer;
 
 struct tfmbs_bench_layer {
@@ -59,7 +59,7 @@ Result guarded(Result failed, const Call& call) noexcept {
 // All layers are on one device.
 const std::shared_ptr<Fabric>& uncounted_fabric() {
   static const std::shared_ptr<Fabric> fabric = [] {
-    auto made = Fabric::open(tfmbs::runtime::Engine::kClosedForm, {});
+    auto made = Fabric::open(tfmbs::device::Engine::kClosedForm, {});
     made->set_telemetry(false);
     return made;
   }();
@@ -72,10 +72,10 @@ tfmbs_bench_layer* tfmbs_bench_layer_make(const float* weights, std::uint64_t ou
                                           std::uint64_t depth, const char* activation) noexcept {
   return guarded<tfmbs_bench_layer*>(nullptr, [&] {
     tfmbs::runtime::LayerSpec spec{
-        .name = "layer",
+        .identity = {.name = "layer"},
         .outputs = outputs,
         .depth = depth,
-        .activation = require(tfmbs::runtime::parse_activation(activation))};
+        .activation = require(tfmbs::linear::parse_activation(activation))};
     auto made = std::make_unique<tfmbs_bench_layer>();
     made->layer = require(Layer::make(std::move(spec), uncounted_fabric()));
     made->weights = {.data = weights, .outputs = outputs, .depth = depth};

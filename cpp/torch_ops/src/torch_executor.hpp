@@ -6,11 +6,11 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "tfmbs/runtime/executor.hpp"
+#include "tfmbs/execution/executor.hpp"
 
 namespace tfmbs {
 
-class TorchExecutor final : public runtime::Executor {
+class TorchExecutor final : public execution::Executor {
  public:
   [[nodiscard]] std::size_t threads() const noexcept override {
     try {
@@ -20,7 +20,7 @@ class TorchExecutor final : public runtime::Executor {
     }
   }
   void parallel_for(std::size_t count, std::size_t grain,
-                    runtime::RangeFunction body) const override {
+                    execution::RangeFunction body) const override {
     if (count == 0) return;
     if (count <= grain) {  // what parallel_for would do, without its price
       body(0, count);

@@ -29,7 +29,8 @@ enum {
   TFMBS_GONE = 7,
   TFMBS_CLOSED = 8, /* the device was closed */
   TFMBS_OUT_OF_MEMORY = 9,
-  TFMBS_INTERNAL = 10 /* anything else; the text says what */
+  TFMBS_INTERNAL = 10, /* anything else; the text says what */
+  TFMBS_MISMATCH = 11  /* a lockstep device whose drivers do not agree */
 };
 
 /* Defines a layer of outputs x depth weights and puts it into *slot, which was NULL; where a layer

@@ -1,5 +1,5 @@
 // The stepped device: it holds the banks, moves every word, and steps the engine and the DMA cycle
-// by cycle. It is the reference that the closed form must equal. Not thread-safe: runtime::Fabric
+// by cycle. It is the reference that the closed form must equal. Not thread-safe: device::Fabric
 // holds the lock.
 #pragma once
 
@@ -42,7 +42,9 @@ class Device {
   // Throws std::bad_alloc where the banks find no memory.
   explicit Device(const FabricConfig& config);
   ~Device();
+  Device(const Device&);  // a copy of the whole state; throws std::bad_alloc
   Device(Device&&) noexcept;
+  Device& operator=(const Device&) = delete;
   Device& operator=(Device&&) noexcept;
 
   [[nodiscard]] const FabricConfig& config() const noexcept { return config_; }

@@ -19,6 +19,7 @@ enum class ErrorCode : std::uint8_t {
   kPlacement,        // no room in Bank A, or an overlap with another layer's given address
   kGone,             // a layer that left its device: moved, renamed or deleted meanwhile
   kClosed,           // a handle that was closed
+  kMismatch,         // two drivers in lockstep that do not agree
 };
 
 // The code's name as it appears in messages that cross a boundary of plain text: "encoding", ...

@@ -44,6 +44,21 @@ class BankMap {
     Placement placement{};
     bool hit{false};
     std::vector<LayerId> evicted{};
+
+   private:
+    friend class BankMap;
+    // What undo() puts back: of the tenant,
+    bool loaded{false};
+    std::uint64_t serial{0};
+    std::uint32_t word{0};
+    std::uint64_t last_use_before{0};
+    Run window{};
+    std::uint64_t window_era{0};
+    // and of the map.
+    std::uint64_t clock_before{0};
+    std::uint64_t era_before{0};
+    std::uint64_t last_use{0};   // the tenant's, and
+    std::uint64_t era_after{0};  // the map's, as admit() left them
   };
 
   // A layer arrives. A given address is a byte address in tile 0's Bank A. Errors: kPlacement (a
@@ -61,8 +76,21 @@ class BankMap {
   // where pinned and given layers leave no window; nothing has changed then.
   Result<Admission> admit(LayerId id, std::uint64_t serial);
 
-  // The load that followed an admission failed: the layer's weights are not where it was put.
-  void unload(LayerId id) noexcept;
+  // The work that an admission was for has failed: the map is as if it had not been made. Where
+  // others were admitted since, what they took stays theirs: `still_evicted` is called with each
+  // layer that finds its place taken.
+  template <typename StillEvicted>
+  void undo(LayerId id, const Admission& admission, const StillEvicted& still_evicted) noexcept {
+    put_back(id, admission);
+    for (const LayerId other : admission.evicted) {
+      if (!put_back_evicted(other)) still_evicted(other);
+    }
+    if (era_ == admission.era_after) {
+      era_ = admission.era_before;
+    } else {
+      ++era_;
+    }
+  }
 
   // Pinned layers are not evicted. Errors: kPlacement where the layer can never be resident.
   Status set_pinned(LayerId id, bool pinned);
@@ -92,6 +120,16 @@ class BankMap {
   // Evicts the least recently used unpinned automatic layer on the mask; false if there is none.
   bool evict_one(LayerId id, std::uint64_t tile_mask, std::vector<LayerId>& evicted);
 
+  // Whether a tenant keeps others from its words.
+  [[nodiscard]] static bool occupies(const Tenant& tenant) noexcept {
+    return tenant.loaded || tenant.given_word.has_value();
+  }
+  void vacate(LayerId id) noexcept;
+  void set_loaded(LayerId id, Tenant& tenant, bool loaded) noexcept;
+  void put_back(LayerId id, const Admission& admission) noexcept;
+  bool put_back_evicted(LayerId id) noexcept;
+  Status place(LayerId id, Tenant& tenant, std::uint64_t serial, Admission& admission);
+
   // A layer that fits is found or placed, in `admission`; false, with nothing changed, where what
   // is kept leaves no room for it.
   bool settle(LayerId id, Tenant& tenant, std::uint64_t serial, Admission& admission);
@@ -100,6 +138,9 @@ class BankMap {
 
   Geometry geometry_;
   std::unordered_map<LayerId, Tenant> tenants_;
+  // Those that keep others from words, in no order: a search looks at these alone. Has room for all
+  // tenants.
+  std::vector<LayerId> occupants_;
   std::uint64_t clock_{0};
   // Ends whenever words are taken or freed, or become evictable or not. A forward of a layer that
   // streams so looks at no other layer while nobody moves.

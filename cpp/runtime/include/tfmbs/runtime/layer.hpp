@@ -1,4 +1,4 @@
-// A ternary linear layer: quantize, multiply, scale and bias, and the device's account of it.
+// A layer: a watcher of its weights, their packed copy, and an account on a device, if it has one.
 #pragma once
 
 #include <cstddef>
@@ -8,137 +8,129 @@
 #include <optional>
 #include <string>
 
+#include "tfmbs/device/account.hpp"
+#include "tfmbs/device/lane_statistics.hpp"
+#include "tfmbs/execution/executor.hpp"
 #include "tfmbs/format/error.hpp"
-#include "tfmbs/kernels/kernels.hpp"
-#include "tfmbs/runtime/executor.hpp"
-#include "tfmbs/runtime/fabric.hpp"
-#include "tfmbs/runtime/lane_statistics.hpp"
+#include "tfmbs/linear/linear_args.hpp"
+#include "tfmbs/linear/packing_policy.hpp"
+#include "tfmbs/linear/quantized_weights.hpp"
 #include "tfmbs/runtime/layer_spec.hpp"
-#include "tfmbs/runtime/packed_weights.hpp"
+#include "tfmbs/runtime/layer_weights.hpp"
 #include "tfmbs/runtime/weight_source.hpp"
-#include "tfmbs/runtime/weight_storage.hpp"
+#include "tfmbs/runtime/weight_watcher.hpp"
 
 namespace tfmbs::runtime {
-
-// Row-major, contiguous: samples x depth in, samples x outputs out. The arithmetic after the exact
-// product is fp64 where the input is fp64, else fp32 (kernels::EpilogueArgs has the formula).
-struct LinearArgs {
-  const void* input{nullptr};
-  kernels::FloatType input_type{kernels::FloatType::kFloat32};
-  std::size_t samples{0};
-  const void* bias{nullptr};  // or null
-  kernels::FloatType bias_type{kernels::FloatType::kFloat32};
-  void* output{nullptr};
-  kernels::FloatType output_type{kernels::FloatType::kFloat32};
-  bool relu{false};  // in the same pass over the output
-};
 
 // Errors: kInvalidArgument where weights of outputs x depth are not of the specification's shape.
 Status check_shape(const LayerSpec& spec, std::uint64_t outputs, std::uint64_t depth);
 
-// The handle by which `refresh`, residency and telemetry of a layer are reached. Safe to use from
-// several threads.
+// Safe to use from several threads.
 class Layer {
  public:
-  // Enters the layer into its device; spec().name is what the device agreed to. Errors: as
-  // Fabric::enter. `replacing`: a layer of the same device that leaves it if this one enters; it
-  // must not be used afterwards but to destroy it.
-  static Result<std::shared_ptr<Layer>> make(LayerSpec spec, std::shared_ptr<Fabric> fabric,
+  // Opens an account on the device; spec().identity.name is what the device agreed to. A layer
+  // without a device (`fabric` is null) keeps its name. Errors: as device::Fabric::enter.
+  // `replacing`: a layer of the same device that leaves if this one enters; it must not be used
+  // afterwards but to destroy it.
+  static Result<std::shared_ptr<Layer>> make(LayerSpec spec, std::shared_ptr<device::Fabric> fabric,
                                              const Layer* replacing = nullptr);
-  // The same for weights that never change: they are packed once, in the layout that is preferred
-  // then, and compared with nothing, and the device knows their sparsity from the start.
-  // spec.quantizer is taken as kCustom. Errors: also kInvalidArgument for weights of another shape
-  // than the specification's.
+  // The same for weights that never change: they are packed once, and the device knows their
+  // sparsity from the start. spec.quantizer is taken as kCustom. Errors: also kInvalidArgument for
+  // weights of another shape than the specification's.
   static Result<std::shared_ptr<Layer>> make_constant(LayerSpec spec,
-                                                      std::shared_ptr<Fabric> fabric,
-                                                      const QuantizedWeights& weights);
-  ~Layer();
+                                                      std::shared_ptr<device::Fabric> fabric,
+                                                      const linear::QuantizedWeights& weights);
   Layer(const Layer&) = delete;
   Layer& operator=(const Layer&) = delete;
 
   [[nodiscard]] const LayerSpec& spec() const noexcept { return spec_; }
-  [[nodiscard]] const std::shared_ptr<Fabric>& fabric() const noexcept { return fabric_; }
+  // Null where the layer has no device.
+  [[nodiscard]] const std::shared_ptr<device::Fabric>& fabric() const noexcept { return fabric_; }
 
-  // Errors: kInvalidArgument (a shape other than the specification's), kPlacement, kClosed; the
-  // output is then unspecified, and the device as before.
-  Status forward(const WeightSource& weights, const LinearArgs& args, const Executor& executor);
-  Status forward(const TritSource& weights, const LinearArgs& args, const Executor& executor);
+  // Errors: kInvalidArgument (a shape other than the specification's), kPlacement, kGone, kClosed,
+  // kMismatch. Throws std::bad_alloc. After either the output is unspecified, and the device as
+  // before.
+  Status forward(const WeightSource& weights, const linear::LinearArgs& args,
+                 const execution::Executor& executor);
+  Status forward(const linear::TritSource& weights, const linear::LinearArgs& args,
+                 const execution::Executor& executor);
   // Of a layer with constant weights, which the two above and refresh() do not change. Errors: also
   // kInvalidArgument where the layer has none.
-  Status forward(const LinearArgs& args, const Executor& executor);
+  Status forward(const linear::LinearArgs& args, const execution::Executor& executor);
 
-  // A forward of weights that are packed and have not changed since. False, with nothing done,
+  // A forward pass of weights that are packed and have not changed since. False, with nothing done,
   // where they have, where the layer holds no storage of theirs (see StorageOwner), or where
   // forward() would give an error. The weights' memory may have been freed or shrunk: only what the
   // held storage still has is read.
-  bool forward_packed(const WeightSource& weights, const LinearArgs& args,
-                      const Executor& executor);
+  bool forward_packed(const WeightSource& weights, const linear::LinearArgs& args,
+                      const execution::Executor& executor);
 
-  Result<bool> prefetch(const WeightSource& weights, const Executor& executor);
-  Result<bool> prefetch(const TritSource& weights, const Executor& executor);
-  Status set_pinned(bool pinned) { return fabric_->set_pinned(*id_, pinned); }
-  // Forgets what was packed: the next forward quantizes anew.
+  // Packs what has changed, or is packed otherwise than linear::preferred_layout says now. Errors: as
+  // forward.
+  Status prepare(const WeightSource& weights, const execution::Executor& executor);
+  Status prepare(const linear::TritSource& weights, const execution::Executor& executor);
+
+  // Loads the weights into Bank A; false where they stream, or the layer has no device.
+  Result<bool> prefetch(const WeightSource& weights, const execution::Executor& executor);
+  Result<bool> prefetch(const linear::TritSource& weights, const execution::Executor& executor);
+  // Errors: kPlacement where the layer can never be resident, or has no device.
+  Status set_pinned(bool pinned);
+  // Forgets what was packed: the next forward pass quantizes anew.
   void refresh();
-  void note_sparsity(double sparsity) { fabric_->note_sparsity(*id_, sparsity); }
-  [[nodiscard]] LayerProfile profile() const { return fabric_->layer_profile(*id_); }
-  // Bytes that the packed weights take in host memory; 0 before the first forward.
+  void note_sparsity(double sparsity);
+  // Of a layer without a device: its name, mask and sparsity.
+  [[nodiscard]] device::LayerProfile profile() const;
+  // Counts the layer's weights among those that choose the packing, before it is packed.
+  void expect_weights();
+  // Bytes that the packed weights take in host memory; 0 before the first forward pass.
   [[nodiscard]] std::size_t packed_bytes() const;
-  // Their layout; none before the first forward.
+  // Their layout; none before the first forward pass.
   [[nodiscard]] std::optional<WeightLayout> packed_layout() const;
 
  private:
-  // What was packed, from which weights.
-  struct Packed {
-    std::shared_ptr<const PackedWeights> weights;
-    std::shared_ptr<const LaneStatistics> statistics;
-    const void* data{nullptr};
-    kernels::FloatType type{kernels::FloatType::kFloat32};
-    std::optional<std::int64_t> version{};
-    std::optional<std::uint64_t> fingerprint{};
-    // Its end may wait for a language's own lock (the Python interpreter's, for torch storage that
-    // Python has seen), whose holder may wait for this layer's: so it is never ended under it.
-    std::shared_ptr<const RetainedStorage> owner{};
-    bool seen_by_content{false};  // the last comparison was one of contents
-    std::uint64_t sample{0};      // of the source's values (layer.cpp)
-
-    // Whether the source is of the same memory, all of which `owner` still holds, and nobody has
-    // written to it as far as it counts. Reads nothing of it before that is sure. Where contents
-    // are compared anyway, the sample is not looked at: the first comparison after that is one of
-    // contents too (seen_by_content).
-    [[nodiscard]] bool is_of(const WeightSource& source) const noexcept;
-  };
-  // The weights of one forward.
+  // The weights of one forward pass.
   struct Snapshot {
-    std::shared_ptr<const PackedWeights> weights;
-    std::shared_ptr<const LaneStatistics> statistics;
+    std::shared_ptr<const LayerWeights> weights;
+    std::shared_ptr<const device::LaneStatistics> statistics;
+  };
+  // What a change of weights left: it must not end under the lock (WeightWatcher::note).
+  struct Discarded {
+    Snapshot packed;
+    std::shared_ptr<const RetainedStorage> owner;
   };
 
   friend void fork_prepare();
   friend void fork_parent();
   friend void fork_child();
 
-  Layer(LayerSpec spec, std::shared_ptr<Fabric> fabric);
-  Result<Snapshot> snapshot(const WeightSource& source, const Executor& executor);
-  Result<Snapshot> snapshot(const TritSource& source, const Executor& executor);
+  explicit Layer(LayerSpec spec) : spec_(std::move(spec)) {}
+  Result<Snapshot> snapshot(const WeightSource& source, const execution::Executor& executor);
+  Result<Snapshot> snapshot(const linear::TritSource& source, const execution::Executor& executor);
   [[nodiscard]] std::optional<Snapshot> packed_snapshot(const WeightSource& source) const;
-  // Of what is packed, in the layout that is preferred now.
-  Snapshot take_snapshot(const Executor& executor);
-  [[nodiscard]] std::shared_ptr<const PackedWeights> packed_weights() const;
-  [[nodiscard]] std::shared_ptr<const LaneStatistics> statistics_of(BitPlaneView weights) const;
-  [[nodiscard]] std::shared_ptr<const LaneStatistics> statistics_of(
-      const PackedWeights& weights) const;
-  // Gives what was packed before; whoever destroys it must not hold the lock (see Packed::owner).
-  [[nodiscard]] Packed adopt(const QuantizedWeights& weights, const Executor& executor);
-  Status run(const Snapshot& snapshot, const LinearArgs& args, const Executor& executor);
+  // Of what is packed, with statistics where they are wanted.
+  Snapshot take_snapshot();
+  [[nodiscard]] bool lacks_statistics() const noexcept;
+  [[nodiscard]] std::shared_ptr<const LayerWeights> packed_weights() const;
+  // Gives what was packed before.
+  [[nodiscard]] Snapshot adopt(const linear::QuantizedWeights& weights,
+                               const execution::Executor& executor);
+  template <typename Source>
+  Status prepare_from(const Source& weights, const execution::Executor& executor);
+  template <typename Source>
+  Result<bool> prefetch_from(const Source& weights, const execution::Executor& executor);
+  Status run(const Snapshot& snapshot, const linear::LinearArgs& args,
+             const execution::Executor& executor);
 
   LayerSpec spec_;
-  std::shared_ptr<Fabric> fabric_;
-  std::optional<placement::LayerId> id_;  // none until it has entered
-  std::uint32_t tile_slots_{1};
+  std::shared_ptr<device::Fabric> fabric_;
+  std::unique_ptr<device::Account> account_;  // none without a device
   mutable std::mutex mutex_;
-  Packed packed_;
-  WeightShare share_;  // of what is packed
-  Snapshot constant_;  // of a layer with constant weights; set before anybody sees the layer
+  Snapshot packed_;
+  WeightWatcher watcher_;
+  std::optional<std::uint64_t> trits_;  // fingerprint of a TritSource's that is packed
+  linear::WeightShare share_;           // of what is packed, or expected
+  std::optional<double> sparsity_;      // of a layer without a device
+  Snapshot constant_;  // of a layer with constant weights; set before the layer is shared
 };
 
 }  // namespace tfmbs::runtime

@@ -1,8 +1,9 @@
-// The living layers of the process, by the text of their specification: how a torch op, which can
-// carry text but no handle, finds its layer.
+// The living layers of the process, by what an op carries of them: how a torch op, which holds no
+// handle, finds its layer.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <shared_mutex>
@@ -15,41 +16,61 @@
 
 namespace tfmbs::runtime {
 
+// An identity's text (LayerIdentity::to_text) and what changes the layer's numbers.
+struct LayerKey {
+  std::string_view identity;
+  linear::WeightQuantizer quantizer{linear::WeightQuantizer::kSign};
+  linear::Activation activation{linear::Activation::kTernary};
+};
+
 class LayerRegistry {
  public:
   static LayerRegistry& instance();
 
-  // A layer of a specification on a living device; it is found from now on by spec().to_text().
-  // Errors: as Fabric::enter. `replacing`: as Layer::make; `alias`, its text, finds
-  // the new layer from now on, for a forward that has read it already.
-  Result<std::shared_ptr<Layer>> add(LayerSpec spec, std::shared_ptr<Fabric> fabric,
-                                     const Layer* replacing = nullptr,
-                                     const std::string& alias = {});
-  // The living layer of that text; where there is none (a program exported by another process), it
-  // and its device are made and live on. Errors: kInvalidArgument (malformed), and as add.
-  // Nothing is made for weights of another shape than the text's.
-  Result<std::shared_ptr<Layer>> find_or_make(std::string_view text, std::uint64_t outputs,
+  // A layer is found by this identity from now on, until remove(). An identity that found another
+  // layer before finds this one.
+  void add(std::string_view identity, const std::shared_ptr<Layer>& layer);
+  // The living layer of that key; where there is none (a program exported by another process), it and
+  // its device are made and live on. Errors: kInvalidArgument (malformed; weights of another shape
+  // than the layer's), and as Layer::make.
+  Result<std::shared_ptr<Layer>> find_or_make(const LayerKey& key, std::uint64_t outputs,
                                               std::uint64_t depth);
-  // The layer of `text` is found by `alias` too.
-  void add_alias(const std::string& text, const std::string& alias);
-  // Lets a text go, and with its last text the layer; it ends when the last forward in flight has.
-  void remove(const std::string& text) noexcept;
+  // Lets an identity go, if it is this layer's: another layer may have taken it over.
+  void remove(std::string_view identity, const Layer& layer) noexcept;
 
  private:
   friend void fork_prepare();
   friend void fork_parent();
   friend void fork_child();
 
-  // So that a view finds its text.
-  struct TextHash {
+  struct Key {
+    explicit Key(const LayerKey& key)
+        : identity(key.identity), quantizer(key.quantizer), activation(key.activation) {}
+    operator LayerKey() const noexcept {  // NOLINT(google-explicit-constructor): a view
+      return {identity, quantizer, activation};
+    }
+    std::string identity;
+    linear::WeightQuantizer quantizer;
+    linear::Activation activation;
+  };
+  // So that a view finds its key.
+  struct Hash {
     using is_transparent = void;
-    [[nodiscard]] std::size_t operator()(std::string_view text) const noexcept {
-      return std::hash<std::string_view>{}(text);
+    [[nodiscard]] std::size_t operator()(const LayerKey& key) const noexcept {
+      return std::hash<std::string_view>{}(key.identity) + 31 * static_cast<std::size_t>(key.quantizer) +
+             37 * static_cast<std::size_t>(key.activation);
+    }
+  };
+  struct Equal {
+    using is_transparent = void;
+    [[nodiscard]] bool operator()(const LayerKey& a, const LayerKey& b) const noexcept {
+      return a.identity == b.identity && a.quantizer == b.quantizer &&
+             a.activation == b.activation;
     }
   };
 
   std::shared_mutex mutex_;
-  std::unordered_map<std::string, std::shared_ptr<Layer>, TextHash, std::equal_to<>> layers_;
+  std::unordered_map<Key, std::shared_ptr<Layer>, Hash, Equal> layers_;
 };
 
 }  // namespace tfmbs::runtime

@@ -1,5 +1,6 @@
-// A layer's identity as text. Torch ops carry it, so it holds no handle of this process: a program
-// exported elsewhere finds, or makes, the layer and the device that it names.
+// A layer's specification, and the part of it that torch ops carry: its identity. Both are text, and
+// hold no handle of this process: a program exported elsewhere finds, or makes, the layer and the
+// device that they name.
 #pragma once
 
 #include <cstdint>
@@ -7,57 +8,39 @@
 #include <string>
 #include <string_view>
 
-#include "tfmbs/fabric/config.hpp"
+#include "tfmbs/device/fabric_spec.hpp"
 #include "tfmbs/format/error.hpp"
+#include "tfmbs/linear/activation.hpp"
+#include "tfmbs/linear/weight_quantizer.hpp"
 
 namespace tfmbs::runtime {
 
-enum class WeightQuantizer : std::uint8_t { kSign, kAbsmean, kTwn, kCustom };
-enum class Activation : std::uint8_t { kTernary, kInt8 };
-enum class Engine : std::uint8_t { kClosedForm, kStepped };
+// What a layer is called on its device. It changes no number, so ops carry it as data.
+struct LayerIdentity {
+  std::string name;
+  std::optional<std::uint64_t> weight_address{};  // bytes, in tile 0's Bank A; none: automatic
+  std::uint64_t tile_mask{0};                     // 0: the lowest min(tiles, groups) bits
+  // None: the layer has no device, and counts nothing.
+  std::optional<device::FabricSpec> fabric{device::FabricSpec{}};
 
-[[nodiscard]] std::string_view name_of(WeightQuantizer quantizer) noexcept;
-[[nodiscard]] std::string_view name_of(Activation activation) noexcept;
-[[nodiscard]] std::string_view name_of(Engine engine) noexcept;
-// Errors: kInvalidArgument, with the names that are allowed.
-Result<WeightQuantizer> parse_weight_quantizer(std::string_view text);
-Result<Activation> parse_activation(std::string_view text);
-Result<Engine> parse_engine(std::string_view text);
-
-inline constexpr std::string_view kDefaultFabricName = "default";
-
-// Which device a layer runs on: the process's default one, or one of its own, with what is needed
-// to build it again where it is not alive.
-struct FabricSpec {
-  std::string name{kDefaultFabricName};
-  Engine engine{Engine::kClosedForm};
-  fabric::FabricConfig config{};
-
-  // "fabric=default", or "fabric=<name>;engine=...;tiles=...": the end of a layer's text.
+  // "tfmbs2;name=fc1;address=auto;tile_mask=0;fabric=default": keys in a fixed order, names
+  // percent-encoded. Without a device it ends with "fabric=none".
   [[nodiscard]] std::string to_text() const;
-  // The inverse; nothing at all is the default device. Errors: kInvalidArgument (what is
-  // malformed), kGeometry.
-  static Result<FabricSpec> parse(std::string_view text);
+  // The inverse. Errors: kInvalidArgument (what is malformed), kGeometry.
+  static Result<LayerIdentity> parse(std::string_view text);
 
-  friend bool operator==(const FabricSpec&, const FabricSpec&) = default;
+  friend bool operator==(const LayerIdentity&, const LayerIdentity&) = default;
 };
 
 struct LayerSpec {
-  std::string name;
+  LayerIdentity identity{};
   std::uint64_t outputs{0};
   std::uint64_t depth{0};
-  WeightQuantizer quantizer{WeightQuantizer::kSign};
-  Activation activation{Activation::kTernary};
-  std::optional<std::uint64_t> weight_address{};  // bytes, in tile 0's Bank A; none: automatic
-  std::uint64_t tile_mask{0};                     // 0: the lowest min(tiles, groups) bits
-  std::optional<double> ste_clip{};  // window of the input's gradient; none: everything passes
-  FabricSpec fabric{};
+  linear::WeightQuantizer quantizer{linear::WeightQuantizer::kSign};
+  linear::Activation activation{linear::Activation::kTernary};
 
-  // "tfmbs1;name=fc1;out=60;in=784;quantizer=sign;...": keys in a fixed order, names
-  // percent-encoded.
+  // "tfmbs1;name=fc1;out=60;in=784;quantizer=sign;...": the whole, for exporters.
   [[nodiscard]] std::string to_text() const;
-  // The inverse. Errors: kInvalidArgument (what is malformed), kGeometry.
-  static Result<LayerSpec> parse(std::string_view text);
 
   friend bool operator==(const LayerSpec&, const LayerSpec&) = default;
 };

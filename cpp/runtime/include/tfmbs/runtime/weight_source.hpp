@@ -1,4 +1,4 @@
-// Where a forward finds its weights, and how it sees that they changed.
+// Where a forward pass finds its weights, and how it sees that they changed.
 #pragma once
 
 #include <cstddef>
@@ -6,14 +6,14 @@
 #include <memory>
 #include <optional>
 #include <span>
-#include <vector>
 
 #include "tfmbs/kernels/kernels.hpp"
+#include "tfmbs/linear/weight_sources.hpp"
 
 namespace tfmbs::runtime {
 
 // A reference to a weight's memory, which keeps its address from being reused by other weights:
-// unless somebody frees or shrinks the memory all the same (torch: untyped_storage().resize_()).
+// unless its memory is freed or shrunk all the same (torch: untyped_storage().resize_()).
 class RetainedStorage {
  public:
   RetainedStorage() = default;
@@ -26,7 +26,7 @@ class RetainedStorage {
   [[nodiscard]] virtual std::span<const std::byte> memory() const noexcept = 0;
 };
 
-// Who can give such a reference.
+// Gives such a reference.
 class StorageOwner {
  public:
   StorageOwner() = default;
@@ -36,9 +36,9 @@ class StorageOwner {
   [[nodiscard]] virtual std::shared_ptr<const RetainedStorage> retain() const = 0;
 };
 
-// Row-major weights, outputs x depth, contiguous.
+// A trainable layer's float weights, and how a change of them is seen.
 struct WeightSource {
-  const void* data{nullptr};
+  const void* data{nullptr};  // outputs x depth, row-major, contiguous
   kernels::FloatType type{kernels::FloatType::kFloat32};
   std::uint64_t outputs{0};
   std::uint64_t depth{0};
@@ -47,6 +47,10 @@ struct WeightSource {
   // Compare contents (training) instead of version and address.
   bool by_content{false};
   const StorageOwner* owner{nullptr};  // null: the memory outlives the layer
+
+  [[nodiscard]] linear::FloatWeights floats() const noexcept {
+    return {data, type, outputs, depth};
+  }
 };
 
 // Says in `source`, which is as it is made, how a change of it is seen. A weight that counts no
@@ -61,24 +65,5 @@ void mark_changes(WeightSource& source, const CountsVersions& counts_versions,
       source.outputs * source.depth * kernels::float_bytes(source.type) <= kFewBytes;
   if (!source.by_content) source.version = version();
 }
-
-// Weights that somebody else quantized: trits, row-major, and one scale or one an output. Always
-// compared by content.
-struct TritSource {
-  const std::int8_t* trits{nullptr};
-  std::uint64_t outputs{0};
-  std::uint64_t depth{0};
-  const double* scales{nullptr};
-  std::size_t scale_count{1};
-  const std::uint8_t* nan_outputs{nullptr};  // 1 where an output is NaN, one each; null: none is
-};
-
-// Constant weights as they are stored: the trits of the matrix, row-major, as one PT-5 stream.
-struct StreamSource {
-  std::span<const std::uint8_t> bytes{};  // pt5_bytes(outputs * depth) of them
-  std::uint64_t outputs{0};
-  std::uint64_t depth{0};
-  std::vector<double> scales{};  // one, or one an output
-};
 
 }  // namespace tfmbs::runtime

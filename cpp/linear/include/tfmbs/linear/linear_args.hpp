@@ -1,0 +1,23 @@
+// The operands of a linear layer's forward pass but for its weights.
+#pragma once
+
+#include <cstddef>
+
+#include "tfmbs/kernels/kernels.hpp"
+
+namespace tfmbs::linear {
+
+// Row-major, contiguous: samples x depth in, samples x outputs out. The arithmetic after the exact
+// product is fp64 where the input is fp64, else fp32 (kernels::EpilogueArgs has the formula).
+struct LinearArgs {
+  const void* input{nullptr};
+  kernels::FloatType input_type{kernels::FloatType::kFloat32};
+  std::size_t samples{0};
+  const void* bias{nullptr};  // or null
+  kernels::FloatType bias_type{kernels::FloatType::kFloat32};
+  void* output{nullptr};
+  kernels::FloatType output_type{kernels::FloatType::kFloat32};
+  bool relu{false};  // in the same pass over the output
+};
+
+}  // namespace tfmbs::linear

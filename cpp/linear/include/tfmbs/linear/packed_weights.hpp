@@ -1,0 +1,50 @@
+// The one packed copy of a layer's weights, as the matrix products read it. Immutable once shared.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "tfmbs/execution/executor.hpp"
+#include "tfmbs/format/bit_planes.hpp"
+#include "tfmbs/format/weight_panels.hpp"
+#include "tfmbs/linear/quantized_weights.hpp"
+
+namespace tfmbs::linear {
+
+class PackedWeights {
+ public:
+  // Throws std::bad_alloc.
+  PackedWeights(const QuantizedWeights& weights, WeightLayout layout,
+                const execution::Executor& executor);
+  // The same weights in another layout.
+  PackedWeights(const PackedWeights& other, WeightLayout layout,
+                const execution::Executor& executor);
+
+  [[nodiscard]] WeightPanelsView panels() const noexcept { return panels_.view(); }
+  [[nodiscard]] WeightLayout layout() const noexcept { return panels().layout; }
+  [[nodiscard]] std::size_t outputs() const noexcept { return panels().outputs; }
+  [[nodiscard]] std::size_t depth() const noexcept { return panels().depth; }
+  // Empty: 1; one value: for all outputs; else one each.
+  [[nodiscard]] const std::vector<double>& scales() const noexcept { return scales_; }
+  // 1 where an output is NaN; empty: none is.
+  [[nodiscard]] const std::vector<std::uint8_t>& nan_outputs() const noexcept {
+    return nan_outputs_;
+  }
+  [[nodiscard]] double sparsity() const noexcept { return sparsity_; }
+  [[nodiscard]] bool has_trits_of(const PackedWeights& other) const;
+  [[nodiscard]] std::size_t bytes() const noexcept;
+  // Weights of the outputs [first, first + count) as bit planes, unpacked anew at every call.
+  [[nodiscard]] BitPlaneMatrix rows(std::size_t first, std::size_t count) const {
+    return panels_.rows(first, count);
+  }
+  [[nodiscard]] BitPlaneMatrix rows() const { return rows(0, outputs()); }
+
+ private:
+  WeightPanels panels_;
+  std::vector<double> scales_;
+  std::vector<std::uint8_t> nan_outputs_;
+  double sparsity_;
+};
+
+}  // namespace tfmbs::linear

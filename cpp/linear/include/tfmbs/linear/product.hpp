@@ -1,0 +1,30 @@
+// The product and epilogue of a forward pass: sums of products, scaled, to the output.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "tfmbs/execution/executor.hpp"
+#include "tfmbs/linear/activation_quantizer.hpp"
+#include "tfmbs/linear/linear_args.hpp"
+#include "tfmbs/linear/packed_weights.hpp"
+
+namespace tfmbs::linear {
+
+// Products and epilogue of the whole output, of what `input` quantized. Throws std::bad_alloc.
+void multiply(const ActivationQuantizer& input, const PackedWeights& weights,
+              const LinearArgs& args, const execution::Executor& executor);
+
+// The exact sums alone, samples x outputs: for a device that checks its own against them.
+void multiply_sums(const ActivationQuantizer& input, const PackedWeights& weights,
+                   std::span<std::int32_t> sums);
+
+// The epilogue alone, of sums that a device computed: samples x outputs.
+void apply_epilogue(std::span<const std::int32_t> sums, const ActivationQuantizer& input,
+                    const PackedWeights& weights, const LinearArgs& args);
+
+// The output of a layer without input features: the bias. Throws std::bad_alloc.
+void bias_alone(const PackedWeights& weights, const LinearArgs& args);
+
+}  // namespace tfmbs::linear

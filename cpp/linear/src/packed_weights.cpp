@@ -1,0 +1,76 @@
+#include "tfmbs/linear/packed_weights.hpp"
+
+#include <algorithm>
+
+namespace tfmbs::linear {
+namespace {
+
+using execution::Executor;
+
+constexpr std::size_t kGrainWeights = std::size_t{1} << 18;
+
+// Outputs [first, first + count) of a panel or more, on every thread.
+template <typename Body>
+void for_each_panels(std::size_t outputs, std::size_t depth, const Executor& executor,
+                     const Body& body) {
+  const std::size_t panels = (outputs + kPanelOutputs - 1) / kPanelOutputs;
+  const std::size_t grain = 1 + kGrainWeights / kPanelOutputs / std::max<std::size_t>(1, depth);
+  executor.parallel_for(panels, grain, [&](std::size_t begin, std::size_t end) {
+    const std::size_t first = begin * kPanelOutputs;
+    body(first, std::min(outputs, end * kPanelOutputs) - first);
+  });
+}
+
+}  // namespace
+
+PackedWeights::PackedWeights(const QuantizedWeights& weights, WeightLayout layout,
+                             const Executor& executor)
+    : panels_(layout, weights.planes.rows(), weights.planes.trits()),
+      scales_(weights.scales),
+      nan_outputs_(weights.nan_outputs),
+      sparsity_(weights.sparsity()) {
+  const BitPlaneView planes = weights.planes.view();
+  for_each_panels(planes.rows, planes.trits, executor, [&](std::size_t first, std::size_t count) {
+    // Of the matrix's own shape: there is nothing to refuse.
+    static_cast<void>(panels_.set_rows(first, planes.slice(first, count)));
+  });
+}
+
+PackedWeights::PackedWeights(const PackedWeights& other, WeightLayout layout,
+                             const Executor& executor)
+    : panels_(layout, other.panels().outputs, other.panels().depth),
+      scales_(other.scales_),
+      nan_outputs_(other.nan_outputs_),
+      sparsity_(other.sparsity_) {
+  const WeightPanelsView from = other.panels();
+  for_each_panels(from.outputs, from.depth, executor, [&](std::size_t first, std::size_t count) {
+    for (std::size_t row = first; row < first + count; row += kPanelOutputs) {
+      const BitPlaneMatrix rows = other.rows(row, std::min(kPanelOutputs, first + count - row));
+      static_cast<void>(panels_.set_rows(row, rows.view()));
+    }
+  });
+}
+
+std::size_t PackedWeights::bytes() const noexcept {
+  return panels_.bytes() + scales_.size() * sizeof(double) + nan_outputs_.size();
+}
+
+bool PackedWeights::has_trits_of(const PackedWeights& other) const {
+  const WeightPanelsView a = panels();
+  const WeightPanelsView b = other.panels();
+  if (a.outputs != b.outputs || a.depth != b.depth) return false;
+  // A layout has one code a trit, padding included.
+  if (a.layout == b.layout) return std::equal(a.bytes, a.bytes + a.size(), b.bytes);
+  for (std::size_t row = 0; row < a.outputs; row += kPanelOutputs) {
+    const std::size_t count = std::min(kPanelOutputs, a.outputs - row);
+    const BitPlaneMatrix mine = rows(row, count);
+    const BitPlaneMatrix others = other.rows(row, count);
+    const std::size_t words = count * mine.row_words();
+    if (!std::equal(mine.view().words, mine.view().words + words, others.view().words)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace tfmbs::linear
