@@ -1,6 +1,6 @@
 // The torch ops, namespace `tfmbs`. This folder alone sees torch, through the LibTorch stable ABI.
-// Fakes, autograd and effects are registered in python/pytfmbs/ops.py. An op carries no handle:
-// `layer` is a layer specification as text (tfmbs/runtime/layer_spec.hpp).
+// Fakes, autograd and effects are registered in python/pytfmbs/ops/torch_ops.py. An op carries no
+// handle: `layer` is a layer specification as text (tfmbs/runtime/layer_spec.hpp).
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
