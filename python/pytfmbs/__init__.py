@@ -11,6 +11,7 @@ from .ops import fused_optimizers as _fused_optimizers  # first: it loads the li
 
 _fused_optimizers.register()
 
+from . import quantizers  # noqa: E402, F401
 from ._fabric import (  # noqa: E402
     TFD,
     Fabric,
