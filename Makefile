@@ -22,7 +22,7 @@ help:
 	@echo "make test      every test: C++, C++ under sanitizers, MLIR, Python, packaging"
 	@echo "make test-threads  the runtime under ThreadSanitizer"
 	@echo "make test-arm64  the kernels' ARM64 sets, cross-compiled, on an emulated CPU"
-	@echo "make lint      clang-format, clang-tidy, ruff and mypy (LINT_ALL=1: every C++ file anew)"
+	@echo "make lint      clang-format, clang-tidy, ruff, mypy, import-linter (LINT_ALL=1: every C++ file anew)"
 	@echo "make format    formats C++ and Python in place"
 	@echo "make bench     layers against their peers, in 15 minutes (ARGS=--quick: in two)"
 	@echo "make bench-growth, bench-kernels   time over sizes; the kernels by themselves"
@@ -178,6 +178,7 @@ lint: build .venv/.installed-lint .venv/.installed-test .venv/.installed-demo .v
 	@ruff format --check
 	@ruff check
 	@mypy
+	@lint-imports
 	@$(PY) scripts/clang_tidy.py $(BUILD) $(if $(LINT_ALL),--all)
 
 format: .venv/.installed-lint
@@ -187,5 +188,5 @@ format: .venv/.installed-lint
 
 .PHONY: clean
 clean:
-	rm -rf $(BUILD) dist demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(BUILD) dist demo-output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	rm -f python/pytfmbs/*.so python/pytfmbs/*.dylib python/pytfmbs/_fabric.pyi

@@ -3,7 +3,7 @@
     lit -v mlir/test
     lit -v mlir/test --param tfmbs_plugin=build/libtfmbs_plugin.so --param mlir_opt=mlir-opt-22
 
-Tools are found as the compiler finds them (python/pytfmbs/compiler/toolchain.py: arguments, the
+Tools are found as the compiler finds them (python/pytfmbs/compiler/toolchain/programs.py: arguments, the
 environment, PATH, the systems' usual folders); FileCheck, not, and the rest lie beside mlir-opt.
 """
 # ruff: noqa: F821 (config and lit_config are lit's)
@@ -17,7 +17,7 @@ import lit.formats
 
 _root = Path(__file__).resolve().parents[2]
 _spec = importlib.util.spec_from_file_location(
-    "toolchain", _root / "python/pytfmbs/compiler/toolchain.py"
+    "toolchain", _root / "python/pytfmbs/compiler/toolchain/programs.py"
 )
 _module = importlib.util.module_from_spec(_spec)
 sys.modules["toolchain"] = _module  # dataclasses look their module up

@@ -7,11 +7,11 @@ them (``Fabric``).
 
 from __future__ import annotations
 
-from . import _fused_optimizers
-from ._libraries import load_torch_ops as _load_torch_ops
+from .ops import fused_optimizers as _fused_optimizers  # first: it loads the libraries
 
-_load_torch_ops()
+_fused_optimizers.register()
 
+from . import quantizers  # noqa: E402, F401
 from ._fabric import (  # noqa: E402
     TFD,
     Fabric,
@@ -27,11 +27,10 @@ from ._fabric import (  # noqa: E402
 )
 
 __version__ = version()
-_fused_optimizers.register()
 check_kernel_selection()  # a wrong TFMBS_KERNEL is an error here, not a slow surprise later
 
 from .agent import AdaptiveRuntimeAgent  # noqa: E402
-from .convert import convert  # noqa: E402
+from .conversion.convert import convert  # noqa: E402
 from .errors import (  # noqa: E402
     AddressError,
     ArgumentError,
@@ -42,11 +41,16 @@ from .errors import (  # noqa: E402
     GeometryError,
     PlacementError,
 )
-from .function import TFMBSLinearFunction  # noqa: E402
-from .linear import TFMBSLinear  # noqa: E402
-from .linear_relu import TFMBSLinearReLU  # noqa: E402
-from .packing import pack_pt5, unpack_pt5  # noqa: E402
-from .quantizers import AbsMeanQuantizer, SignQuantizer, TwnQuantizer, WeightQuantizer  # noqa: E402
+from .nn.function import TFMBSLinearFunction  # noqa: E402
+from .nn.linear import TFMBSLinear  # noqa: E402
+from .nn.linear_relu import TFMBSLinearReLU  # noqa: E402
+from .quantization.packing import pack_pt5, unpack_pt5  # noqa: E402
+from .quantization.quantizers import (  # noqa: E402
+    AbsMeanQuantizer,
+    SignQuantizer,
+    TwnQuantizer,
+    WeightQuantizer,
+)
 
 __all__ = [
     "TFD",

@@ -27,7 +27,7 @@ KEPT = ("telemetry", "tile_mask", "weight_addr")
 
 def load_toolchain() -> Any:
     """The package's module that finds tools, without the package, which needs torch."""
-    path = ROOT / "python" / "pytfmbs" / "compiler" / "toolchain.py"
+    path = ROOT / "python" / "pytfmbs" / "compiler" / "toolchain" / "programs.py"
     spec = importlib.util.spec_from_file_location("tfmbs_toolchain", path)
     assert spec is not None
     assert spec.loader is not None

@@ -1,4 +1,4 @@
-"""Settings of all Python tests of this folder."""
+"""Settings of all Python tests of this folder. What several of its folders share is in support/."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-// PT-5 for Python: on contiguous memory; python/pytfmbs/packing.py makes arrays and tensors of it.
+// PT-5 for Python: on contiguous memory; python/pytfmbs/quantization/packing.py makes arrays and
+// tensors of it.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 

@@ -1,4 +1,4 @@
-// A layer's place on a device, for python/pytfmbs/linear.py: the op finds the layer by its text,
+// A layer's place on a device, for python/pytfmbs/nn/linear.py: the op finds the layer by its text,
 // and this object ends it.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/optional.h>

@@ -11,7 +11,7 @@ namespace tfmbs::binding {
 
 // Names the types whose tensors are taken, and with them the table that reads them (a capsule, the
 // attribute `__dlpack_c_exchange_api__`); and the functions to ask who would see an op that is
-// dispatched (python/pytfmbs/_observers.py). Gives false where no table of a known version is.
+// dispatched (python/pytfmbs/ops/observers.py). Gives false where no table of a known version is.
 bool use_tensors(nanobind::handle tensor_type, nanobind::handle parameter_type,
                  const nanobind::tuple& questions);
 

@@ -113,7 +113,7 @@ class AdaptiveRuntimeAgent:
         if isinstance(source, nn.Module):
             return Observation("model", tuple(records.from_model(source, self.config)))
         if isinstance(source, (str, os.PathLike)):
-            from ..compiler.telemetry import read_telemetry
+            from ..compiler.execution.telemetry import read_telemetry
 
             return Observation("module", tuple(records.from_hints(read_telemetry(source))))
         if isinstance(source, Mapping):

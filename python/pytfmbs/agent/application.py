@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ..linear import TFMBSLinear
+from ..nn.linear import TFMBSLinear
 from .plan import Plan
 from .records import layers_of
 

@@ -11,8 +11,8 @@ import torch
 
 from .. import _fabric
 from .._fabric import Fabric, FabricConfig
-from .._hints import ACTIVATIONS
-from ..linear import TFMBSLinear
+from ..nn.linear import TFMBSLinear
+from ..quantization.activations import ACTIVATIONS
 from .workload import OVERHEAD, Workload
 
 

@@ -98,7 +98,7 @@ class Plan:
         """A table for the terminal. Needs rich (the extra ``demo``)."""
         from rich.markup import escape
 
-        from ..report import new_table
+        from ..telemetry.report import new_table
 
         table = new_table(title)
         table.add_column("layer")

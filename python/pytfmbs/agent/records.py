@@ -9,8 +9,8 @@ from typing import Any
 from torch import nn
 
 from .. import _fabric
-from .._hints import ACTIVATIONS
-from ..linear import TFMBSLinear
+from ..nn.linear import TFMBSLinear
+from ..quantization.activations import ACTIVATIONS
 
 _MAX_COUNT = 2**64 - 1  # counters and tile masks are of 64 bits
 # Which counters of a profile the history keeps: those that workloads are derived from, and those

@@ -12,15 +12,16 @@ except ImportError as error:
         "pip install onnx onnxscript ml_dtypes (the extra 'compile')"
     ) from error
 
-from .compiled import CompiledModule, compile_module
 from .driver import compile
+from .emission.module import MlirModule, TensorInfo
 from .errors import ConversionError, InvalidModelError, UnsupportedOperatorError
-from .importer import import_onnx
-from .module import MlirModule, TensorInfo
-from .signature import TensorType
-from .telemetry import read_telemetry
-from .toolchain import CompilationError, Toolchain, ToolNotFoundError
-from .torch_frontend import to_mlir, to_onnx
+from .execution.compiled import CompiledModule, compile_module
+from .execution.signature import TensorType
+from .execution.telemetry import read_telemetry
+from .frontend.importer import import_onnx
+from .frontend.torch_frontend import to_mlir, to_onnx
+from .toolchain import pipelines
+from .toolchain.programs import CompilationError, Toolchain, ToolNotFoundError
 
 __all__ = [
     "CompilationError",
@@ -36,6 +37,7 @@ __all__ = [
     "compile",
     "compile_module",
     "import_onnx",
+    "pipelines",
     "read_telemetry",
     "to_mlir",
     "to_onnx",

@@ -12,16 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import pytfmbs
-from pytfmbs import FabricConfig
-from pytfmbs._hints import ACTIVATIONS
-from pytfmbs.errors import FabricError
-from pytfmbs.quantizers import BUILT_IN
-
+from .._fabric import FabricConfig
+from ..errors import FabricError, GeometryError
+from ..quantization.activations import ACTIVATIONS
+from ..quantization.quantizers import BUILT_IN
+from .emission.module import MlirModule
 from .errors import ConversionError
-from .module import MlirModule
-from .toolchain import CompilationError, ToolNotFoundError
-from .torch_frontend import Source, to_mlir, to_onnx
+from .frontend.torch_frontend import Source, to_mlir, to_onnx
+from .toolchain.programs import CompilationError, ToolNotFoundError
 
 _EPILOG = """\
 without MODEL: a small network of 784, 60 and 10 features with fixed random weights, to
@@ -112,7 +110,7 @@ def main(arguments: Sequence[str] | None = None, *, root: Path | None = None) ->
 def _convert(options: argparse.Namespace, root: Path) -> tuple[MlirModule, Path]:
     try:
         config = FabricConfig(options.tiles, options.lanes, options.bank_depth)
-    except pytfmbs.GeometryError as error:
+    except GeometryError as error:
         raise _UsageError(str(error)) from error
     source: Source
     args: tuple[Tensor, ...] | None = None

@@ -6,10 +6,10 @@ import os
 from typing import Any
 
 from .._fabric import Fabric, FabricConfig
-from .compiled import CompiledModule, Target, compile_module
-from .module import MlirModule
-from .toolchain import Toolchain
-from .torch_frontend import to_mlir
+from .emission.module import MlirModule
+from .execution.compiled import CompiledModule, Target, compile_module
+from .frontend.torch_frontend import to_mlir
+from .toolchain.programs import Toolchain
 
 
 def compile(

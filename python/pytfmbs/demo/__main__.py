@@ -15,9 +15,10 @@ try:
 except ImportError as error:
     raise ImportError("the demo needs rich: pip install rich") from error
 
-from pytfmbs import TFMBSLinear, active_kernels, plots
-from pytfmbs.report import fabric_table
-
+from .._fabric import active_kernels
+from ..nn.linear import TFMBSLinear
+from ..telemetry import plots
+from ..telemetry.report import fabric_table
 from . import data, experiment, reload, summary
 from .recipes import RECIPES, Recipe
 

@@ -10,8 +10,7 @@ from statistics import mean
 import torch
 from torch import nn
 
-from pytfmbs import Fabric
-
+from .._fabric import Fabric
 from .data import Digits
 from .recipes import CHOSEN, FP32, QUANTIZED, RECIPES, Recipe
 from .train import accuracy, train

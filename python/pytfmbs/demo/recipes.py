@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from pytfmbs import TFMBSLinear
+from ..nn.linear import TFMBSLinear
 
 
 @dataclass(frozen=True)

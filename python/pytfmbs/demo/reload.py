@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-import pytfmbs
+_PACKAGES = Path(__file__).resolve().parents[2]
 
 
 def survives(model: nn.Module, inputs: Tensor, folder: Path) -> bool:
@@ -25,7 +25,7 @@ def survives(model: nn.Module, inputs: Tensor, folder: Path) -> bool:
     torch.save(model, saved)
     torch.save({"inputs": inputs, "outputs": outputs}, probe)
     # The package may have been found through this process's own path.
-    path = [str(Path(pytfmbs.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    path = [str(_PACKAGES), os.environ.get("PYTHONPATH", "")]
     finished = subprocess.run(
         [sys.executable, "-m", "pytfmbs.demo.reload", str(saved), str(probe)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))},

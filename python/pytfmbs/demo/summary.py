@@ -9,8 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from pytfmbs.report import new_table
-
+from ..telemetry.report import new_table
 from .experiment import Results, Row
 from .recipes import CHOSEN
 

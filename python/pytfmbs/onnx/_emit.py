@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 from onnxscript import opset18, values
 
-from ..packing import pack_pt5
+from ..quantization.packing import pack_pt5
 from . import metadata, schema
 from ._layers import ExportedLayer, ExportError
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from .._fabric import Fabric
-from .._hints import rounded_sparsity
-from ..linear import TFMBSLinear
+from ..nn.linear import TFMBSLinear
+from ..telemetry.hints import rounded_sparsity
 
 
 class ExportError(ValueError):

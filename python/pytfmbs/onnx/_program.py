@@ -13,7 +13,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, fx
 
-from .. import ops
+from ..ops import torch_ops
 from ._layers import ExportedLayer, ExportError, Resolver, exported_layer, hint_of_spec, parse_spec
 
 _KEY = "pytfmbs.onnx:{}"
@@ -36,7 +36,7 @@ def without_effects(
                     "the program was decomposed and threads effects through its layers; export "
                     "what torch.export.export gave"
                 )
-            if node.target in (ops.linear, ops.linear_trits):
+            if node.target in (torch_ops.linear, torch_ops.linear_trits):
                 if module is not program.graph_module:
                     raise ExportError(
                         f"layer in a subgraph ({node}): only straight programs export"
@@ -85,18 +85,20 @@ def _value(node: Any, constants: dict[str, Tensor], layer: str) -> Any:
 
 def _replace(node: fx.Node, key: str, constants: dict[str, Tensor]) -> ExportedLayer:
     """Puts ``tfmbs_onnx::linear`` in a layer's place. The layer that it was."""
-    arguments = (ops.linear if node.target is ops.linear else ops.linear_trits)._schema.arguments
+    arguments = (
+        torch_ops.linear if node.target is torch_ops.linear else torch_ops.linear_trits
+    )._schema.arguments
     call: dict[str, Any] = dict(zip((a.name for a in arguments), node.args, strict=False))
     call.update(node.kwargs)
     spec = call["layer"]
     name = parse_spec(spec)["name"]
     weight = _value(call["weight"], constants, name)
-    if node.target is ops.linear_trits:
+    if node.target is torch_ops.linear_trits:
         trits = _value(call["trits"], constants, name)
         scale = _value(call["scale"], constants, name)
     else:
-        trits, scale = ops.quantize_weight(weight.detach(), parse_spec(spec)["quantizer"])
-    node.target = ops.onnx_linear
+        trits, scale = torch_ops.quantize_weight(weight.detach(), parse_spec(spec)["quantizer"])
+    node.target = torch_ops.onnx_linear
     node.args = (call["input"], call["weight"], call["bias"], key, call.get("out_dtype"))
     node.kwargs = {}
     return exported_layer(hint_of_spec(spec, trits), weight, trits, scale)

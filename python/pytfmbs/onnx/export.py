@@ -11,7 +11,7 @@ import torch
 from onnx_ir.passes import common as passes
 from torch import nn
 
-from .. import ops
+from ..ops import torch_ops
 from ._emit import MODES, Emitter, Names
 from ._layers import ExportError, Resolver, live_layers
 from ._program import without_effects
@@ -34,7 +34,7 @@ def _table(resolve: Resolver, emit: Emitter) -> TranslationTable:
         target = None if out_dtype is None or out_dtype == -1 else ir.DataType(out_dtype)
         return emit(input, bias, resolve(layer, weight), target, names)
 
-    return {ops.onnx_linear: onnx_linear}
+    return {torch_ops.onnx_linear: onnx_linear}
 
 
 def translation_table(model: nn.Module, *, mode: str = "portable") -> TranslationTable:

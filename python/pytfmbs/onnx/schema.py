@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 from onnx import defs
 
-from .._hints import ACTIVATIONS
+from ..quantization.activations import ACTIVATIONS
 
 DOMAIN = "pytfmbs"
 VERSION = 1

@@ -1,0 +1,1 @@
+"""MLIR as text: values, scalars, structured ops, ternary layers, and the module that they make."""

@@ -1,0 +1,1 @@
+"""MLIR modules as functions of this process, and what they say of their layers."""

@@ -1,0 +1,1 @@
+"""ONNX graphs and PyTorch models: read, checked, and taken an operator at a time."""

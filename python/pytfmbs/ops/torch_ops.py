@@ -1,0 +1,263 @@
+"""The torch ops, namespace ``tfmbs``: fakes, autograd and effects around cpp/torch_ops.
+
+``torch.ops.tfmbs.linear(input, weight, bias, layer, training, out_dtype)``
+    A ternary linear layer on the device that ``layer`` names. ``layer`` is a layer specification as
+    text (name, shape, quantizers, placement, device), never a handle: a program exported with it
+    runs in any process.
+``torch.ops.tfmbs.linear_relu(input, weight, bias, layer, training, out_dtype)``
+    The same and a ReLU, in one pass over the output.
+``torch.ops.tfmbs.linear_trits(input, weight, trits, scale, bias, layer, out_dtype)``
+    ``linear`` with weights that somebody else quantized.
+``torch.ops.tfmbs.prefetch``, ``prefetch_trits``
+    Load a layer's weights into Bank A; True if they are resident.
+``torch.ops.tfmbs.quantize_weight(weight, quantizer)``, ``quantize_activation(input, activation)``
+    The quantizers alone: int8 values and their scales. These are pure.
+``torch.ops.tfmbs_onnx.linear(input, weight, bias, layer, out_dtype)``
+    What a layer is while torch.onnx.export traces it: without effect, for the exporter knows no
+    ordered effects, and without a kernel. pytfmbs.onnx translates it.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import _fabric
+from .straight_through import dequantized, linear_gradients
+
+linear = torch.ops.tfmbs.linear.default
+linear_relu = torch.ops.tfmbs.linear_relu.default
+linear_trits = torch.ops.tfmbs.linear_trits.default
+prefetch = torch.ops.tfmbs.prefetch.default
+prefetch_trits = torch.ops.tfmbs.prefetch_trits.default
+quantize_weight = torch.ops.tfmbs.quantize_weight.default
+quantize_activation = torch.ops.tfmbs.quantize_activation.default
+
+torch.library.define(
+    "tfmbs_onnx::linear",
+    "(Tensor input, Tensor weight, Tensor? bias, str layer, ScalarType? out_dtype=None) -> Tensor",
+)
+onnx_linear = torch.ops.tfmbs_onnx.linear.default
+
+_DEVICE_OPS = ("linear", "linear_relu", "linear_trits", "prefetch", "prefetch_trits")
+
+
+def _register_ordered_effects() -> None:
+    """Keeps torch.compile from dropping, merging or reordering ops that the device sees.
+
+    torch.library has no public call for it yet (2.13); this is the one place that uses the private
+    one.
+    """
+    from torch._library.effects import EffectType
+
+    for name in _DEVICE_OPS:
+        torch.library._register_effectful_op(f"tfmbs::{name}", EffectType.ORDERED)
+
+
+# --- fakes ---------------------------------------------------------------------------------------
+
+
+def fake_output(
+    input: Tensor, weight: Tensor, bias: Tensor | None, out_dtype: torch.dtype | None
+) -> Tensor:
+    """A tensor of the output's shape and dtype. Raises what nn.Linear raises."""
+    if out_dtype is not None:  # as autocast does
+        input, weight = input.to(out_dtype), weight.to(out_dtype)
+        if bias is not None and bias.dtype != torch.float64:  # autocast leaves fp64 as it is
+            bias = bias.to(out_dtype)
+    # nn.Linear's own checks, in its words
+    return input.new_empty(torch.nn.functional.linear(input, weight, bias).shape)
+
+
+@torch.library.register_fake("tfmbs::linear_relu")
+@torch.library.register_fake("tfmbs::linear")
+def _(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    layer: str,
+    training: bool,
+    out_dtype: torch.dtype | None = None,
+) -> Tensor:
+    return fake_output(input, weight, bias, out_dtype)
+
+
+@torch.library.register_fake("tfmbs::linear_trits")
+def _(
+    input: Tensor,
+    weight: Tensor,
+    trits: Tensor,
+    scale: Tensor,
+    bias: Tensor | None,
+    layer: str,
+    out_dtype: torch.dtype | None = None,
+) -> Tensor:
+    return fake_output(input, weight, bias, out_dtype)
+
+
+@torch.library.register_fake("tfmbs_onnx::linear")
+def _(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    layer: str,
+    out_dtype: torch.dtype | None = None,
+) -> Tensor:
+    return fake_output(input, weight, bias, out_dtype)
+
+
+@torch.library.register_fake("tfmbs::prefetch")
+def _(weight: Tensor, layer: str, training: bool) -> bool:
+    return True
+
+
+@torch.library.register_fake("tfmbs::prefetch_trits")
+def _(weight: Tensor, trits: Tensor, scale: Tensor, layer: str) -> bool:
+    return True
+
+
+def _scale_dtype(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+@torch.library.register_fake("tfmbs::quantize_weight")
+def _(weight: Tensor, quantizer: str) -> tuple[Tensor, Tensor]:
+    scales = weight.shape[0] if quantizer == "twn" else 1
+    return (
+        weight.new_empty(weight.shape, dtype=torch.int8),
+        weight.new_empty((scales,), dtype=_scale_dtype(weight.dtype)),
+    )
+
+
+@torch.library.register_fake("tfmbs::quantize_activation")
+def _(input: Tensor, activation: str) -> tuple[Tensor, Tensor]:
+    return (
+        input.new_empty(input.shape, dtype=torch.int8),
+        input.new_empty((*input.shape[:-1], 1), dtype=_scale_dtype(input.dtype)),
+    )
+
+
+def autocast_dtype(input: Tensor, weight: Tensor) -> torch.dtype | None:
+    """What nn.Linear returns under an autocast that is on, or None where autocast leaves it
+    alone."""
+    eligible = (torch.float32, torch.bfloat16, torch.float16)
+    if isinstance(input, Tensor) and input.dtype in eligible and weight.dtype in eligible:
+        return torch.get_autocast_dtype("cpu")
+    return None
+
+
+# --- autograd ------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=4096)
+def quantization_of(layer: str) -> tuple[str, str, float | None]:
+    """Weight quantizer, activation and straight-through window of a layer specification."""
+    return _fabric.quantization_of(layer)
+
+
+def _quantized_input(input: Tensor, layer: str, needed: bool) -> Tensor:
+    if not needed:
+        return input
+    values, scale = quantize_activation(input, quantization_of(layer)[1])
+    return dequantized(values, scale, input.dtype)
+
+
+def _linear_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    input, weight, _, ctx.layer, _, _ = inputs
+    ctx.save_for_backward(input, weight)
+
+
+def _linear_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    return _linear_gradients(ctx, grad, *ctx.saved_tensors)
+
+
+def _linear_gradients(ctx: Any, grad: Tensor, input: Tensor, weight: Tensor) -> tuple[Any, ...]:
+    needs = ctx.needs_input_grad
+    quantized_weight = weight
+    if needs[0]:
+        trits, scale = quantize_weight(weight, quantization_of(ctx.layer)[0])
+        quantized_weight = dequantized(trits, scale, weight.dtype)
+    gradients = linear_gradients(
+        grad,
+        input,
+        weight,
+        _quantized_input(input, ctx.layer, needs[1]),
+        quantized_weight,
+        quantization_of(ctx.layer)[2],
+        needs[:3],
+    )
+    return (*gradients, None, None, None)
+
+
+def _linear_relu_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    input, weight, _, ctx.layer, _, _ = inputs
+    ctx.save_for_backward(input, weight, output)
+
+
+def _linear_relu_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    input, weight, output = ctx.saved_tensors
+    # relu's own: where the output is not above 0 nothing flows, and a NaN lets it through
+    grad = torch.ops.aten.threshold_backward(grad, output, 0)
+    return _linear_gradients(ctx, grad, input, weight)
+
+
+def _linear_trits_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    input, weight, trits, scale, _, ctx.layer, _ = inputs
+    ctx.save_for_backward(input, weight, trits, scale)
+
+
+def _linear_trits_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    input, weight, trits, scale = ctx.saved_tensors
+    needs = ctx.needs_input_grad
+    grad_input, grad_weight, grad_bias = linear_gradients(
+        grad,
+        input,
+        weight,
+        _quantized_input(input, ctx.layer, needs[1]),
+        dequantized(trits, scale, weight.dtype),
+        quantization_of(ctx.layer)[2],
+        (needs[0], needs[1], needs[4]),
+    )
+    return grad_input, grad_weight, None, None, grad_bias, None, None
+
+
+torch.library.register_autograd("tfmbs::linear", _linear_backward, setup_context=_linear_setup)
+torch.library.register_autograd(
+    "tfmbs::linear_relu", _linear_relu_backward, setup_context=_linear_relu_setup
+)
+torch.library.register_autograd(
+    "tfmbs::linear_trits", _linear_trits_backward, setup_context=_linear_trits_setup
+)
+_register_ordered_effects()
+
+
+# --- autocast ------------------------------------------------------------------------------------
+
+
+def _register_autocast() -> None:
+    """Under autocast the ops give nn.Linear's dtype. The dispatcher calls these only then, so a
+    forward need not ask: asking takes as long as a small product."""
+    key = torch._C.DispatchKey.AutocastCPU
+    beyond = torch._C.DispatchKeySet(key)
+
+    def register(op: Any, arguments: int) -> None:
+        def under_autocast(*args: Any) -> Tensor:
+            out_dtype = args[arguments] if len(args) > arguments else None
+            if out_dtype is None:
+                out_dtype = autocast_dtype(args[0], args[1])
+            with torch._C._ExcludeDispatchKeyGuard(beyond):
+                return op(*args[:arguments], out_dtype)  # type: ignore[no-any-return]
+
+        op.py_impl(key)(under_autocast)
+        _library.impl(op._schema.name.split("::")[1], under_autocast, "AutocastCPU")
+
+    register(linear, 5)
+    register(linear_relu, 5)
+    register(linear_trits, 6)
+
+
+_library = torch.library.Library("tfmbs", "FRAGMENT")  # lives as long as its kernels
+_register_autocast()
