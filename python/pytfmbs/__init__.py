@@ -39,6 +39,7 @@ from .errors import (  # noqa: E402
     EncodingError,
     FabricError,
     GeometryError,
+    MismatchError,
     PlacementError,
 )
 from .nn.function import TFMBSLinearFunction  # noqa: E402
@@ -66,6 +67,7 @@ __all__ = [
     "FabricError",
     "GeometryError",
     "Handle",
+    "MismatchError",
     "PlacementError",
     "SignQuantizer",
     "TFMBSLinear",

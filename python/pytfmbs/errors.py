@@ -45,6 +45,10 @@ class ClosedError(FabricError):
     """A device that was closed, or a layer that has left its device."""
 
 
+class MismatchError(FabricError):
+    """Two drivers of a lockstep device that do not agree; the message says where."""
+
+
 # One class per code of cpp/format/include/tfmbs/format/error.hpp.
 _CLASSES: dict[str, type[FabricError]] = {
     "invalid_argument": ArgumentError,
@@ -55,6 +59,7 @@ _CLASSES: dict[str, type[FabricError]] = {
     "placement": PlacementError,
     "gone": ClosedError,
     "closed": ClosedError,
+    "mismatch": MismatchError,
 }
 
 # Torch ops can raise only RuntimeError, so their messages begin with the code.
@@ -71,7 +76,7 @@ def from_code(code: str, message: str, offset: int | None) -> FabricError:
 def from_status(status: int, message: str) -> FabricError:
     """The exception for a status of the C interface: one more than the code's place in the list."""
     codes = ["invalid_argument", "encoding", "geometry", "address", "descriptor", "placement",
-             "gone", "closed"]  # fmt: skip
+             "gone", "closed", "", "", "mismatch"]  # fmt: skip
     return from_code(codes[status - 1] if 0 < status <= len(codes) else "", message, None)
 
 

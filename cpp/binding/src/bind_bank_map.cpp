@@ -43,8 +43,9 @@ class BankPlan {
 
   // First word, words, streamed, hit.
   std::tuple<std::uint32_t, std::uint32_t, bool, bool> admit(std::uint64_t layer) {
-    auto [place, hit, evicted] = check(map_.admit(checked(layer), kSerial));
-    return {place.first_word, place.words, place.streamed, hit};
+    const auto admission = check(map_.admit(checked(layer), kSerial));
+    const auto& place = admission.placement;
+    return {place.first_word, place.words, place.streamed, admission.hit};
   }
 
  private:

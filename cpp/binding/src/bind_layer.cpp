@@ -6,6 +6,8 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <atomic>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <tuple>
@@ -88,6 +90,10 @@ LayerHandle make_layer(const std::optional<FabricHandle>& fabric, const std::str
     const Geometry geometry = fabric ? fabric->fabric->config().geometry : Geometry{};
     spec.identity.tile_mask = unsigned_argument(
         tile_mask, "tile_mask", ErrorCode::kInvalidArgument, geometry.all_tiles(), 1);
+  }
+  if (!fabric) {
+    static std::atomic<std::uint64_t> tokens{0};
+    spec.identity.token = ++tokens;
   }
   const nb::gil_scoped_release release;  // the device may be at work
   return {std::move(spec), fabric ? std::shared_ptr<device::Fabric>(fabric->fabric) : nullptr,

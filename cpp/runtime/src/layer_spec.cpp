@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::string_view kIdentityVersion = "tfmbs2;";
 constexpr std::string_view kSpecVersion = "tfmbs1;";
-constexpr std::string_view kNoFabric = "fabric=none";
+constexpr std::string_view kNoFabric = "fabric=none;token=";
 
 void add_field(std::string& text, std::string_view key, std::string_view value) {
   text.append(key).append("=").append(value).append(";");
@@ -21,7 +21,8 @@ void add_place(std::string& text, const LayerIdentity& identity) {
   add_field(text, "address",
             identity.weight_address ? std::to_string(*identity.weight_address) : "auto");
   add_field(text, "tile_mask", std::to_string(identity.tile_mask));
-  text += identity.fabric ? identity.fabric->to_text() : std::string(kNoFabric);
+  text += identity.fabric ? identity.fabric->to_text()
+                          : std::string(kNoFabric) + std::to_string(identity.token);
 }
 
 }  // namespace
@@ -46,9 +47,10 @@ Result<LayerIdentity> LayerIdentity::parse(std::string_view text) {
     return std::move(s).error();
   }
   if (auto s = fields.number("tile_mask", identity.tile_mask); !s) return std::move(s).error();
-  if (text.ends_with(kNoFabric)) {
+  if (text.find(kNoFabric) != std::string_view::npos) {
     identity.fabric.reset();
     if (auto s = fields.next("fabric"); !s) return std::move(s).error();
+    if (auto s = fields.number("token", identity.token); !s) return std::move(s).error();
   } else {
     auto fabric = device::FabricSpec::read(fields);
     if (!fabric) return std::move(fabric).error();

@@ -32,8 +32,8 @@ TEST(LayerIdentity, DefaultFabricNeedsNoConfiguration) {
 }
 
 TEST(LayerIdentity, ALayerMayHaveNoDevice) {
-  const LayerIdentity identity{.name = "fc1", .fabric = std::nullopt};
-  EXPECT_EQ(identity.to_text(), "tfmbs2;name=fc1;address=auto;tile_mask=0;fabric=none");
+  const LayerIdentity identity{.name = "fc1", .fabric = std::nullopt, .token = 7};
+  EXPECT_EQ(identity.to_text(), "tfmbs2;name=fc1;address=auto;tile_mask=0;fabric=none;token=7");
   EXPECT_EQ(LayerIdentity::parse(identity.to_text()).value(), identity);
   EXPECT_FALSE(LayerIdentity::parse("tfmbs2;fabric=none").ok());
 }

@@ -12,6 +12,7 @@ from torch import Tensor
 from .. import _fabric, errors
 from ..ops import torch_ops
 from ..ops.dense import check_layout
+from ..ops.identity import identity_tensor
 from ..ops.straight_through import dequantized, linear_gradients
 from ..quantization import quantizers
 from .linear import TFMBSLinear
@@ -20,12 +21,13 @@ _STE_CLIP = 1.0
 
 
 @lru_cache(maxsize=256)
-def _shared_layer(out_features: int, in_features: int) -> _fabric.Layer:
-    """The default device's layer for calls without one, one a shape."""
+def _shared_layer(out_features: int, in_features: int) -> tuple[_fabric.Layer, Tensor]:
+    """The default device's layer for calls without one, one a shape, and its identity."""
     name = f"TFMBSLinearFunction.{in_features}x{out_features}"
-    return _fabric.Layer(
-        _fabric.Fabric(), name, out_features, in_features, "sign", "ternary", None, None, _STE_CLIP
+    layer = _fabric.Layer(
+        _fabric.Fabric(), name, out_features, in_features, "sign", "ternary", None, None
     )
+    return layer, identity_tensor(layer.identity)
 
 
 class TFMBSLinearFunction(torch.autograd.Function):
@@ -59,26 +61,38 @@ class TFMBSLinearFunction(torch.autograd.Function):
                 torch_ops.fake_output(
                     input.new_empty(0, *input.shape[-1:]), weight, bias, out_dtype
                 )
-                shared = _shared_layer(*weight.shape)
-                spec = shared.spec
+                _, identity = _shared_layer(*weight.shape)
+                activation, window = "ternary", _STE_CLIP
                 trits, scale = torch_ops.quantize_weight(weight, "sign")
-                output = torch_ops.linear(input, weight, bias, spec, True, out_dtype)
+                output = torch_ops.linear(
+                    input, weight, bias, identity, "sign", activation, window, True, out_dtype
+                )
             else:
-                spec = layer._spec
+                identity, activation, window = layer._own_identity, layer.activation, layer._window
                 trits, scale = quantizers.apply(layer.weight_quantizer, weight)
                 if layer._custom:
                     output = torch_ops.linear_trits(
-                        input, weight, trits, scale, bias, spec, out_dtype
+                        input, weight, trits, scale, bias, identity, activation, window, out_dtype
                     )
                 else:
                     by_content = layer.training or type(weight) is not torch.nn.Parameter
-                    output = torch_ops.linear(input, weight, bias, spec, by_content, out_dtype)
+                    output = torch_ops.linear(
+                        input,
+                        weight,
+                        bias,
+                        identity,
+                        layer._quantizer_name,
+                        activation,
+                        window,
+                        by_content,
+                        out_dtype,
+                    )
         except (AttributeError, RuntimeError, TypeError) as error:
             errors.raise_own(error)
             check_layout(input, "input")
             torch.nn.functional.linear(input, weight, bias)  # raises, in its own type and words
             raise
-        _, ctx.activation, ctx.ste_clip = torch_ops.quantization_of(spec)
+        ctx.activation, ctx.ste_clip = activation, window
         ctx.save_for_backward(input, weight, trits, scale)
         return output  # type: ignore[no-any-return]
 

@@ -33,6 +33,15 @@ class TFMBSLinearReLU(TFMBSLinear):
                 output = self._layer.direct_forward(input, weight, self.bias, True)
                 if output is not None:
                     return output  # type: ignore[return-value]
-            return torch_ops.linear_relu(input, weight, self.bias, self._spec, self.training)  # type: ignore[no-any-return]
+            return torch_ops.linear_relu(  # type: ignore[no-any-return]
+                input,
+                weight,
+                self.bias,
+                self._own_identity,
+                self._quantizer_name,
+                self._activation,
+                self._window,
+                self.training,
+            )
         except (RuntimeError, TypeError) as error:
             self._raise_as_linear_does(error, input)

@@ -57,7 +57,7 @@ def exported_layer(
 
 def live_layers(model: nn.Module) -> Resolver:
     """Layers of a living model, quantized when an op call first asks for them."""
-    modules = {m._spec: m for m in model.modules() if isinstance(m, TFMBSLinear)}
+    modules = {m._layer.spec: m for m in model.modules() if isinstance(m, TFMBSLinear)}
     placeholders = {spec: set(_placeholders(model, m)) for spec, m in modules.items()}
     made: dict[str, ExportedLayer] = {}
 
@@ -115,6 +115,17 @@ def _roots(value: ir.Value) -> Iterator[str]:
             yield str(current.name)
         else:
             pending.extend(v for v in node.inputs if v is not None)
+
+
+def spec_text(identity: str, quantizer: str, activation: str, outputs: int, depth: int) -> str:
+    """A layer's specification from what an op of an exported program carries of it."""
+    version, name, place = identity.split(";", 2)
+    if version != "tfmbs2":
+        raise ExportError(f"{identity!r} is no identity of a layer")
+    return (
+        f"tfmbs1;{name};out={outputs};in={depth};quantizer={quantizer};activation={activation};"
+        f"{place}"
+    )
 
 
 def parse_spec(text: str) -> dict[str, str]:

@@ -14,7 +14,16 @@ import torch
 from torch import Tensor, fx
 
 from ..ops import torch_ops
-from ._layers import ExportedLayer, ExportError, Resolver, exported_layer, hint_of_spec, parse_spec
+from ..ops.identity import identity_text
+from ._layers import (
+    ExportedLayer,
+    ExportError,
+    Resolver,
+    exported_layer,
+    hint_of_spec,
+    parse_spec,
+    spec_text,
+)
 
 _KEY = "pytfmbs.onnx:{}"
 
@@ -90,14 +99,18 @@ def _replace(node: fx.Node, key: str, constants: dict[str, Tensor]) -> ExportedL
     )._schema.arguments
     call: dict[str, Any] = dict(zip((a.name for a in arguments), node.args, strict=False))
     call.update(node.kwargs)
-    spec = call["layer"]
+    identity = identity_text(_value(call["identity"], constants, "?"))
+    custom = node.target is torch_ops.linear_trits
+    outputs, depth = call["weight"].meta["val"].shape
+    quantizer = "custom" if custom else call["quantizer"]
+    spec = spec_text(identity, quantizer, call["activation"], int(outputs), int(depth))
     name = parse_spec(spec)["name"]
     weight = _value(call["weight"], constants, name)
-    if node.target is torch_ops.linear_trits:
+    if custom:
         trits = _value(call["trits"], constants, name)
         scale = _value(call["scale"], constants, name)
     else:
-        trits, scale = torch_ops.quantize_weight(weight.detach(), parse_spec(spec)["quantizer"])
+        trits, scale = torch_ops.quantize_weight(weight.detach(), quantizer)
     node.target = torch_ops.onnx_linear
     node.args = (call["input"], call["weight"], call["bias"], key, call.get("out_dtype"))
     node.kwargs = {}

@@ -1,31 +1,37 @@
 """The torch ops, namespace ``tfmbs``: fakes, autograd and effects around cpp/torch_ops.
 
-``torch.ops.tfmbs.linear(input, weight, bias, layer, training, out_dtype)``
-    A ternary linear layer on the device that ``layer`` names. ``layer`` is a layer specification as
-    text (name, shape, quantizers, placement, device), never a handle: a program exported with it
-    runs in any process.
-``torch.ops.tfmbs.linear_relu(input, weight, bias, layer, training, out_dtype)``
+Ops of a layer share three kinds of arguments. ``identity`` (identity.py) is a uint8 vector: what the
+layer is called on its device, as data, so that equal blocks share one compiled graph and a program
+exported with it runs in any process. ``quantizer``, ``activation`` and ``ste_clip`` change the numbers
+or the gradients. ``training`` says that changes of the weight are seen by content.
+
+``torch.ops.tfmbs.linear(input, weight, bias, identity, quantizer, activation, ste_clip, training,
+out_dtype)``
+    A ternary linear layer.
+``torch.ops.tfmbs.linear_relu(...)``
     The same and a ReLU, in one pass over the output.
-``torch.ops.tfmbs.linear_trits(input, weight, trits, scale, bias, layer, out_dtype)``
-    ``linear`` with weights that somebody else quantized.
+``torch.ops.tfmbs.linear_trits(input, weight, trits, scale, bias, identity, activation, ste_clip,
+out_dtype)``
+    ``linear`` with weights that are quantized already.
 ``torch.ops.tfmbs.prefetch``, ``prefetch_trits``
     Load a layer's weights into Bank A; True if they are resident.
+``torch.ops.tfmbs.pack``, ``pack_trits``
+    Pack a layer's weights ahead of its first forward pass.
 ``torch.ops.tfmbs.quantize_weight(weight, quantizer)``, ``quantize_activation(input, activation)``
     The quantizers alone: int8 values and their scales. These are pure.
 ``torch.ops.tfmbs_onnx.linear(input, weight, bias, layer, out_dtype)``
     What a layer is while torch.onnx.export traces it: without effect, for the exporter knows no
-    ordered effects, and without a kernel. pytfmbs.onnx translates it.
+    ordered effects, and without a kernel. ``layer`` is the whole specification as text. pytfmbs.onnx
+    translates it.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .. import _fabric
 from .straight_through import dequantized, linear_gradients
 
 linear = torch.ops.tfmbs.linear.default
@@ -33,6 +39,8 @@ linear_relu = torch.ops.tfmbs.linear_relu.default
 linear_trits = torch.ops.tfmbs.linear_trits.default
 prefetch = torch.ops.tfmbs.prefetch.default
 prefetch_trits = torch.ops.tfmbs.prefetch_trits.default
+pack = torch.ops.tfmbs.pack.default
+pack_trits = torch.ops.tfmbs.pack_trits.default
 quantize_weight = torch.ops.tfmbs.quantize_weight.default
 quantize_activation = torch.ops.tfmbs.quantize_activation.default
 
@@ -42,7 +50,15 @@ torch.library.define(
 )
 onnx_linear = torch.ops.tfmbs_onnx.linear.default
 
-_DEVICE_OPS = ("linear", "linear_relu", "linear_trits", "prefetch", "prefetch_trits")
+_DEVICE_OPS = (
+    "linear",
+    "linear_relu",
+    "linear_trits",
+    "prefetch",
+    "prefetch_trits",
+    "pack",
+    "pack_trits",
+)
 
 
 def _register_ordered_effects() -> None:
@@ -78,7 +94,10 @@ def _(
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None,
-    layer: str,
+    identity: Tensor,
+    quantizer: str,
+    activation: str,
+    ste_clip: float | None,
     training: bool,
     out_dtype: torch.dtype | None = None,
 ) -> Tensor:
@@ -92,7 +111,9 @@ def _(
     trits: Tensor,
     scale: Tensor,
     bias: Tensor | None,
-    layer: str,
+    identity: Tensor,
+    activation: str,
+    ste_clip: float | None,
     out_dtype: torch.dtype | None = None,
 ) -> Tensor:
     return fake_output(input, weight, bias, out_dtype)
@@ -109,13 +130,15 @@ def _(
     return fake_output(input, weight, bias, out_dtype)
 
 
+@torch.library.register_fake("tfmbs::pack")
 @torch.library.register_fake("tfmbs::prefetch")
-def _(weight: Tensor, layer: str, training: bool) -> bool:
+def _(weight: Tensor, identity: Tensor, quantizer: str, activation: str, training: bool) -> bool:
     return True
 
 
+@torch.library.register_fake("tfmbs::pack_trits")
 @torch.library.register_fake("tfmbs::prefetch_trits")
-def _(weight: Tensor, trits: Tensor, scale: Tensor, layer: str) -> bool:
+def _(weight: Tensor, trits: Tensor, scale: Tensor, identity: Tensor, activation: str) -> bool:
     return True
 
 
@@ -152,21 +175,15 @@ def autocast_dtype(input: Tensor, weight: Tensor) -> torch.dtype | None:
 # --- autograd ------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=4096)
-def quantization_of(layer: str) -> tuple[str, str, float | None]:
-    """Weight quantizer, activation and straight-through window of a layer specification."""
-    return _fabric.quantization_of(layer)
-
-
-def _quantized_input(input: Tensor, layer: str, needed: bool) -> Tensor:
+def _quantized_input(input: Tensor, activation: str, needed: bool) -> Tensor:
     if not needed:
         return input
-    values, scale = quantize_activation(input, quantization_of(layer)[1])
+    values, scale = quantize_activation(input, activation)
     return dequantized(values, scale, input.dtype)
 
 
 def _linear_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    input, weight, _, ctx.layer, _, _ = inputs
+    input, weight, _, _, ctx.quantizer, ctx.activation, ctx.ste_clip, _, _ = inputs
     ctx.save_for_backward(input, weight)
 
 
@@ -178,22 +195,22 @@ def _linear_gradients(ctx: Any, grad: Tensor, input: Tensor, weight: Tensor) -> 
     needs = ctx.needs_input_grad
     quantized_weight = weight
     if needs[0]:
-        trits, scale = quantize_weight(weight, quantization_of(ctx.layer)[0])
+        trits, scale = quantize_weight(weight, ctx.quantizer)
         quantized_weight = dequantized(trits, scale, weight.dtype)
     gradients = linear_gradients(
         grad,
         input,
         weight,
-        _quantized_input(input, ctx.layer, needs[1]),
+        _quantized_input(input, ctx.activation, needs[1]),
         quantized_weight,
-        quantization_of(ctx.layer)[2],
+        ctx.ste_clip,
         needs[:3],
     )
-    return (*gradients, None, None, None)
+    return (*gradients, None, None, None, None, None, None)
 
 
 def _linear_relu_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    input, weight, _, ctx.layer, _, _ = inputs
+    input, weight, _, _, ctx.quantizer, ctx.activation, ctx.ste_clip, _, _ = inputs
     ctx.save_for_backward(input, weight, output)
 
 
@@ -205,7 +222,7 @@ def _linear_relu_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 
 
 def _linear_trits_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    input, weight, trits, scale, _, ctx.layer, _ = inputs
+    input, weight, trits, scale, _, _, ctx.activation, ctx.ste_clip, _ = inputs
     ctx.save_for_backward(input, weight, trits, scale)
 
 
@@ -216,12 +233,12 @@ def _linear_trits_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         grad,
         input,
         weight,
-        _quantized_input(input, ctx.layer, needs[1]),
+        _quantized_input(input, ctx.activation, needs[1]),
         dequantized(trits, scale, weight.dtype),
-        quantization_of(ctx.layer)[2],
+        ctx.ste_clip,
         (needs[0], needs[1], needs[4]),
     )
-    return grad_input, grad_weight, None, None, grad_bias, None, None
+    return grad_input, grad_weight, None, None, grad_bias, None, None, None, None
 
 
 torch.library.register_autograd("tfmbs::linear", _linear_backward, setup_context=_linear_setup)
@@ -254,9 +271,9 @@ def _register_autocast() -> None:
         op.py_impl(key)(under_autocast)
         _library.impl(op._schema.name.split("::")[1], under_autocast, "AutocastCPU")
 
-    register(linear, 5)
-    register(linear_relu, 5)
-    register(linear_trits, 6)
+    register(linear, 8)
+    register(linear_relu, 8)
+    register(linear_trits, 8)
 
 
 _library = torch.library.Library("tfmbs", "FRAGMENT")  # lives as long as its kernels

@@ -96,7 +96,14 @@ def test_the_ops_own_gradients() -> None:
     inputs = [torch.randn(9, 40, requires_grad=True) for _ in range(2)]
     inputs[1].data.copy_(inputs[0].data)
     ops.linear_relu(
-        inputs[0], fused.weight, fused.bias, fused._spec, True
+        inputs[0],
+        fused.weight,
+        fused.bias,
+        fused.fabric_identity,
+        "sign",
+        fused.activation,
+        fused._window,
+        True,
     ).square().sum().backward()
     plain(inputs[1]).square().sum().backward()
     assert torch.equal(inputs[0].grad, inputs[1].grad)

@@ -69,6 +69,7 @@ def op_cases() -> list[Any]:
     for (quantizer, activation), layer in layers.items():
         trits, scale = layer.quantized_weight()
         label = f"{quantizer}-{activation}"
+        key = (layer.fabric_identity,)
         for shape, grad, training, out in (
             ((3, 20), True, True, None),
             ((2, 2, 20), False, False, None),
@@ -81,7 +82,7 @@ def op_cases() -> list[Any]:
             cases += [
                 pytest.param(
                     op,
-                    (x, layer.weight, bias, layer._spec, training, out),
+                    (x, layer.weight, bias, *key, quantizer, activation, 0.5, training, out),
                     layer,
                     id=f"{name}-{label}-{'x'.join(map(str, shape))}-{grad}-{training}-{out}",
                 )
@@ -91,19 +92,31 @@ def op_cases() -> list[Any]:
         cases += [
             pytest.param(
                 ops.linear_trits,
-                (x, layer.weight, trits, scale, layer.bias, layer._spec, None),
+                (x, layer.weight, trits, scale, layer.bias, *key, activation, None, None),
                 layer,
                 id=f"linear_trits-{label}",
             ),
             pytest.param(
                 ops.prefetch,
-                (layer.weight.detach(), layer._spec, True),
+                (layer.weight.detach(), *key, quantizer, activation, True),
                 layer,
                 id=f"prefetch-{label}",
             ),
             pytest.param(
+                ops.pack,
+                (layer.weight.detach(), *key, quantizer, activation, True),
+                layer,
+                id=f"pack-{label}",
+            ),
+            pytest.param(
+                ops.pack_trits,
+                (layer.weight.detach(), trits, scale, *key, activation),
+                layer,
+                id=f"pack_trits-{label}",
+            ),
+            pytest.param(
                 ops.prefetch_trits,
-                (layer.weight.detach(), trits, scale, layer._spec),
+                (layer.weight.detach(), trits, scale, *key, activation),
                 layer,
                 id=f"prefetch_trits-{label}",
             ),
@@ -345,11 +358,14 @@ def test_the_profiler_shows_the_ops() -> None:
 
 
 def test_the_fabric_is_what_the_ops_say() -> None:
-    """No op argument is a handle: the text alone finds the layer, and its device."""
+    """No op argument is a handle: a copy of the identity finds the layer, and its device."""
     fabric = Fabric(FabricConfig(tiles=2))
     layer = TFMBSLinear(6, 3, fabric=fabric, name="found-by-text")
     x = torch.randn(2, 6)
-    y = torch.ops.tfmbs.linear(x, layer.weight, layer.bias, str(layer._spec), False)
+    identity = layer.fabric_identity.clone()
+    y = torch.ops.tfmbs.linear(
+        x, layer.weight, layer.bias, identity, "sign", "ternary", None, False
+    )
     assert torch.equal(y, layer(x))
     assert fabric.profile()["residency_hits"] == 1
     assert layer.name not in pytfmbs.Fabric().profile_detailed()["layers"]

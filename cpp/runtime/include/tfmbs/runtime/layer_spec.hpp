@@ -22,9 +22,11 @@ struct LayerIdentity {
   std::uint64_t tile_mask{0};                     // 0: the lowest min(tiles, groups) bits
   // None: the layer has no device, and counts nothing.
   std::optional<device::FabricSpec> fabric{device::FabricSpec{}};
+  // Tells layers without a device apart, whose names nothing keeps unique.
+  std::uint64_t token{0};
 
   // "tfmbs2;name=fc1;address=auto;tile_mask=0;fabric=default": keys in a fixed order, names
-  // percent-encoded. Without a device it ends with "fabric=none".
+  // percent-encoded. Without a device it ends with "fabric=none;token=1".
   [[nodiscard]] std::string to_text() const;
   // The inverse. Errors: kInvalidArgument (what is malformed), kGeometry.
   static Result<LayerIdentity> parse(std::string_view text);

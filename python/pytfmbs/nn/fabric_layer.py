@@ -1,0 +1,327 @@
+"""What every layer of the fabric shares: its name, its place on a device, and their life."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import _fabric, errors
+from .._fabric import Fabric
+from ..ops.identity import identity_tensor
+from ..quantization.activations import ACTIVATIONS, WINDOWS
+
+# What __setstate__ builds anew: a place on a device is this process's own.
+_TRANSIENT = ("_layer", "_own_identity")
+#: The buffer through which compiled and exported graphs get a layer's identity. It is not saved.
+IDENTITY = "fabric_identity"
+
+
+def checked_clip(clip: float | None) -> float | None:
+    if clip is not None and not clip > 0:
+        raise ValueError(f"ste_clip is {clip!r}; it must be above 0, or None")
+    return None if clip is None else float(clip)
+
+
+class FabricLayer(nn.Module):
+    """Base of trainable and packed layers. A subclass has ``in_features`` and ``out_features``, says
+    how its weights are quantized (``_quantizer_name``), and gives them (``quantized_weight``,
+    ``_prefetch``)."""
+
+    in_features: int
+    out_features: int
+    fabric_identity: Tensor
+    _layer: _fabric.Layer
+    _own_identity: Tensor  # as the buffer, out of reach of what averages or broadcasts buffers
+    _quantizer_name: str
+    _offload: bool = False
+
+    def _init_fabric_layer(
+        self,
+        name: str | None,
+        fabric: Fabric | None,
+        weight_addr: int | None,
+        tile_mask: int | None,
+        activation: str,
+        ste_clip: float | None,
+    ) -> None:
+        """Called by a subclass's ``__init__`` once it has its sizes. Opens the account."""
+        self._fabric = Fabric() if fabric is None else fabric
+        self._activation = activation
+        self._given_addr = weight_addr
+        self._given_mask = tile_mask
+        self._pinned = False
+        self._ste_clip = ste_clip
+        self._window = self._resolved_window()
+        self._enter(name or "linear")
+
+    @staticmethod
+    def _check_options(name: str | None, fabric: Fabric | None, activation: str) -> None:
+        if fabric is not None and not isinstance(fabric, Fabric):
+            raise TypeError(f"fabric must be a pytfmbs.Fabric or None, not {type(fabric).__name__}")
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name must be a string or None, not {type(name).__name__}")
+        if activation not in ACTIVATIONS:
+            raise ValueError(
+                f"activation is {activation!r}; allowed are {', '.join(map(repr, ACTIVATIONS))}"
+            )
+
+    def quantized_weight(self) -> tuple[Tensor, Tensor]:
+        """Trits, int8 [out_features, in_features], and scale."""
+        raise NotImplementedError
+
+    def _prefetch(self) -> bool:
+        raise NotImplementedError
+
+    # --- placement and telemetry --------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The layer's name in telemetry. Setting it starts the layer's counters anew."""
+        return self._layer.name
+
+    @name.setter
+    def name(self, name: str) -> None:
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"name must be a string that is not empty, not {name!r}")
+        if name != self.name:
+            self._move(name, self._given_addr, self._given_mask)
+
+    @property
+    def fabric(self) -> Fabric:
+        """The device that the layer runs on."""
+        return self._fabric
+
+    @property
+    def activation(self) -> str:
+        return self._activation
+
+    @property
+    def weight_addr(self) -> int | None:
+        """Byte address in tile 0's Bank A: the given one, or where the device put the layer, or
+        None."""
+        return self._layer.profile()["weight_addr"]  # type: ignore[no-any-return]
+
+    @weight_addr.setter
+    def weight_addr(self, address: int | None) -> None:
+        self._move(self.name, address, self._given_mask)
+
+    @property
+    def tile_mask(self) -> int:
+        """Tiles that the layer runs on, bit t for tile t. Setting None goes back to the automatic
+        mask."""
+        if self._offload:
+            if self._given_mask is not None:
+                return self._given_mask
+            return _fabric.default_tile_mask(self._fabric.config, max(self.out_features, 1))
+        return self._layer.profile()["tile_mask"]  # type: ignore[no-any-return]
+
+    @tile_mask.setter
+    def tile_mask(self, mask: int | None) -> None:
+        self._move(self.name, self._given_addr, mask)
+
+    @property
+    def resident(self) -> bool:
+        """Whether the layer's weights lie in Bank A."""
+        return self._layer.profile()["resident"]  # type: ignore[no-any-return]
+
+    @property
+    def given_weight_addr(self) -> int | None:
+        """The address that the layer was told; None where the device chooses."""
+        return self._given_addr
+
+    @property
+    def given_tile_mask(self) -> int | None:
+        """The mask that the layer was told; None where it is automatic."""
+        return self._given_mask
+
+    @property
+    def pinned(self) -> bool:
+        return self._pinned
+
+    @property
+    def offload(self) -> bool:
+        """Whether the CPU alone computes the layer: the same numbers, no device, and nothing counted.
+        False unless set. Offloading unpins; coming back, the layer enters the device anew, and raises
+        PlacementError where its given address is taken. No other thread may be in the layer's forward
+        pass then."""
+        return self._offload
+
+    @offload.setter
+    def offload(self, offload: bool) -> None:
+        if not isinstance(offload, bool):
+            raise TypeError(f"offload must be a bool, not {type(offload).__name__}")
+        if offload == self._offload:
+            return
+        pinned = self._pinned
+        self._offload, self._pinned = offload, False
+        try:
+            self._enter(self.name)
+        except Exception:
+            self._offload, self._pinned = not offload, pinned
+            raise
+
+    @property
+    def packed_bytes(self) -> int:
+        """Host memory that the packed weights take, in bytes; 0 before the first forward pass."""
+        return self._layer.packed_bytes
+
+    @property
+    def packed_layout(self) -> str | None:
+        """How the packed weights lie (docs/format.md, "Weight panels"): "trit_quads", "int8_fives",
+        ...; None before the first forward pass. See pytfmbs.set_weight_storage."""
+        return self._layer.packed_layout
+
+    @property
+    def telemetry_hint(self) -> dict[str, Any]:
+        """What the compiler and the runtime agree on: ``layer``, ``sparsity`` (zeros among the
+        quantized weights, four decimals), ``tile_mask``; and the layer's shape, quantizers and
+        place."""
+        trits, _ = self.quantized_weight()
+        zeros = trits.numel() - int(torch.count_nonzero(trits))
+        self._layer.note_sparsity(zeros, trits.numel())  # so that profiles say the same
+        profile = self._layer.profile()
+        return {
+            "layer": self.name,
+            "sparsity": profile["sparsity"],
+            "tile_mask": self.tile_mask,
+            "weight_addr": profile["weight_addr"],
+            "resident": profile["resident"],
+            "in_features": self.in_features,
+            "out_features": self.out_features,
+            "weight_quantizer": self._hint_quantizer(),
+            "activation": self._activation,
+        }
+
+    def _hint_quantizer(self) -> str:
+        return self._quantizer_name
+
+    def prefetch(self) -> bool:
+        """Loads the weights into Bank A before a forward pass; True if they are resident now, False
+        if they stream or the layer is offloaded."""
+        if self._offload:
+            return False
+        try:
+            with torch.no_grad():
+                return self._prefetch()
+        except RuntimeError as error:
+            raise errors.from_op(error) or error from None
+
+    def pin(self) -> None:
+        """Loads the layer and keeps it in Bank A. Raises PlacementError where it does not fit, or
+        is offloaded."""
+        if self._offload:
+            raise errors.PlacementError(
+                f"layer {self.name!r} cannot be pinned: it is offloaded to the CPU"
+            )
+        before = self._pinned
+        self._layer.set_pinned(True)
+        self._pinned = True
+        try:
+            resident = self.prefetch()
+        except Exception:
+            if not before and not self._fabric.closed:
+                self.unpin()
+            raise
+        if not resident:
+            self.unpin()
+            raise errors.PlacementError(
+                f"layer {self.name!r} cannot be pinned: no room beside what is pinned already"
+            )
+
+    def unpin(self) -> None:
+        """Lets the layer be evicted again."""
+        self._layer.set_pinned(False)
+        self._pinned = False
+
+    def refresh(self) -> None:
+        """Quantizes the weight anew at the next forward pass: for changes that nothing shows, such as
+        writes through ``.data`` in eval mode or into inference tensors."""
+        self._layer.refresh()
+
+    @property
+    def ste_clip(self) -> float | None:
+        """The straight-through window of the input gradient; None is the activation's default."""
+        return self._ste_clip
+
+    @ste_clip.setter
+    def ste_clip(self, clip: float | None) -> None:
+        self._ste_clip = checked_clip(clip)
+        self._window = self._resolved_window()
+
+    def _resolved_window(self) -> float | None:
+        return WINDOWS[self._activation] if self._ste_clip is None else self._ste_clip
+
+    # --- life ---------------------------------------------------------------------------------
+
+    def _enter(self, name: str, replacing: _fabric.Layer | None = None) -> None:
+        """A place on the device under a name, the replaced one's if it likes; offloaded, none."""
+        layer = _fabric.Layer(
+            None if self._offload else self._fabric,
+            name,
+            self.out_features,
+            self.in_features,
+            self._quantizer_name,
+            self._activation,
+            None if self._offload else self._given_addr,
+            None if self._offload else self._given_mask,
+            replacing,
+        )
+        self._layer = layer
+        self._own_identity = identity_tensor(layer.identity)
+        self.register_buffer(IDENTITY, self._own_identity.clone(), persistent=False)
+        if self._pinned:
+            layer.set_pinned(True)
+
+    def _move(self, name: str, address: int | None, mask: int | None) -> None:
+        """Another name, address or mask. After an error nothing has moved."""
+        layer, before = self._layer, (self.name, self._given_addr, self._given_mask)
+        try:
+            self._given_addr, self._given_mask = address, mask
+            self._enter(name, replacing=None if self._offload else layer)
+        except Exception:
+            name, self._given_addr, self._given_mask = before
+            if self._layer is not layer:  # there, but too small a place for a pinned layer
+                self._enter(name, replacing=self._layer)
+            raise
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        """As nn.Module's; the identity stays on the CPU, and what it says."""
+        result = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._buffers[IDENTITY] = self._own_identity.clone()
+        return result
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self._state()
+
+    # Apart from __getstate__, which torch replaces in parametrized modules: those refuse to pickle,
+    # and can be copied.
+    def _state(self) -> dict[str, Any]:
+        state = {key: value for key, value in self.__dict__.items() if key not in _TRANSIENT}
+        state["_buffers"] = {k: v for k, v in state["_buffers"].items() if k != IDENTITY}
+        state["_name"] = self.name
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        name = state.pop("_name")
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        try:
+            self._enter(name)
+        except errors.PlacementError as error:
+            self._given_addr = None
+            warnings.warn(f"{error}; placed automatically instead", stacklevel=2)
+            self._enter(name)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """A copy under the name with a suffix, placed automatically."""
+        duplicate = type(self).__new__(type(self))
+        memo[id(self)] = duplicate
+        state = copy.deepcopy(self._state(), memo)
+        state["_given_addr"] = None
+        state["_pinned"] = False
+        duplicate.__setstate__(state)
+        return duplicate
