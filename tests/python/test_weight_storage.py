@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,22 +20,15 @@ from cases import ACTIVATIONS, generator, sparse, tensor
 from pytfmbs import ArgumentError, Fabric, FabricConfig, TFMBSLinear
 from torch import nn
 
+from benchmarks.suite.variants import VARIANTS
+
 MODES = ("auto", "cached", "streamed")
 
-#: docs/kernels.md's table: a set's layouts, cached and streamed.
+#: A variant's layouts, cached and streamed, as the list of variants has them.
 LAYOUTS = {
-    ("portable", "ternary"): ("trit_quads", "trit_fives"),
-    ("portable", "int8"): ("int8_quads", "int8_fives"),
-    ("avx2", "ternary"): ("trit_pairs", "trit_pairs"),
-    ("avx2", "int8"): ("int8_quads", "int8_quads"),
-    ("avx512", "ternary"): ("trit_quads", "trit_fives"),
-    ("avx512", "int8"): ("int8_quads", "int8_fives"),
-    ("avxvnni", "ternary"): ("trit_pairs", "trit_pairs"),
-    ("avxvnni", "int8"): ("int8_quads", "int8_quads"),
-    ("neon", "ternary"): ("trit_pairs", "trit_pairs"),
-    ("neon", "int8"): ("int8_quads", "int8_quads"),
-    ("neon_dot", "ternary"): ("trit_pairs", "trit_pairs"),
-    ("neon_dot", "int8"): ("int8_quads", "int8_quads"),
+    (name, activation): layouts
+    for name, variant in VARIANTS.items()
+    for activation, layouts in (("ternary", variant.trit_layouts), ("int8", variant.int8_layouts))
 }
 
 
@@ -195,6 +189,7 @@ def test_auto_streams_what_three_quarters_of_the_cache_do_not_hold() -> None:
     subprocess.run(
         [sys.executable, "-c", f"import {__name__} as tests; tests.overfill({cache})"],
         cwd=Path(__file__).parent,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         check=True,
         timeout=300,
     )
