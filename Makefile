@@ -100,15 +100,12 @@ test-threads: .venv/.installed-build
 	cmake --build $(THREADS) --target test_runtime test_c_interface; \
 	ctest --test-dir $(THREADS) -V -R '^(runtime|c_interface)$$'
 
-# Cross-compiles the format and the kernels, and runs their tests on two emulated CPUs: one that has
-# every instruction, then one without dot products, where the set before must serve. What the sets
-# name of others is left to the property test. An emulated program cannot be started by another, so
-# death tests fork.
+# Cross-compiles the format and the kernels, and runs their tests on emulated CPUs: the kernels' on one
+# of each ISA variant (cpp/kernels/CMakeLists.txt). An emulated program cannot be started by another,
+# so death tests fork.
 .PHONY: test-arm64
 HAVE_ARM64 = scripts/system-packages.sh arm64 || \
   { echo "SKIPPED $@: a compiler for ARM64, qemu-user or GoogleTest's sources are missing"; exit 0; }
-ARM64_MAX := -*Depth/portable*:*/Matmul*/neon*Fives:*/Matmul*/neon*TritQuads:*/Matmul*/neon_dotTrit*
-ARM64_A53 := *DeathTest*:KernelList.*:Select.*:*/neon:*/neonTritPairs:*/neonInt8Quads-*GreatestDepth*
 
 test-arm64: .venv/.installed-build
 	@case "$$(uname -m)" in aarch64|arm64) \
@@ -119,10 +116,7 @@ test-arm64: .venv/.installed-build
 	  -DTFMBS_GTEST_SOURCE=/usr/src/googletest; \
 	cmake --build $(ARM64) --target test_format test_kernels; \
 	export GTEST_DEATH_TEST_STYLE=fast TFMBS_TEST_PERCENT=$${TFMBS_TEST_PERCENT:-10}; \
-	QEMU_CPU=max TFMBS_TEST_DEFAULT_SET=neon_dot GTEST_FILTER='$(ARM64_MAX)' \
-	  ctest --test-dir $(ARM64) --output-on-failure -j $(JOBS) -R '^(format|kernels)'; \
-	QEMU_CPU=cortex-a53 TFMBS_TEST_DEFAULT_SET=neon GTEST_FILTER='$(ARM64_A53)' \
-	  ctest --test-dir $(ARM64) --output-on-failure -R '^kernels$$'
+	ctest --test-dir $(ARM64) --output-on-failure -j $(JOBS) -R '^(format|kernels)'
 
 # Leaves the recipe, and says so, where there is no MLIR.
 HAVE_MLIR = scripts/system-packages.sh mlir || { echo "SKIPPED $@: MLIR 22 is missing"; exit 0; }

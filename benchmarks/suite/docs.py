@@ -11,9 +11,15 @@ from .judge import Bar, Group, Verdict, judge, judge_growth, left_out
 from .pictures import file_name, main_contest
 from .results import Contest, Results
 from .tables import duration, reasons
+from .variants import VARIANTS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
-HEADINGS = {"avx512": "A CPU with AVX-512 VNNI", "avx2": "A CPU with AVX2 only"}
+
+
+def heading(kernels: str) -> str:
+    variant = VARIANTS.get(kernels)
+    said = variant.heading if variant else None
+    return said or f"A CPU whose best kernel set is {kernels}"
 
 
 def marks(kernels: str) -> tuple[str, str]:
@@ -96,7 +102,7 @@ def section(results: Results) -> str:
     lines = [
         begin,
         "",
-        f"### {HEADINGS.get(kernels, f'A CPU whose best kernel set is {kernels}')}",
+        f"### {heading(kernels)}",
         "",
         f"{machine['cpu']}, {machine['cores']} cores ({caches}); {versions}. Medians of calls "
         f"with telemetry off, but where a line says otherwise; {results.provenance}.",

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from .ceilings import DOT_PRODUCT, READ_MEMORY
+from .ceilings import READ_MEMORY
 from .contestants.from_cpp import Int8Cpp, TritCpp
 from .contestants.ours import Int8, Int8Telemetry, Trit, TritTelemetry
 from .results import Case, Contest, Results
+from .variants import VARIANTS, held_to
 from .worker import COLD_DEPTH
 
 FP32 = "torch fp32"
@@ -48,9 +49,10 @@ def over(other: str) -> Figure:
     return figure
 
 
-def of_dot_product_peak(_: Contest, case: Case, name: str) -> Found | None:
-    share = case.share_of(DOT_PRODUCT, name, case.products)
-    return None if share is None else Found(share, DOT_PRODUCT)
+def of_dot_product_peak(contest: Contest, case: Case, name: str) -> Found | None:
+    peak = VARIANTS[contest.kernels].peaks["int8"].name
+    share = case.share_of(peak, name, case.products)
+    return None if share is None else Found(share, peak)
 
 
 def of_read_bandwidth(_: Contest, case: Case, name: str) -> Found | None:
@@ -121,10 +123,9 @@ class Bar:
 INT8, TRIT = Int8.name, Trit.name
 INT8_CPP, TRIT_CPP = Int8Cpp.name, TritCpp.name
 # Multiples of the vpdpbusd peak, and of peers beside it, are aims of AVX-512 VNNI; packed weights
-# are read at 75 % of the bandwidth where there is no VBMI to decode them.
-AVX512, AVX2 = frozenset({"avx512"}), frozenset({"avx2"})
-# No aim of their own is set for CPUs with AVX-VNNI: what needs no more than AVX2 is asked of them.
-WITHOUT_VBMI = AVX2 | {"avxvnni"}
+# are read at 75 % of the bandwidth where there is no VBMI to decode them. Which variant is held to
+# which is in the list of variants ("targets").
+AVX512, AVX2, WITHOUT_VBMI = held_to("avx512"), held_to("avx2"), held_to("without_vbmi")
 BARS = (
     Bar(Group.ROW_HOT, "int8 × trit, fastest peer", INT8, (1,), "hot", over_peers(), 1.5,
         sets=AVX512),

@@ -14,21 +14,16 @@ matplotlib.use("agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from .ceilings import (
-    BIT_PLANES,
-    DOT_PRODUCT,
-    DOT_PRODUCT_AVX2,
-    DOT_PRODUCT_AVXVNNI,
-    FP32,
-    READ_MEMORY,
-    TRIT_DOT_PRODUCT_AVX2,
-)
+from .ceilings import READ_MEMORY
 from .contestants.ours import Int8, Trit
 from .results import Case, Contest, Results
 from .tables import duration
+from .variants import VARIANTS
 
 SHAPE = (4096, 4096)
 OURS = {Int8.name: "#0072b2", Trit.name: "#d55e00"}
+# Whose product a peak is compared with.
+PRODUCTS = {"ternary": Trit.name, "int8": Int8.name, "fp32": ""}
 # Peers apart from each other and from ours, also for the colour-blind.
 PEERS = {
     "torch fp32": ("#000000", "s"),
@@ -92,28 +87,22 @@ def roofline(contest: Contest, cpu: str, path: Path) -> None:
     figure, axes = plt.subplots(figsize=(10, 6.6), layout="constrained")
     middle = hot[len(hot) // 2]
     left, right = 0.2, 8 * 1.25 * 2 * max(case.batch for case in hot)
-    fp32 = FP32.get(contest.kernels, FP32["avx2"])
+    # The best roofs of the CPU's own variant: one that a better instruction lifts is not drawn.
+    variant = VARIANTS.get(contest.kernels)
     roofs = [
-        (BIT_PLANES, "bit planes, for comparison (AND, ternary logic, vpopcntq)", OURS[Trit.name]),
-        (DOT_PRODUCT, "dot product (vpdpbusd)", OURS[Int8.name]),
-        (DOT_PRODUCT_AVXVNNI, "dot product (vpdpbusd, 256 bits)", OURS[Int8.name]),
-        (TRIT_DOT_PRODUCT_AVX2, "dot product in 16 bits (vpmaddubsw)", OURS[Trit.name]),
-        (DOT_PRODUCT_AVX2, "dot product (vpmaddubsw, vpmaddwd)", OURS[Int8.name]),
-        (fp32, fp32, "0.3"),
+        (peak, whose)
+        for product, whose in PRODUCTS.items()
+        if variant and (peak := variant.peaks.get(product)) and middle.ceiling(peak.name) > 0
     ]
-    # A roof that a better instruction of this CPU lifts is not drawn.
-    lesser = set()
-    if middle.ceiling(DOT_PRODUCT) > 0:
-        lesser |= {DOT_PRODUCT_AVXVNNI, TRIT_DOT_PRODUCT_AVX2, DOT_PRODUCT_AVX2}
-    if middle.ceiling(DOT_PRODUCT_AVXVNNI) > 0:
-        lesser.add(DOT_PRODUCT_AVX2)
-    roofs = [roof for roof in roofs if roof[0] not in lesser and middle.ceiling(roof[0]) > 0]
-    tops = [middle.ceiling(name) / 1e9 for name, _, _ in roofs]
-    for (name, label, color), top in zip(roofs, tops, strict=True):
+    tops = [middle.ceiling(peak.name) / 1e9 for peak, _ in roofs]
+    for (peak, whose), top in zip(roofs, tops, strict=True):
+        color = OURS.get(whose, "0.3")
         axes.axhline(top, color=color, linewidth=1, linestyle=(0, (5, 3)))
-        # Ours lie on the highest roof, at the right, and beyond AVX2's dot product.
-        highest, below = top == max(tops), name == DOT_PRODUCT_AVX2
-        axes.annotate(f"{label}: {top:.0f}", (left if highest else right, top),
+        # Ours lie on the highest roof, at the right, and may pass a lower one there.
+        highest = top == max(tops)
+        reached = [point(case, whose) for case in hot if whose in case.rows]
+        below = not highest and any(spot and spot[1] >= top for spot in reached)
+        axes.annotate(f"{peak.label}: {top:.0f}", (left if highest else right, top),
                       (4 if highest else -4, -12 if below else 4), fontsize=8.5, color=color,
                       textcoords="offset points", ha="left" if highest else "right")  # fmt: skip
     for name in [*PEERS, *OURS]:

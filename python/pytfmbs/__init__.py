@@ -45,6 +45,7 @@ from .errors import (  # noqa: E402
 from .nn.function import TFMBSLinearFunction  # noqa: E402
 from .nn.linear import TFMBSLinear  # noqa: E402
 from .nn.linear_relu import TFMBSLinearReLU  # noqa: E402
+from .nn.prepare import prepare  # noqa: E402
 from .quantization.packing import pack_pt5, unpack_pt5  # noqa: E402
 from .quantization.quantizers import (  # noqa: E402
     AbsMeanQuantizer,
@@ -79,6 +80,7 @@ __all__ = [
     "convert",
     "kernel_sets",
     "pack_pt5",
+    "prepare",
     "select_kernels",
     "set_weight_storage",
     "unpack_pt5",

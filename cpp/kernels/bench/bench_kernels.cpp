@@ -101,10 +101,9 @@ void matmul(benchmark::State& state, const KernelSet& set, WeightLayout layout, 
   state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(weights.front().bytes()));
 }
 
-template <std::size_t (*kCeiling)() noexcept>
-void products(benchmark::State& state) {
+void products(benchmark::State& state, tfmbs_ceiling ceiling) {
   std::size_t items = 0;
-  for (auto _ : state) items += kCeiling();
+  for (auto _ : state) items += ceiling();
   if (items == 0) return state.SkipWithError("this CPU lacks the instruction");
   state.SetItemsProcessed(static_cast<std::int64_t>(items));
 }
@@ -379,13 +378,9 @@ void register_set(const KernelSet& set, Shape shape, std::size_t rows) {
 }
 
 void register_all() {
-  add("ceiling_dot_product/avx512", products<tfmbs_dot_products_avx512>);
-  add("ceiling_dot_product/avxvnni", products<tfmbs_dot_products_avxvnni>);
-  add("ceiling_dot_product/avx2", products<tfmbs_dot_products_avx2>);
-  add("ceiling_trit_dot_product/avx2", products<tfmbs_trit_dot_products_avx2>);
-  add("ceiling_bit_planes/avx512", products<tfmbs_bit_plane_products_avx512>);
-  add("ceiling_fp32/avx512", products<tfmbs_fp32_products_avx512>);
-  add("ceiling_fp32/avx2", products<tfmbs_fp32_products_avx2>);
+  for (const Peak& peak : kPeaks) {
+    add(join("peak_", peak.name), [=](benchmark::State& state) { products(state, peak.function); });
+  }
   for (const std::size_t kibibytes : {256UL, 4096UL, 12288UL, kColdBytes >> 10}) {
     add(join("ceiling_read/KiB", kibibytes),
         [=](benchmark::State& state) { read_memory(state, kibibytes << 10); });

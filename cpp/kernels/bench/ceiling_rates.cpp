@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -45,6 +46,13 @@ double rate(unsigned threads, double seconds, const Work& work) {
 }
 
 }  // namespace
+
+tfmbs_ceiling tfmbs_peak(const char* name) noexcept {
+  for (const Peak& peak : kPeaks) {
+    if (std::string_view(peak.name) == name) return peak.function;
+  }
+  return nullptr;
+}
 
 double tfmbs_rate(tfmbs_ceiling ceiling, unsigned threads, double seconds) noexcept {
   if (threads == 0 || !(seconds > 0) || ceiling() == 0) return 0;

@@ -4,24 +4,18 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
-#endif
 
 namespace {
 
 constexpr std::size_t kSteps = 4096;
-
-#if defined(__x86_64__)
 constexpr std::size_t kSums = 12;  // enough to hide the latency
-#endif
 
 }  // namespace
-
-#if defined(__x86_64__)
 
 // Registers are named, and all of a step is one asm, so that nothing of it goes through memory.
 // vzeroall comes first: what the registers held before could make float products slow (denormals).
 
-std::size_t tfmbs_dot_products_avx512() noexcept {
+std::size_t tfmbs_int8_peak_avx512() noexcept {
   if (!__builtin_cpu_supports("avx512vnni")) return 0;
   std::size_t steps = kSteps;  // NOLINT(misc-const-correctness): the asm counts it down
   asm volatile(
@@ -49,7 +43,7 @@ std::size_t tfmbs_dot_products_avx512() noexcept {
   return kSteps * kSums * 64;
 }
 
-std::size_t tfmbs_dot_products_avxvnni() noexcept {
+std::size_t tfmbs_int8_peak_avxvnni() noexcept {
   if (!__builtin_cpu_supports("avxvnni")) return 0;
   std::size_t steps = kSteps;  // NOLINT(misc-const-correctness): the asm counts it down
   asm volatile(
@@ -77,7 +71,7 @@ std::size_t tfmbs_dot_products_avxvnni() noexcept {
   return kSteps * kSums * 32;
 }
 
-std::size_t tfmbs_dot_products_avx2() noexcept {
+std::size_t tfmbs_int8_peak_avx2() noexcept {
   if (!__builtin_cpu_supports("avx2")) return 0;
   std::size_t steps = kSteps;  // NOLINT(misc-const-correctness): the asm counts it down
   asm volatile(
@@ -111,7 +105,7 @@ std::size_t tfmbs_dot_products_avx2() noexcept {
   return kSteps * (kSums / 2) * 32;
 }
 
-std::size_t tfmbs_trit_dot_products_avx2() noexcept {
+std::size_t tfmbs_ternary_peak_avx2() noexcept {
   if (!__builtin_cpu_supports("avx2")) return 0;
   std::size_t steps = kSteps;  // NOLINT(misc-const-correctness): the asm counts it down
   asm volatile(
@@ -139,7 +133,7 @@ std::size_t tfmbs_trit_dot_products_avx2() noexcept {
   return kSteps * (kSums / 2) * 32;
 }
 
-std::size_t tfmbs_bit_plane_products_avx512() noexcept {
+std::size_t tfmbs_ternary_peak_avx512() noexcept {
   if (!__builtin_cpu_supports("avx512vpopcntdq")) return 0;
   std::size_t steps = kSteps;  // NOLINT(misc-const-correctness): the asm counts it down
   asm volatile(
@@ -179,7 +173,7 @@ std::size_t tfmbs_bit_plane_products_avx512() noexcept {
   return kSteps * 4 * 512;
 }
 
-std::size_t tfmbs_fp32_products_avx512() noexcept {
+std::size_t tfmbs_fp32_peak_avx512() noexcept {
   if (!__builtin_cpu_supports("avx512f")) return 0;
   std::size_t steps = kSteps;  // NOLINT(misc-const-correctness): the asm counts it down
   asm volatile(
@@ -207,7 +201,7 @@ std::size_t tfmbs_fp32_products_avx512() noexcept {
   return kSteps * kSums * 16;
 }
 
-std::size_t tfmbs_fp32_products_avx2() noexcept {
+std::size_t tfmbs_fp32_peak_avx2() noexcept {
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return 0;
   std::size_t steps = kSteps;  // NOLINT(misc-const-correctness): the asm counts it down
   asm volatile(
@@ -234,16 +228,6 @@ std::size_t tfmbs_fp32_products_avx2() noexcept {
         "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
   return kSteps * kSums * 8;
 }
-
-#else
-
-std::size_t tfmbs_dot_products_avx512() noexcept { return 0; }
-std::size_t tfmbs_dot_products_avxvnni() noexcept { return 0; }
-std::size_t tfmbs_dot_products_avx2() noexcept { return 0; }
-std::size_t tfmbs_trit_dot_products_avx2() noexcept { return 0; }
-std::size_t tfmbs_bit_plane_products_avx512() noexcept { return 0; }
-std::size_t tfmbs_fp32_products_avx512() noexcept { return 0; }
-std::size_t tfmbs_fp32_products_avx2() noexcept { return 0; }
 
 #endif
 

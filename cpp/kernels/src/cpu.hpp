@@ -1,17 +1,32 @@
-// What this CPU, and its operating system, can run: the one place that asks.
+// What a CPU of 64-bit ARM and its operating system can run: cpu_has_<feature> for each feature
+// that variants.json names. The compiler answers for x86's (__builtin_cpu_supports), which counts a
+// vector extension only where the operating system saves its registers (XGETBV).
 #pragma once
+
+#if defined(__aarch64__)
+#if defined(__APPLE__)
+#include <sys/sysctl.h>
+
+#include <cstddef>
+#elif defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
 
 namespace tfmbs::kernels {
 
-[[nodiscard]] bool cpu_always() noexcept;
-// AVX2, F16C, POPCNT, BMI1, BMI2.
-[[nodiscard]] bool cpu_has_avx2() noexcept;
-// AVX2's and AVX-VNNI, the dot products of 256 bits: Alder Lake, Zen 5 and later.
-[[nodiscard]] bool cpu_has_avxvnni() noexcept;
-// AVX2's and AVX-512 F, BW, VL, DQ, VPOPCNTDQ, VBMI, BITALG, VNNI: Ice Lake, Zen 4 and later.
-[[nodiscard]] bool cpu_has_avx512() noexcept;
-// ARM's dot-product instructions (FEAT_DotProd): Cortex-A76, Apple M1 and later. 64-bit ARM always
-// has the other vector instructions.
-[[nodiscard]] bool cpu_has_dot_product() noexcept;
+#if defined(__APPLE__)
+inline bool cpu_has_dotprod() noexcept {
+  int has = 0;
+  std::size_t size = sizeof has;
+  return sysctlbyname("hw.optional.arm.FEAT_DotProd", &has, &size, nullptr, 0) == 0 && has != 0;
+}
+#elif defined(__linux__)
+inline bool cpu_has_dotprod() noexcept { return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0; }
+#else
+// No way to ask is known here.
+inline bool cpu_has_dotprod() noexcept { return false; }
+#endif
 
 }  // namespace tfmbs::kernels
+#endif

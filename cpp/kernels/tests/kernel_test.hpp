@@ -42,6 +42,16 @@ inline std::string set_name(const ::testing::TestParamInfo<KernelSet>& info) {
 
 inline std::vector<KernelSet> every_set() { return {all_kernels().begin(), all_kernels().end()}; }
 
+// Whether a variant before it in the list, with which it is tested, has the same function.
+template <typename Function>
+bool is_inherited(const KernelSet& set, Function KernelSet::* operation) {
+  for (const KernelSet& other : all_kernels()) {
+    if (other.name == set.name) return false;
+    if (other.*operation == set.*operation) return true;
+  }
+  return false;
+}
+
 // One seed a case; TFMBS_TEST_SEED moves them all. A failure prints the case's seed.
 inline std::uint64_t case_seed(std::uint64_t index) {
   const char* text = std::getenv("TFMBS_TEST_SEED");
@@ -49,13 +59,13 @@ inline std::uint64_t case_seed(std::uint64_t index) {
   return base * 1000003 + index;
 }
 
-// How many cases a long random test has: where TFMBS_TEST_PERCENT is set, as for emulated CPUs,
-// that share of them.
-inline std::size_t case_count(std::size_t all) {
+// TFMBS_TEST_PERCENT: the share of a long random test's cases that runs. Below 100, as for emulated
+// CPUs, code that variants share is tested with one of them.
+inline std::size_t test_percent() {
   const char* text = std::getenv("TFMBS_TEST_PERCENT");
-  const std::size_t percent = text != nullptr ? std::strtoull(text, nullptr, 10) : 100;
-  return (all * percent + 99) / 100;
+  return text != nullptr ? std::strtoull(text, nullptr, 10) : 100;
 }
+inline std::size_t case_count(std::size_t all) { return (all * test_percent() + 99) / 100; }
 
 class Random {
  public:

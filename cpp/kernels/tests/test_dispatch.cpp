@@ -1,6 +1,12 @@
+#include <algorithm>
 #include <cstdlib>
+#include <iterator>
 #include <set>
+#include <string>
+#include <string_view>
+#include <vector>
 
+#include "kernel_operations.hpp"
 #include "kernel_test.hpp"
 
 namespace tfmbs::kernels::test {
@@ -37,13 +43,18 @@ class Override : public ::testing::Test {
 
 using OverrideDeathTest = Override;
 
+bool is_active(const KernelSet& set) {
+  bool same = active().name == set.name;
+  for_each_operation(
+      [&](std::string_view, auto member) { same = same && active().*member == set.*member; });
+  return same;
+}
+
 TEST_F(OverrideDeathTest, TheVariableForcesEverySupportedSet) {
   for (const KernelSet& set : all_kernels()) {
     if (!set.supported()) continue;
     setenv("TFMBS_KERNEL", std::string(set.name).c_str(), 1);
-    EXPECT_EXIT(exit_with(select_status().ok() && active().name == set.name &&
-                          active().int8_matmul == set.int8_matmul),
-                ::testing::ExitedWithCode(0), "")
+    EXPECT_EXIT(exit_with(select_status().ok() && is_active(set)), ::testing::ExitedWithCode(0), "")
         << set.name;
   }
 }
@@ -82,25 +93,56 @@ TEST_F(OverrideDeathTest, SelectionAfterABadNameWorks) {
               ::testing::ExitedWithCode(0), "");
 }
 
-TEST(KernelList, StartsWithPortableAndIsComplete) {
-  ASSERT_FALSE(all_kernels().empty());
-  EXPECT_EQ(all_kernels().front().name, "portable");
-  EXPECT_TRUE(all_kernels().front().supported());
-  std::set<std::string_view> names;
+const KernelSet* find(std::string_view name) {
   for (const KernelSet& set : all_kernels()) {
-    EXPECT_TRUE(names.insert(set.name).second) << "twice: " << set.name;
-    EXPECT_NE(set.trit_matmul, nullptr);
-    EXPECT_NE(set.int8_matmul, nullptr);
-    EXPECT_NE(set.ternarize, nullptr);
-    EXPECT_NE(set.quantize_int8, nullptr);
-    EXPECT_NE(set.field_count, nullptr);
-    EXPECT_NE(set.pack_fields, nullptr);
-    EXPECT_NE(set.tile_cycles, nullptr);
-    EXPECT_NE(set.column_count, nullptr);
-    EXPECT_NE(set.digit_count, nullptr);
-    EXPECT_NE(set.weighted_sum, nullptr);
-    EXPECT_NE(set.epilogue, nullptr);
-    EXPECT_NE(set.fingerprint, nullptr);
+    if (set.name == name) return &set;
+  }
+  return nullptr;
+}
+
+bool has_file(std::string_view variant, std::string_view operation) {
+  return std::any_of(std::begin(kKernelFiles), std::end(kKernelFiles), [&](const KernelFile& f) {
+    return f.variant == variant && f.operation == operation;
+  });
+}
+
+TEST(KernelList, IsTheDeclaredOneAndStartsWithPortable) {
+  std::vector<std::string_view> names;
+  for (const KernelSet& set : all_kernels()) names.push_back(set.name);
+  std::vector<std::string_view> declared;
+  for (const DeclaredVariant& variant : kDeclaredVariants) declared.push_back(variant.name);
+  EXPECT_EQ(names, declared);
+  ASSERT_FALSE(names.empty());
+  EXPECT_EQ(names.front(), "portable");
+  EXPECT_TRUE(all_kernels().front().supported());
+  EXPECT_EQ(std::set<std::string_view>(names.begin(), names.end()).size(), names.size());
+}
+
+// The function of its own file, which no other variant before it has, or its parent's.
+TEST(KernelList, EveryOperationOfEveryVariantIsItsOwnOrItsParents) {
+  for (const DeclaredVariant& variant : kDeclaredVariants) {
+    const KernelSet* const set = find(variant.name);
+    const KernelSet* const parent = find(variant.parent);
+    ASSERT_NE(set, nullptr) << variant.name;
+    ASSERT_EQ(parent == nullptr, variant.parent.empty()) << variant.name;
+    for_each_operation([&](std::string_view operation, auto member) {
+      SCOPED_TRACE(std::string(variant.name) + ", " + std::string(operation));
+      ASSERT_NE(set->*member, nullptr);
+      if (!has_file(variant.name, operation)) {
+        ASSERT_NE(parent, nullptr);
+        EXPECT_EQ(set->*member, parent->*member);
+        EXPECT_TRUE(is_inherited(*set, member));
+      } else {
+        EXPECT_FALSE(is_inherited(*set, member));
+      }
+    });
+  }
+}
+
+TEST(KernelList, AVariantNeedsWhatItsParentNeeds) {
+  for (const DeclaredVariant& variant : kDeclaredVariants) {
+    if (variant.parent.empty() || !find(variant.name)->supported()) continue;
+    EXPECT_TRUE(find(variant.parent)->supported()) << variant.name;
   }
 }
 
@@ -110,8 +152,7 @@ TEST(Select, TakesEffectAndRefusesWhatCannotRun) {
     const Status status = select(set.name);
     ASSERT_EQ(status.ok(), set.supported()) << set.name;
     if (status.ok()) {
-      EXPECT_EQ(active().name, set.name);
-      EXPECT_EQ(active().int8_matmul, set.int8_matmul);
+      EXPECT_TRUE(is_active(set)) << set.name;
     }
   }
   const std::string_view kept = active().name;

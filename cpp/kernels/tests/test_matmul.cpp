@@ -228,8 +228,7 @@ TEST_P(MatmulWithScratch, UsesIt) {
   EXPECT_TRUE(untouched(rows, outputs - 1));
 }
 
-// Sets with layouts that they have code for: with another one, a set's products are the portable
-// set's.
+// Of is_own() cases alone.
 class MatmulOfItsOwn : public Matmul {};
 
 TEST_P(MatmulOfItsOwn, TheGreatestDepth) {
@@ -253,43 +252,49 @@ TEST_P(MatmulOfItsOwn, TheGreatestDepth) {
   EXPECT_EQ(out[1], -greatest);
 }
 
-std::vector<Case> int8_cases(bool with_scratch) {
-  std::vector<Case> cases;
-  for (const KernelSet& set : all_kernels()) {
-    for (const WeightLayout layout : kWeightLayouts) {
-      if (!is_int8(layout) || (with_scratch && set.int8_scratch.bytes == 0)) continue;
-      cases.emplace_back(set, layout);
-    }
+// Code of its own: no variant before it has the function, and the layout is one that the variant is
+// fast with. Any other layout it reads in portable code.
+bool is_own(const KernelSet& set, WeightLayout layout) {
+  if (is_int8(layout) ? is_inherited(set, &KernelSet::int8_matmul)
+                      : is_inherited(set, &KernelSet::trit_matmul)) {
+    return false;
   }
-  return cases;
+  const PreferredLayouts& own = is_int8(layout) ? set.int8_layouts : set.trit_layouts;
+  return set.name == "portable" || layout == own.cached || layout == own.streamed;
 }
 
-std::vector<Case> cases_of_their_own() {
-  std::vector<Case> cases;
+// Every variant and layout that `wanted` takes; where few are to run, those of the variant's own
+// code.
+template <typename Wanted>
+std::vector<Case> cases(const Wanted& wanted) {
+  std::vector<Case> found;
   for (const KernelSet& set : all_kernels()) {
     for (const WeightLayout layout : kWeightLayouts) {
-      const PreferredLayouts& own = is_int8(layout) ? set.int8_layouts : set.trit_layouts;
-      if (set.name == "portable" || layout == own.cached || layout == own.streamed) {
-        cases.emplace_back(set, layout);
-      }
+      if (!wanted(set, layout) || (test_percent() < 100 && !is_own(set, layout))) continue;
+      found.emplace_back(set, layout);
     }
   }
-  return cases;
+  return found;
+}
+
+bool any_case(const KernelSet&, WeightLayout) { return true; }
+bool int8_case(const KernelSet&, WeightLayout layout) { return is_int8(layout); }
+bool case_with_scratch(const KernelSet& set, WeightLayout layout) {
+  return is_int8(layout) && set.int8_scratch.bytes > 0;
+}
+// The greatest depth takes an emulated CPU minutes in portable code.
+bool own_case(const KernelSet& set, WeightLayout layout) {
+  return is_own(set, layout) && (set.name != "portable" || test_percent() == 100);
 }
 
 std::string case_name(const ::testing::TestParamInfo<Case>& test) {
   return std::string(std::get<0>(test.param).name) + layout_name(std::get<1>(test.param));
 }
 
-INSTANTIATE_TEST_SUITE_P(Kernels, Matmul,
-                         ::testing::Combine(::testing::ValuesIn(every_set()),
-                                            ::testing::ValuesIn(kWeightLayouts)),
-                         case_name);
-INSTANTIATE_TEST_SUITE_P(Kernels, MatmulOfItsOwn, ::testing::ValuesIn(cases_of_their_own()),
-                         case_name);
-
-INSTANTIATE_TEST_SUITE_P(Kernels, Int8Matmul, ::testing::ValuesIn(int8_cases(false)), case_name);
-INSTANTIATE_TEST_SUITE_P(Kernels, MatmulWithScratch, ::testing::ValuesIn(int8_cases(true)),
+INSTANTIATE_TEST_SUITE_P(Kernels, Matmul, ::testing::ValuesIn(cases(any_case)), case_name);
+INSTANTIATE_TEST_SUITE_P(Kernels, MatmulOfItsOwn, ::testing::ValuesIn(cases(own_case)), case_name);
+INSTANTIATE_TEST_SUITE_P(Kernels, Int8Matmul, ::testing::ValuesIn(cases(int8_case)), case_name);
+INSTANTIATE_TEST_SUITE_P(Kernels, MatmulWithScratch, ::testing::ValuesIn(cases(case_with_scratch)),
                          case_name);
 
 TEST(PreferredLayouts, BelongToTheirProduct) {

@@ -10,6 +10,7 @@ from benchmarks.suite import docs, judge
 from benchmarks.suite.contestants import CONTESTANTS, from_cpp
 from benchmarks.suite.judge import Group
 from benchmarks.suite.results import Case, Contest
+from benchmarks.suite.variants import VARIANTS, held_to
 
 
 def test_ratios_are_of_the_same_round() -> None:
@@ -137,7 +138,7 @@ def test_a_cpu_with_avx_vnni_is_held_to_what_needs_no_vbmi() -> None:
     assert {aim for _, text, aim in found if "bandwidth" in text} == {"≥ 75 %"}
 
 
-@pytest.mark.parametrize("kernels", ["avx512", "avxvnni", "avx2"])
+@pytest.mark.parametrize("kernels", [name for name, v in VARIANTS.items() if v.targets])
 def test_a_case_is_held_to_one_ratio_to_another_once(kernels: str) -> None:
     found = [
         (v.bar.name, v.found.against, v.bar.state, v.batch)
@@ -152,9 +153,9 @@ def test_a_case_is_held_to_one_ratio_to_another_once(kernels: str) -> None:
 def test_bars_that_are_left_out_are_said() -> None:
     avx2, avx512 = contest(kernels="avx2"), contest(kernels="avx512")
     assert judge.left_out(results(avx2)) == "Not judged: bars of a CPU whose own set is avx512."
+    others = " or ".join(sorted(held_to("avx2") | held_to("without_vbmi")))
     assert (
-        judge.left_out(results(avx512))
-        == "Not judged: bars of a CPU whose own set is avx2 or avxvnni."
+        judge.left_out(results(avx512)) == f"Not judged: bars of a CPU whose own set is {others}."
     )
     assert judge.left_out(results(avx2, avx512)) == ""
 
@@ -172,6 +173,11 @@ def test_layers_from_cpp_have_bars_of_the_machines_limits() -> None:
 
 def test_every_bar_is_of_somebody_who_takes_part() -> None:
     assert {bar.name for bar in judge.BARS} <= {kind.name for kind in CONTESTANTS}
+
+
+def test_every_target_of_a_variant_is_one_of_a_bar() -> None:
+    named = {target for variant in VARIANTS.values() for target in variant.targets}
+    assert {held_to(target) for target in named} == {bar.sets for bar in judge.BARS if bar.sets}
 
 
 def test_every_aim_has_a_bar_and_every_bar_one_limit() -> None:

@@ -24,6 +24,7 @@ from benchmarks.suite.contestants import (
 from benchmarks.suite.contestants.base import Call, Contestant, Layer, Unavailable, Weights
 from benchmarks.suite.results import Case, Contest
 from benchmarks.suite.shapes import SHAPES_FILE, Shape, parse_shapes, select_shapes
+from benchmarks.suite.variants import VARIANTS
 
 INT8, TRIT, FP32 = ours.Int8.name, ours.Trit.name, torch_layers.Fp32.name
 needs_libraries = pytest.mark.skipif(
@@ -299,6 +300,9 @@ def test_cases_are_hot_before_cold_and_small_layers_never_cold() -> None:
 def test_ceilings_are_rates_of_this_machine() -> None:
     found = Ceilings(1, KERNELS, seconds=1e-4).measure()
     assert found[READ_MEMORY] > 1e8
+    # What the variant in use can run has a peak.
+    for peak in VARIANTS[KERNELS].own_peaks.values():
+        assert found[peak.name] > 1e8
     assert all(value >= 0 for value in found.values())
 
 

@@ -24,6 +24,7 @@ from benchmarks.suite.contestants.base import SAMPLED, Call, Layer, Weights, spr
 from benchmarks.suite.machine import HELD_TO
 from benchmarks.suite.results import Case, Contest, Row
 from benchmarks.suite.shapes import Shape
+from benchmarks.suite.variants import VARIANTS
 
 KERNELS = pytfmbs.active_kernels()
 EFFORT = measure.Effort(rounds=2, least_rounds=2, budget=0.01, block=1e-4)
@@ -403,9 +404,13 @@ def test_onnx_runtimes_sessions_share_one_pool_of_the_contestants_threads(
 
 
 def test_ceilings_are_of_the_threads_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    pointer = ceilings.ctypes.CFUNCTYPE(None)(lambda: None)
-    library = SimpleNamespace(**dict.fromkeys(ceilings.PRODUCTS.values(), pointer))
     found: list[tuple[str, int]] = []
+    asked: list[bytes] = []
+
+    class Peaks:
+        def __call__(self, name: bytes) -> int | None:
+            asked.append(name)
+            return None if name == b"fp32/avx512" else 1
 
     class Rate:
         def __init__(self, name: str, place: int) -> None:
@@ -415,12 +420,24 @@ def test_ceilings_are_of_the_threads_asked_for(monkeypatch: pytest.MonkeyPatch) 
             found.append((self.name, arguments[self.place]))
             return 1.0
 
-    library.tfmbs_rate = Rate("products", 1)
-    library.tfmbs_read_rate = Rate("read", 2)
+    library = SimpleNamespace(
+        tfmbs_peak=Peaks(), tfmbs_rate=Rate("products", 1), tfmbs_read_rate=Rate("read", 2)
+    )
     monkeypatch.setattr(libraries, "load", lambda *names: library)
     monkeypatch.setattr(ceilings, "last_level_cache", lambda: 1 << 20)
-    ceilings.Ceilings(2, "avx512").measure()
+    measured = ceilings.Ceilings(2, "avx512").measure()
     assert set(found) == {("products", 2), ("read", 2)}
+    # Of the variant and its parents, as far as the library has them.
+    own = {
+        peak.key.encode(): peak.name
+        for v in VARIANTS["avx512"].line()
+        for peak in v.own_peaks.values()
+    }
+    assert b"int8/avx2" in own
+    assert b"int8/avxvnni" not in own
+    assert set(asked) == own.keys()
+    peaks = {name for name in measured if not name.startswith("read")}
+    assert peaks == set(own.values()) - {own[b"fp32/avx512"]}
 
 
 def test_growth_beyond_the_cache_is_of_cold_layers(monkeypatch: pytest.MonkeyPatch) -> None:

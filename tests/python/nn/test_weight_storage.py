@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,22 +20,15 @@ from cases import ACTIVATIONS, generator, sparse, tensor
 from pytfmbs import ArgumentError, Fabric, FabricConfig, TFMBSLinear
 from torch import nn
 
+from benchmarks.suite.variants import VARIANTS
+
 MODES = ("auto", "cached", "streamed")
 
-#: docs/kernels.md's table: a set's layouts, cached and streamed.
+#: A variant's layouts, cached and streamed, as the list of variants has them.
 LAYOUTS = {
-    ("portable", "ternary"): ("trit_quads", "trit_fives"),
-    ("portable", "int8"): ("int8_quads", "int8_fives"),
-    ("avx2", "ternary"): ("trit_pairs", "trit_pairs"),
-    ("avx2", "int8"): ("int8_quads", "int8_quads"),
-    ("avx512", "ternary"): ("trit_quads", "trit_fives"),
-    ("avx512", "int8"): ("int8_quads", "int8_fives"),
-    ("avxvnni", "ternary"): ("trit_pairs", "trit_pairs"),
-    ("avxvnni", "int8"): ("int8_quads", "int8_quads"),
-    ("neon", "ternary"): ("trit_pairs", "trit_pairs"),
-    ("neon", "int8"): ("int8_quads", "int8_quads"),
-    ("neon_dot", "ternary"): ("trit_pairs", "trit_pairs"),
-    ("neon_dot", "int8"): ("int8_quads", "int8_quads"),
+    (name, activation): layouts
+    for name, variant in VARIANTS.items()
+    for activation, layouts in (("ternary", variant.trit_layouts), ("int8", variant.int8_layouts))
 }
 
 
@@ -123,7 +117,7 @@ def test_a_layer_that_trains_while_it_switches(
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_a_forward_after_a_switch_repacks_and_loads_nothing(kernels: str, activation: str) -> None:
+def test_prepare_after_a_switch_repacks_and_loads_nothing(kernels: str, activation: str) -> None:
     outputs, inputs = 128, 320  # whole panels of either layout
     with Fabric(FabricConfig()) as fabric, torch.no_grad():
         layer = TFMBSLinear(inputs, outputs, fabric=fabric, activation=activation).eval()
@@ -139,16 +133,18 @@ def test_a_forward_after_a_switch_repacks_and_loads_nothing(kernels: str, activa
         for hits, (mode, place) in enumerate(turns, 1):
             pytfmbs.set_weight_storage(mode)
             assert pytfmbs.weight_storage() == mode
-            if before is not None:  # nothing happens until the layer is asked
-                assert (layer.packed_layout, layer.packed_bytes) == before
             fabric.reset_counters()
             layer(x)
+            if before is not None:  # no forward pass packs anew what has not changed
+                assert (layer.packed_layout, layer.packed_bytes) == before
+            pytfmbs.prepare(layer)
             layout = LAYOUTS[kernels, activation][place]
             trits_a_byte = 5 if layout.endswith("fives") else 4
             before = (layout, outputs * inputs // trits_a_byte)
             assert (layer.packed_layout, layer.packed_bytes) == before, mode
+            layer(x)
             profile = fabric.profile_detailed()
-            assert (profile["residency_hits"], profile["residency_misses"]) == (1, 0), hits
+            assert (profile["residency_hits"], profile["residency_misses"]) == (2, 0), hits
             assert layer.weight_addr == first["layers"][layer.name]["weight_addr"]
             if hits == 1:
                 hit = profile
@@ -164,6 +160,8 @@ def test_a_set_of_kernels_brings_its_layout() -> None:
         want = layer(x)
         for kernels in (*pytfmbs.kernel_sets(), *reversed(pytfmbs.kernel_sets())):
             pytfmbs.select_kernels(kernels)
+            assert torch.equal(layer(x), want), kernels
+            pytfmbs.prepare(layer)
             assert torch.equal(layer(x), want), kernels
             assert layer.packed_layout == LAYOUTS[kernels, "ternary"][1]
 
@@ -193,11 +191,9 @@ def test_auto_streams_what_three_quarters_of_the_cache_do_not_hold() -> None:
         pytest.skip(f"a cache of {cache >> 20} MiB takes long to overfill")
     # In a process of its own, where no other test's layers count.
     subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            f"import sys; sys.path[:] = {sys.path}\nimport {__name__} as tests; tests.overfill({cache})",
-        ],
+        [sys.executable, "-c", f"import {__name__} as tests; tests.overfill({cache})"],
+        cwd=Path(__file__).parent,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         check=True,
         timeout=300,
     )
@@ -230,26 +226,28 @@ def overfill(cache: int) -> None:
 
         assert torch.equal(layers[7](x), want)
         assert layers[7].packed_layout == "int8_fives"
-        assert layers[0].packed_layout == "int8_quads"  # until its next forward
         assert torch.equal(layers[0](x), want)
-        assert layers[0].packed_layout == "int8_fives"
-        # The answer does not go back and forth with the bytes that it saves.
+        assert layers[0].packed_layout == "int8_quads"  # no forward pass packs it anew
+        pytfmbs.prepare(nn.ModuleList(layers))
+        assert {one.packed_layout for one in layers} == {"int8_fives"}
+        assert torch.equal(layers[0](x), want)
+        # The answer does not go back and forth with the bytes that it saves,
         assert sum(one.packed_bytes for one in layers) < 0.8 * cache
-        assert torch.equal(layers[0](x), want)
+        pytfmbs.prepare(layers[0])
         assert layers[0].packed_layout == "int8_fives"
-
+        # nor with one layer more or less.
         del one, layers[7]
         gc.collect()
-        assert torch.equal(layers[0](x), want)
-        assert layers[0].packed_layout == "int8_quads"
-        layers.append(layer())
-        layers[7](x)
-        assert layers[7].packed_layout == "int8_fives"
-        layers[6].refresh()  # counts no more, until its next forward
-        layers[0](x)
-        assert layers[0].packed_layout == "int8_quads"
-        layers[6](x)
-        assert layers[6].packed_layout == "int8_fives"
+        pytfmbs.prepare(nn.ModuleList(layers))
+        assert {one.packed_layout for one in layers} == {"int8_fives"}
+        del layers[4:]  # 40% of the cache
+        gc.collect()
+        pytfmbs.prepare(nn.ModuleList(layers))
+        assert {one.packed_layout for one in layers} == {"int8_quads"}
+        # A model that is prepared is packed alike, and counts before it is packed.
+        layers = [layer() for _ in range(8)]
+        pytfmbs.prepare(nn.ModuleList(layers))
+        assert {one.packed_layout for one in layers} == {"int8_fives"}
 
 
 # --- names ----------------------------------------------------------------------------------------

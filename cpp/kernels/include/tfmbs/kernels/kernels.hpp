@@ -216,9 +216,10 @@ struct ScratchUse {
   }
 };
 
-// One implementation of everything, for one instruction set.
+// An ISA variant: one implementation of everything, for one instruction set (docs/kernels.md).
+// After int8_scratch come the operations and nothing else; each is also a folder of src/.
 struct KernelSet {
-  std::string_view name;  // what TFMBS_KERNEL and select() take; docs/kernels.md lists them
+  std::string_view name;  // what TFMBS_KERNEL and select() take
   bool (*supported)() noexcept;
   PreferredLayouts trit_layouts;
   PreferredLayouts int8_layouts;
@@ -237,7 +238,7 @@ struct KernelSet {
   std::uint64_t (*fingerprint)(const void* data, std::size_t bytes) noexcept;  // fingerprint.hpp
 };
 
-// Every set compiled in, portable first, fastest last (kernel_list.cpp is the list).
+// Every variant that this program has, portable first, fastest last (variants.json is the list).
 [[nodiscard]] std::span<const KernelSet> all_kernels() noexcept;
 
 // The set in use: the last supported one of the list, or what TFMBS_KERNEL names. Read once; an
