@@ -8,6 +8,8 @@ namespace tfmbs::kernels {
 namespace portable {
 void trit_matmul(const TritMatmulArgs& args) noexcept;
 void int8_matmul(const Int8MatmulArgs& args) noexcept;
+void grouped_trit_matmul(const GroupedTritMatmulArgs& args) noexcept;
+void grouped_int8_matmul(const GroupedInt8MatmulArgs& args) noexcept;
 void ternarize(const TernarizeArgs& args) noexcept;
 void quantize_int8(const QuantizeInt8Args& args) noexcept;
 void field_count(const FieldCountArgs& args) noexcept;
@@ -23,6 +25,8 @@ std::uint64_t fingerprint(const void* data, std::size_t bytes) noexcept;
 namespace avx2 {
 void trit_matmul(const TritMatmulArgs& args) noexcept;
 void int8_matmul(const Int8MatmulArgs& args) noexcept;
+void grouped_trit_matmul(const GroupedTritMatmulArgs& args) noexcept;
+void grouped_int8_matmul(const GroupedInt8MatmulArgs& args) noexcept;
 void ternarize(const TernarizeArgs& args) noexcept;
 void quantize_int8(const QuantizeInt8Args& args) noexcept;
 void field_count(const FieldCountArgs& args) noexcept;
@@ -36,6 +40,7 @@ void epilogue(const EpilogueArgs& args) noexcept;
 
 namespace avxvnni {
 void int8_matmul(const Int8MatmulArgs& args) noexcept;
+void grouped_int8_matmul(const GroupedInt8MatmulArgs& args) noexcept;
 }  // namespace avxvnni
 
 namespace avx512 {
@@ -43,6 +48,8 @@ namespace avx512 {
 inline constexpr ScratchUse kInt8Scratch{.bytes = 414976, .least_rows = 16, .least_outputs = 256};
 void trit_matmul(const TritMatmulArgs& args) noexcept;
 void int8_matmul(const Int8MatmulArgs& args) noexcept;
+void grouped_trit_matmul(const GroupedTritMatmulArgs& args) noexcept;
+void grouped_int8_matmul(const GroupedInt8MatmulArgs& args) noexcept;
 void ternarize(const TernarizeArgs& args) noexcept;
 void quantize_int8(const QuantizeInt8Args& args) noexcept;
 void field_count(const FieldCountArgs& args) noexcept;
@@ -58,6 +65,8 @@ std::uint64_t fingerprint(const void* data, std::size_t bytes) noexcept;
 namespace neon {
 void trit_matmul(const TritMatmulArgs& args) noexcept;
 void int8_matmul(const Int8MatmulArgs& args) noexcept;
+void grouped_trit_matmul(const GroupedTritMatmulArgs& args) noexcept;
+void grouped_int8_matmul(const GroupedInt8MatmulArgs& args) noexcept;
 void ternarize(const TernarizeArgs& args) noexcept;
 void quantize_int8(const QuantizeInt8Args& args) noexcept;
 void epilogue(const EpilogueArgs& args) noexcept;
@@ -65,6 +74,7 @@ void epilogue(const EpilogueArgs& args) noexcept;
 
 namespace neon_dot {
 void int8_matmul(const Int8MatmulArgs& args) noexcept;
+void grouped_int8_matmul(const GroupedInt8MatmulArgs& args) noexcept;
 }  // namespace neon_dot
 
 }  // namespace tfmbs::kernels
