@@ -2,6 +2,7 @@
 // and of a large layer. One thread. Times are a call's; items are products or elements.
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <random>
@@ -11,6 +12,7 @@
 
 #include "ceilings.hpp"
 #include "tfmbs/format/bit_planes.hpp"
+#include "tfmbs/format/group_scales.hpp"
 #include "tfmbs/kernels/kernels.hpp"
 #include "tfmbs/kernels/weight_statistics.hpp"
 
@@ -25,6 +27,8 @@ struct Shape {
 };
 constexpr Shape kShapes[] = {{784, 60}, {60, 10}, {4096, 4096}};
 constexpr std::size_t kRows[] = {1, 8, 64, 512};
+// Layers of which the price of group scales is measured.
+constexpr Shape kGroupedShapes[] = {{2560, 6912}, {6912, 2560}, {4096, 4096}};
 
 BitPlaneMatrix random_planes(std::size_t rows, std::size_t trits, double zeros) {
   std::mt19937_64 random(1);
@@ -99,6 +103,114 @@ void matmul(benchmark::State& state, const KernelSet& set, WeightLayout layout, 
   }
   count_items(state, rows * shape.outputs * shape.depth);
   state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(weights.front().bytes()));
+}
+
+// A product with its epilogue, in calls of 64 rows as a layer makes them: with one scale where
+// `group` is 0, else with group scales.
+void layer(benchmark::State& state, const KernelSet& set, WeightLayout layout, Shape shape,
+           std::size_t rows, std::size_t group, bool cold) {
+  constexpr std::size_t kCallRows = 64;
+  constexpr std::size_t kCallSums = std::size_t{1} << 18;
+  const BitPlaneMatrix activations = random_planes(rows, shape.depth, 0.3);
+  std::vector<std::int8_t> values(rows * shape.depth);
+  std::mt19937 random(3);
+  for (std::int8_t& value : values) value = static_cast<std::int8_t>(random() % 255 - 127);
+  std::vector<WeightPanels> weights;
+  std::vector<GroupScales> scales;
+  {
+    const BitPlaneMatrix planes = random_planes(shape.outputs, shape.depth, 0.3);
+    do {
+      weights.emplace_back(layout, shape.outputs, shape.depth);
+      if (!weights.back().set_rows(0, planes.view()).ok()) return state.SkipWithError("set_rows");
+      if (group == 0) continue;
+      scales.emplace_back(shape.outputs, shape.depth, group);
+      const std::vector<float> ones(shape.outputs * scales.back().view().groups(), 0.75F);
+      if (!scales.back().set_rows(0, ones).ok()) return state.SkipWithError("set_rows");
+    } while (cold && weights.size() * weights.back().bytes() < kColdBytes);
+  }
+  const std::vector<double> row_scales(rows, 0.5);
+  const std::vector<double> output_scales(shape.outputs, 0.25);
+  std::vector<float> out(rows * shape.outputs);
+  const std::size_t call_rows = std::min(rows, kCallRows);
+  const std::size_t most = kCallSums / call_rows / kPanelOutputs * kPanelOutputs;
+  const std::size_t calls = (shape.outputs + most - 1) / most;
+  const std::size_t width =
+      (shape.outputs / calls + kPanelOutputs - 1) / kPanelOutputs * kPanelOutputs;
+  std::vector<std::int32_t> sums(call_rows * width);
+  std::vector<float> scaled(call_rows * width);
+  struct alignas(kScratchAlignment) Line {
+    std::byte bytes[kScratchAlignment];
+  };
+  std::vector<Line> scratch((set.int8_scratch.bytes + sizeof(Line) - 1) / sizeof(Line));
+  std::size_t turn = 0;
+  for (auto _ : state) {
+    const std::size_t copy = turn++ % weights.size();
+    for (std::size_t n = 0; n < shape.outputs; n += width) {
+      const std::size_t outputs = std::min(width, shape.outputs - n);
+      for (std::size_t m = 0; m < rows; m += kCallRows) {
+        const std::size_t count = std::min(kCallRows, rows - m);
+        const std::int8_t* a = values.data() + m * shape.depth;
+        const std::uint64_t* planes = activations.view().row(m);
+        const WeightPanelsView panels = weights[copy].view();
+        if (group > 0 && is_int8(layout)) {
+          set.grouped_int8_matmul({.activations = a,
+                                   .rows = count,
+                                   .row_stride = shape.depth,
+                                   .weights = panels,
+                                   .scales = scales[copy].view(),
+                                   .first_output = n,
+                                   .outputs = outputs,
+                                   .out = scaled.data(),
+                                   .out_stride = outputs});
+        } else if (group > 0) {
+          set.grouped_trit_matmul({.activations = planes,
+                                   .rows = count,
+                                   .weights = panels,
+                                   .scales = scales[copy].view(),
+                                   .first_output = n,
+                                   .outputs = outputs,
+                                   .out = scaled.data(),
+                                   .out_stride = outputs});
+        } else if (is_int8(layout)) {
+          set.int8_matmul({.activations = a,
+                           .rows = count,
+                           .row_stride = shape.depth,
+                           .weights = panels,
+                           .first_output = n,
+                           .outputs = outputs,
+                           .out = sums.data(),
+                           .out_stride = outputs,
+                           .scratch = scratch.empty() ? nullptr : scratch.front().bytes});
+        } else {
+          set.trit_matmul({.activations = planes,
+                           .rows = count,
+                           .weights = panels,
+                           .first_output = n,
+                           .outputs = outputs,
+                           .out = sums.data(),
+                           .out_stride = outputs});
+        }
+        set.epilogue({.accumulators = sums.data(),
+                      .rows = count,
+                      .outputs = outputs,
+                      .accumulator_stride = outputs,
+                      .row_scales = row_scales.data() + m,
+                      .output_scales = group > 0 ? nullptr : output_scales.data() + n,
+                      .output_scale_step = 0,
+                      .bias = nullptr,
+                      .bias_type = FloatType::kFloat32,
+                      .nan_rows = nullptr,
+                      .nan_outputs = nullptr,
+                      .out = out.data() + m * shape.outputs + n,
+                      .out_type = FloatType::kFloat32,
+                      .out_stride = shape.outputs,
+                      .wide = false,
+                      .scaled_accumulators = group > 0 ? scaled.data() : nullptr});
+      }
+    }
+    benchmark::ClobberMemory();
+  }
+  count_items(state, rows * shape.outputs * shape.depth);
 }
 
 void products(benchmark::State& state, tfmbs_ceiling ceiling) {
@@ -377,6 +489,23 @@ void register_set(const KernelSet& set, Shape shape, std::size_t rows) {
   });
 }
 
+// Names are layer_<product>[_cold]/M<rows>/<depth>x<outputs>/<scales>/<set>.
+void register_layers(const KernelSet& set, Shape shape, std::size_t rows) {
+  for (const bool cold : {false, true}) {
+    if (cold && rows > 8) continue;
+    for (const PreferredLayouts& layouts : {set.trit_layouts, set.int8_layouts}) {
+      for (const std::size_t group : {0UL, 32UL, 64UL, 128UL, 256UL}) {
+        // Group scales need the layout for cached weights.
+        const WeightLayout layout = cold && group == 0 ? layouts.streamed : layouts.cached;
+        const std::string scales = group == 0 ? "one_scale" : join("groups_of_", group);
+        add(join("layer_", is_int8(layout) ? "int8" : "trit", cold ? "_cold" : "", "/M", rows, "/",
+                 shape.depth, "x", shape.outputs, "/", scales, "/", set.name),
+            [=](benchmark::State& state) { layer(state, set, layout, shape, rows, group, cold); });
+      }
+    }
+  }
+}
+
 void register_all() {
   for (const Peak& peak : kPeaks) {
     add(join("peak_", peak.name), [=](benchmark::State& state) { products(state, peak.function); });
@@ -389,6 +518,7 @@ void register_all() {
     if (!set.supported()) continue;
     for (const std::size_t rows : kRows) {
       for (const Shape shape : kShapes) register_set(set, shape, rows);
+      for (const Shape shape : kGroupedShapes) register_layers(set, shape, rows);
     }
     for (const std::size_t bytes : {2400UL, 188160UL, 67108864UL}) {
       add(join("fingerprint/", bytes, "/", set.name),

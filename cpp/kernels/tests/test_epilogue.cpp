@@ -12,8 +12,9 @@ struct Case {
   std::size_t accumulator_stride{0};
   std::size_t out_stride{0};
   std::vector<std::int32_t> accumulators;
-  std::vector<double> row_scales;     // empty: none
-  std::vector<double> output_scales;  // empty: none; one: step 0
+  std::vector<double> scaled_accumulators;  // in their place; empty: none
+  std::vector<double> row_scales;           // empty: none
+  std::vector<double> output_scales;        // empty: none; one: step 0
   FloatMatrix bias{FloatType::kFloat32, 0, 0, 0};
   std::vector<std::uint8_t> nan_rows;
   std::vector<std::uint8_t> nan_outputs;
@@ -37,7 +38,10 @@ Real expected_value(Case& c, std::size_t m, std::size_t n) {
                           ? Real{1}
                           : static_cast<Real>(c.output_scales[c.output_scales.size() == 1 ? 0 : n]);
   const Real scale = row * column;
-  Real value = static_cast<Real>(c.accumulators[m * c.accumulator_stride + n]) * scale;
+  const std::size_t at = m * c.accumulator_stride + n;
+  const Real sum = c.scaled_accumulators.empty() ? static_cast<Real>(c.accumulators[at])
+                                                 : static_cast<Real>(c.scaled_accumulators[at]);
+  Real value = sum * scale;
   if (c.bias.rows > 0) value = value + static_cast<Real>(c.bias.get(0, n));
   if (c.relu && value < Real{0}) return Real{0};
   return value;
@@ -58,7 +62,11 @@ class Epilogue : public KernelTest {
         expected.put(m, n, std::isnan(value) ? std::numeric_limits<double>::quiet_NaN() : value);
       }
     }
-    GetParam().epilogue({.accumulators = c.accumulators.data(),
+    const std::vector<float> singles(c.scaled_accumulators.begin(), c.scaled_accumulators.end());
+    const void* scaled = c.scaled_accumulators.empty() ? nullptr
+                         : c.wide ? static_cast<const void*>(c.scaled_accumulators.data())
+                                  : static_cast<const void*>(singles.data());
+    GetParam().epilogue({.accumulators = scaled == nullptr ? c.accumulators.data() : nullptr,
                          .rows = c.rows,
                          .outputs = c.outputs,
                          .accumulator_stride = c.accumulator_stride,
@@ -73,7 +81,8 @@ class Epilogue : public KernelTest {
                          .out_type = c.out_type,
                          .out_stride = c.out_stride,
                          .wide = c.wide,
-                         .relu = c.relu});
+                         .relu = c.relu,
+                         .scaled_accumulators = scaled});
     for (std::size_t m = 0; m < c.rows; ++m) {
       for (std::size_t n = 0; n < c.outputs; ++n) {
         ASSERT_EQ(std::memcmp(out.at(m, n), expected.at(m, n), float_bytes(c.out_type)), 0)
@@ -101,6 +110,7 @@ Case random_case(Random& random, FloatType out_type, FloatType bias_type, bool w
     c.accumulators.push_back(static_cast<std::int32_t>(random.below(range)) -
                              static_cast<std::int32_t>(range / 2));
   }
+  const bool scaled = random.chance(0.3);
   const auto scale = [&] {
     const double value = std::ldexp(random.real(-1, 1), static_cast<int>(random.below(40)) - 30);
     return wide ? value : static_cast<double>(static_cast<float>(value));
@@ -108,7 +118,10 @@ Case random_case(Random& random, FloatType out_type, FloatType bias_type, bool w
   if (random.chance(0.7)) {
     for (std::size_t m = 0; m < c.rows; ++m) c.row_scales.push_back(scale());
   }
-  if (random.chance(0.7)) {
+  for (std::size_t i = 0; scaled && i < c.rows * c.accumulator_stride; ++i) {
+    c.scaled_accumulators.push_back(std::ldexp(scale(), 20));
+  }
+  if (!scaled && random.chance(0.7)) {
     const std::size_t count = random.chance(0.5) ? 1 : c.outputs;
     for (std::size_t n = 0; n < count; ++n) c.output_scales.push_back(scale());
   }
@@ -174,6 +187,13 @@ TEST_P(Epilogue, RoundingAndSpecialValues) {
             ASSERT_NO_FATAL_FAILURE(check(c)) << "scale " << scale << ", bias " << bias;
             c.bias.rows = 0;
             ASSERT_NO_FATAL_FAILURE(check(c)) << "scale " << scale;
+          }
+          c.scaled_accumulators = {0.0,  -0.0,      1.5,        -0x1p-149,    0x1p-1074,    0x1p127,
+                                   1e30, kInfinity, -kInfinity, std::nan(""), -std::nan("")};
+          c.outputs = c.accumulator_stride = c.out_stride = c.scaled_accumulators.size();
+          for (const bool relu : {false, true}) {
+            c.relu = relu;
+            ASSERT_NO_FATAL_FAILURE(check(c)) << "scaled, scale " << scale;
           }
         }
       }

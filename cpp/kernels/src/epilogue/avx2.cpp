@@ -59,6 +59,14 @@ inline void store(void* row, FloatType type, std::size_t n, __m256 value) {
   }
 }
 
+inline __m256 load_sums(const EpilogueArgs& args, std::size_t at) {
+  if (args.scaled_accumulators != nullptr) {
+    return _mm256_loadu_ps(static_cast<const float*>(args.scaled_accumulators) + at);
+  }
+  const auto* from = reinterpret_cast<const __m256i*>(args.accumulators + at);
+  return _mm256_cvtepi32_ps(_mm256_loadu_si256(from));
+}
+
 template <FloatType kBias>
 void narrow(const EpilogueArgs& args) {
   const __m256 nan =
@@ -68,7 +76,6 @@ void narrow(const EpilogueArgs& args) {
                                  ? static_cast<float>(args.output_scales[0])
                                  : 1.0F;
   for (std::size_t m = 0; m < args.rows; ++m) {
-    const std::int32_t* accumulators = args.accumulators + m * args.accumulator_stride;
     void* out = byte_offset(args.out, m * args.out_stride * bytes_of(args.out_type));
     const float row_scale =
         args.row_scales != nullptr ? static_cast<float>(args.row_scales[m]) : 1.0F;
@@ -80,8 +87,7 @@ void narrow(const EpilogueArgs& args) {
       const std::size_t n = begin < last ? begin : last;
       const __m256 scale =
           scale_each ? _mm256_mul_ps(factor, load_doubles(args.output_scales + n)) : shared;
-      const __m256i sums = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(accumulators + n));
-      __m256 value = _mm256_mul_ps(_mm256_cvtepi32_ps(sums), scale);
+      __m256 value = _mm256_mul_ps(load_sums(args, m * args.accumulator_stride + n), scale);
       if (args.bias != nullptr) value = _mm256_add_ps(value, load_bias<kBias>(args.bias, n));
       // Of two zeros, and where one is a NaN, the instruction gives the second operand.
       if (args.relu) value = _mm256_max_ps(_mm256_setzero_ps(), value);

@@ -67,6 +67,19 @@ inline __mmask16 nan_mask(const EpilogueArgs& args, std::size_t m, std::size_t n
   return _mm_test_epi8_mask(flags, flags);
 }
 
+inline __m512 load_sums(const EpilogueArgs& args, std::size_t at, __mmask16 mask) {
+  if (args.scaled_accumulators != nullptr) {
+    return _mm512_maskz_loadu_ps(mask, static_cast<const float*>(args.scaled_accumulators) + at);
+  }
+  return _mm512_cvtepi32_ps(_mm512_maskz_loadu_epi32(mask, args.accumulators + at));
+}
+inline __m512d load_wide_sums(const EpilogueArgs& args, std::size_t at, __mmask8 mask) {
+  if (args.scaled_accumulators != nullptr) {
+    return _mm512_maskz_loadu_pd(mask, static_cast<const double*>(args.scaled_accumulators) + at);
+  }
+  return _mm512_cvtepi32_pd(_mm256_maskz_loadu_epi32(mask, args.accumulators + at));
+}
+
 template <FloatType kBias>
 void narrow(const EpilogueArgs& args) {
   const __m512 nan =
@@ -76,7 +89,6 @@ void narrow(const EpilogueArgs& args) {
                                  ? static_cast<float>(args.output_scales[0])
                                  : 1.0F;
   for (std::size_t m = 0; m < args.rows; ++m) {
-    const std::int32_t* accumulators = args.accumulators + m * args.accumulator_stride;
     void* out = byte_offset(args.out, m * args.out_stride * bytes_of(args.out_type));
     const float row_scale =
         args.row_scales != nullptr ? static_cast<float>(args.row_scales[m]) : 1.0F;
@@ -87,8 +99,7 @@ void narrow(const EpilogueArgs& args) {
       const auto mask = static_cast<__mmask16>(left < 16 ? (1U << left) - 1 : 0xFFFFU);
       const __m512 scale =
           scale_each ? _mm512_mul_ps(factor, load_doubles(args.output_scales + n, mask)) : shared;
-      const __m512i sums = _mm512_maskz_loadu_epi32(mask, accumulators + n);
-      __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(sums), scale);
+      __m512 value = _mm512_mul_ps(load_sums(args, m * args.accumulator_stride + n, mask), scale);
       if (args.bias != nullptr) value = _mm512_add_ps(value, load_bias<kBias>(args.bias, n, mask));
       // Of two zeros, and where one is a NaN, the instruction gives the second operand.
       if (args.relu) value = _mm512_max_ps(_mm512_setzero_ps(), value);
@@ -120,7 +131,6 @@ void wide(const EpilogueArgs& args) {
   const double shared_scale =
       args.output_scales != nullptr && !scale_each ? args.output_scales[0] : 1.0;
   for (std::size_t m = 0; m < args.rows; ++m) {
-    const std::int32_t* accumulators = args.accumulators + m * args.accumulator_stride;
     auto* out = static_cast<double*>(args.out) + m * args.out_stride;
     const double row_scale = args.row_scales != nullptr ? args.row_scales[m] : 1.0;
     const __m512d factor = _mm512_set1_pd(row_scale);
@@ -131,8 +141,8 @@ void wide(const EpilogueArgs& args) {
       const __m512d scale =
           scale_each ? _mm512_mul_pd(factor, _mm512_maskz_loadu_pd(mask, args.output_scales + n))
                      : shared;
-      const __m256i sums = _mm256_maskz_loadu_epi32(mask, accumulators + n);
-      __m512d value = _mm512_mul_pd(_mm512_cvtepi32_pd(sums), scale);
+      __m512d value =
+          _mm512_mul_pd(load_wide_sums(args, m * args.accumulator_stride + n, mask), scale);
       if (args.bias != nullptr) {
         value = _mm512_add_pd(value, load_wide_bias(args.bias, args.bias_type, n, mask));
       }

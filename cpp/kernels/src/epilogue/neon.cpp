@@ -59,6 +59,13 @@ inline uint32x4_t load_flags(const std::uint8_t* flags) {
   return vtstq_u32(wider, wider);
 }
 
+inline float32x4_t load_sums(const EpilogueArgs& args, std::size_t at) {
+  if (args.scaled_accumulators != nullptr) {
+    return vld1q_f32(static_cast<const float*>(args.scaled_accumulators) + at);
+  }
+  return vcvtq_f32_s32(vld1q_s32(args.accumulators + at));
+}
+
 template <FloatType kBias>
 void narrow(const EpilogueArgs& args, std::size_t outputs) {
   const float32x4_t nan =
@@ -68,7 +75,6 @@ void narrow(const EpilogueArgs& args, std::size_t outputs) {
                                  ? static_cast<float>(args.output_scales[0])
                                  : 1.0F;
   for (std::size_t m = 0; m < args.rows; ++m) {
-    const std::int32_t* accumulators = args.accumulators + m * args.accumulator_stride;
     void* out = byte_offset(args.out, m * args.out_stride * bytes_of(args.out_type));
     const float row_scale =
         args.row_scales != nullptr ? static_cast<float>(args.row_scales[m]) : 1.0F;
@@ -78,7 +84,7 @@ void narrow(const EpilogueArgs& args, std::size_t outputs) {
     for (std::size_t n = 0; n < outputs; n += kLanes) {
       const float32x4_t scale =
           scale_each ? vmulq_f32(factor, load_doubles(args.output_scales + n)) : shared;
-      float32x4_t value = vmulq_f32(vcvtq_f32_s32(vld1q_s32(accumulators + n)), scale);
+      float32x4_t value = vmulq_f32(load_sums(args, m * args.accumulator_stride + n), scale);
       if (args.bias != nullptr) value = vaddq_f32(value, load_bias<kBias>(args.bias, n));
       // Not a maximum, which might make a zero of -0.0.
       if (args.relu) {
@@ -105,7 +111,12 @@ void epilogue(const EpilogueArgs& args) noexcept {
   if (whole == args.outputs) return;
   EpilogueArgs rest = args;
   rest.outputs -= whole;
-  rest.accumulators += whole;
+  if (rest.scaled_accumulators != nullptr) {
+    const std::size_t bytes = rest.wide ? sizeof(double) : sizeof(float);
+    rest.scaled_accumulators = byte_offset(rest.scaled_accumulators, whole * bytes);
+  } else {
+    rest.accumulators += whole;
+  }
   if (rest.output_scales != nullptr) rest.output_scales += whole * rest.output_scale_step;
   if (rest.bias != nullptr) rest.bias = byte_offset(rest.bias, whole * bytes_of(rest.bias_type));
   if (rest.nan_outputs != nullptr) rest.nan_outputs += whole;

@@ -31,7 +31,7 @@ void store(void* row, FloatType type, std::size_t n, Real value) noexcept {
 template <typename Real>
 void epilogue_in(const EpilogueArgs& args) noexcept {
   for (std::size_t m = 0; m < args.rows; ++m) {
-    const std::int32_t* accumulators = args.accumulators + m * args.accumulator_stride;
+    const std::size_t row = m * args.accumulator_stride;
     void* out = byte_offset(args.out, m * args.out_stride * float_bytes(args.out_type));
     const Real row_scale =
         args.row_scales != nullptr ? static_cast<Real>(args.row_scales[m]) : Real{1};
@@ -45,7 +45,10 @@ void epilogue_in(const EpilogueArgs& args) noexcept {
           args.output_scales != nullptr
               ? static_cast<Real>(args.output_scales[n * args.output_scale_step])
               : Real{1};
-      Real value = static_cast<Real>(accumulators[n]) * (row_scale * output_scale);
+      const Real sum = args.scaled_accumulators != nullptr
+                           ? static_cast<const Real*>(args.scaled_accumulators)[row + n]
+                           : static_cast<Real>(args.accumulators[row + n]);
+      Real value = sum * (row_scale * output_scale);
       if (args.bias != nullptr)
         value += static_cast<Real>(load_double(args.bias, args.bias_type, n));
       if (args.relu && value < 0) value = 0;

@@ -10,6 +10,7 @@
 
 #include "tfmbs/format/bit_planes.hpp"
 #include "tfmbs/format/error.hpp"
+#include "tfmbs/format/group_scales.hpp"
 #include "tfmbs/format/limits.hpp"
 #include "tfmbs/format/weight_panels.hpp"
 
@@ -50,6 +51,39 @@ struct Int8MatmulArgs {
   std::byte* scratch{nullptr};
 };
 inline constexpr std::size_t kScratchAlignment = 64;
+
+// Products with weights that have group scales (group_scales.hpp):
+//   out[m * out_stride + n] = s(groups), where s(0) = +0.0 and
+//   s(g + 1) = s(g) + float(S(g)) * scale(first_output + n, g), g = 0, 1, ..., groups - 1,
+// and S(g) is the sum of activation[m][k] * weight[first_output + n][k] over the inputs k of group
+// g. |S(g)| <= 127 * 256, so int32 and its conversion are exact. Each product and each addition is
+// rounded once, in fp32 (no fused multiply-add). Where `wide`, all of it is in fp64, the scale's
+// value unchanged, and `out` holds doubles. A sum that is NaN may be any NaN: the epilogue writes
+// one. Preconditions: takes_group_scales(weights.layout), and scales of weights.outputs x
+// weights.depth. A set is fast with the layout that it prefers for cached weights, and not `wide`.
+struct GroupedTritMatmulArgs {
+  const std::uint64_t* activations;  // bit-plane rows, as trit_matmul's
+  std::size_t rows;
+  WeightPanelsView weights;  // a layout of trit x trit
+  GroupScalesView scales;
+  std::size_t first_output;  // a multiple of kPanelOutputs
+  std::size_t outputs;
+  void* out;               // fp32, or fp64 where `wide`
+  std::size_t out_stride;  // in elements
+  bool wide{false};
+};
+struct GroupedInt8MatmulArgs {
+  const std::int8_t* activations;  // -127...127
+  std::size_t rows;
+  std::size_t row_stride;    // in elements
+  WeightPanelsView weights;  // a layout of int8 x trit
+  GroupScalesView scales;
+  std::size_t first_output;  // a multiple of kPanelOutputs
+  std::size_t outputs;
+  void* out;               // fp32, or fp64 where `wide`
+  std::size_t out_stride;  // in elements
+  bool wide{false};
+};
 
 // Rows of floats to bit planes: +1 where x > t, -1 where x < -t, else 0, t = thresholds[row] (>= 0,
 // compared exactly, in fp64) or 0 where thresholds is null. A NaN becomes 0 and sets nan_rows[row]
@@ -178,9 +212,10 @@ struct WeightedSumArgs {
 // fp64 where `wide`; each operation rounded once (no fused multiply-add). With `relu` what is below
 // 0 becomes +0; NaN and -0.0 stay, as torch.relu has it. Then rounded to out_type. NaN where
 // nan_rows[m] or nan_outputs[n] is set. `out` overlaps nothing that is read: an output may be
-// computed twice.
+// computed twice. Where scaled_accumulators is not null, its values, a grouped product's, stand in
+// for (float)acc; output_scales is then null.
 struct EpilogueArgs {
-  const std::int32_t* accumulators;
+  const std::int32_t* accumulators;  // not looked at where scaled_accumulators is not null
   std::size_t rows;
   std::size_t outputs;
   std::size_t accumulator_stride;  // in elements
@@ -196,6 +231,7 @@ struct EpilogueArgs {
   std::size_t out_stride;  // in elements
   bool wide;
   bool relu{false};
+  const void* scaled_accumulators{nullptr};  // fp32, or fp64 where `wide`; or null
 };
 
 // The layouts that a set reads fastest: where the weights stay in a cache, and where they come from
@@ -226,6 +262,8 @@ struct KernelSet {
   ScratchUse int8_scratch;  // of Int8MatmulArgs
   void (*trit_matmul)(const TritMatmulArgs&) noexcept;
   void (*int8_matmul)(const Int8MatmulArgs&) noexcept;
+  void (*grouped_trit_matmul)(const GroupedTritMatmulArgs&) noexcept;
+  void (*grouped_int8_matmul)(const GroupedInt8MatmulArgs&) noexcept;
   void (*ternarize)(const TernarizeArgs&) noexcept;
   void (*quantize_int8)(const QuantizeInt8Args&) noexcept;
   void (*field_count)(const FieldCountArgs&) noexcept;
