@@ -31,6 +31,7 @@ check_kernel_selection()  # a wrong TFMBS_KERNEL is an error here, not a slow su
 
 from .agent import AdaptiveRuntimeAgent  # noqa: E402
 from .conversion.convert import convert  # noqa: E402
+from .conversion.freeze import freeze, thaw  # noqa: E402
 from .errors import (  # noqa: E402
     AddressError,
     ArgumentError,
@@ -45,6 +46,7 @@ from .errors import (  # noqa: E402
 from .nn.function import TFMBSLinearFunction  # noqa: E402
 from .nn.linear import TFMBSLinear  # noqa: E402
 from .nn.linear_relu import TFMBSLinearReLU  # noqa: E402
+from .nn.packed import TFMBSPackedLinear  # noqa: E402
 from .nn.prepare import prepare  # noqa: E402
 from .quantization.packing import pack_pt5, unpack_pt5  # noqa: E402
 from .quantization.quantizers import (  # noqa: E402
@@ -74,15 +76,18 @@ __all__ = [
     "TFMBSLinear",
     "TFMBSLinearFunction",
     "TFMBSLinearReLU",
+    "TFMBSPackedLinear",
     "TwnQuantizer",
     "WeightQuantizer",
     "active_kernels",
     "convert",
+    "freeze",
     "kernel_sets",
     "pack_pt5",
     "prepare",
     "select_kernels",
     "set_weight_storage",
+    "thaw",
     "unpack_pt5",
     "weight_storage",
 ]

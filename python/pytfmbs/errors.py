@@ -8,6 +8,8 @@ before the call.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class FabricError(Exception):
@@ -95,3 +97,13 @@ def raise_own(error: BaseException) -> None:
         raise own from None
     finally:
         del own  # its traceback holds this frame: a cycle that would keep the caller's layer alive
+
+
+@contextmanager
+def as_own() -> Iterator[None]:
+    """Raises the fabric's exceptions for what torch ops raise inside."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise_own(error)
+        raise

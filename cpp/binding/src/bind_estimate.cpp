@@ -9,8 +9,8 @@
 #include "arguments.hpp"
 #include "errors.hpp"
 #include "profile_dict.hpp"
-#include "tfmbs/format/limits.hpp"
 #include "tfmbs/device/estimate.hpp"
+#include "tfmbs/format/limits.hpp"
 #include "tfmbs/linear/activation.hpp"
 
 namespace nb = nanobind;
@@ -43,8 +43,7 @@ StringDict estimate_forward(const FabricConfig& config, nb::handle outputs, nb::
   const auto estimate = check(device::estimate_forward(
       {.geometry = config.geometry,
        .shape = {size_argument(outputs, "outputs", kMaxOutputs),
-                 size_argument(depth, "depth", kMaxDepth),
-                 mode.planes},
+                 size_argument(depth, "depth", kMaxDepth), mode.planes},
        .placement = {mask_argument(tile_mask, config), word_argument(first_word, "first_word"),
                      word_argument(words, "words"), streamed},
        .samples = unsigned_argument(samples, "samples", ErrorCode::kInvalidArgument),

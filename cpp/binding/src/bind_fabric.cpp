@@ -23,9 +23,9 @@ using nb::literals::operator""_a;
 namespace tfmbs::binding {
 namespace {
 
+using device::Fabric;
 using fabric::FabricConfig;
 using fabric::TaskDescriptor;
-using device::Fabric;
 
 // What is pickled.
 using ConfigState = std::tuple<std::uint64_t, std::uint64_t, std::uint64_t, double, double, double>;
@@ -278,7 +278,8 @@ void bind_fabric(const nb::module_& m) {
       "Fabric() is the process's default device, the one that layers use unless given another. "
       "Fabric(config) and\nFabric(engine=\"stepped\") are devices of their own, with close() and "
       "`with`. engine: \"closed_form\" (results from the CPU kernels, exact telemetry in closed "
-      "form), \"stepped\"\n(every word and cycle is stepped; the reference), or \"lockstep\" (both; "
+      "form), \"stepped\"\n(every word and cycle is stepped; the reference), or \"lockstep\" "
+      "(both; "
       "a call after which they differ in a\nresult, counter or word raises MismatchError).")
       .def(
           "__init__",
@@ -293,10 +294,9 @@ void bind_fabric(const nb::module_& m) {
           "The device as text, for programs that run elsewhere: there the living device of that "
           "name and shape, or a new one.")
       .def_prop_ro("config", [](const FabricHandle& h) { return h.fabric->config(); })
-      .def_prop_ro("engine",
-                   [](const FabricHandle& h) {
-                     return std::string(name_of(h.fabric->spec().engine));
-                   })
+      .def_prop_ro(
+          "engine",
+          [](const FabricHandle& h) { return std::string(name_of(h.fabric->spec().engine)); })
       .def_prop_ro("is_default", [](const FabricHandle& h) { return h.fabric->is_default(); })
       .def_prop_ro("closed",
                    [](const FabricHandle& h) {
@@ -484,8 +484,7 @@ void bind_fabric(const nb::module_& m) {
       .def("__getstate__",
            [](const FabricHandle& h) {
              if (h.fabric->is_default()) return FabricState();
-             return FabricState(h.fabric->config(),
-                                std::string(name_of(h.fabric->spec().engine)));
+             return FabricState(h.fabric->config(), std::string(name_of(h.fabric->spec().engine)));
            })
       .def("__setstate__", [](FabricHandle* self, const FabricState& state) {
         new (self) FabricHandle(std::apply(make_fabric, state));

@@ -19,10 +19,10 @@
 #include "errors.hpp"
 #include "fabric_handle.hpp"
 #include "profile_dict.hpp"
+#include "tfmbs/format/weight_panels.hpp"
 #include "tfmbs/linear/activation.hpp"
 #include "tfmbs/linear/packing_policy.hpp"
 #include "tfmbs/runtime/layer_registry.hpp"
-
 
 namespace nb = nanobind;
 using nb::literals::operator""_a;
@@ -33,15 +33,15 @@ namespace {
 using runtime::LayerRegistry;
 using runtime::LayerSpec;
 
-// Owns the registry's entries: when Python lets go, the layer gives its space back. After a move the
-// identity before stays an alias, for a forward pass that has read it already.
+// Owns the registry's entries: when Python lets go, the layer gives its space back. After a move
+// the identity before stays an alias, for a forward pass that has read it already.
 class LayerHandle {
  public:
   // fabric: null for a layer without a device.
   LayerHandle(LayerSpec spec, std::shared_ptr<device::Fabric> fabric, LayerHandle* replacing)
-      : layer_(check(runtime::Layer::make(std::move(spec), std::move(fabric),
-                                          replacing == nullptr ? nullptr
-                                                               : replacing->layer_.get()))),
+      : layer_(
+            check(runtime::Layer::make(std::move(spec), std::move(fabric),
+                                       replacing == nullptr ? nullptr : replacing->layer_.get()))),
         identity_(layer_->spec().identity.to_text()) {
     auto& registry = LayerRegistry::instance();
     registry.add(identity_, layer_);
@@ -88,8 +88,8 @@ LayerHandle make_layer(const std::optional<FabricHandle>& fabric, const std::str
   }
   if (!tile_mask.is_none()) {
     const Geometry geometry = fabric ? fabric->fabric->config().geometry : Geometry{};
-    spec.identity.tile_mask = unsigned_argument(
-        tile_mask, "tile_mask", ErrorCode::kInvalidArgument, geometry.all_tiles(), 1);
+    spec.identity.tile_mask = unsigned_argument(tile_mask, "tile_mask", ErrorCode::kInvalidArgument,
+                                                geometry.all_tiles(), 1);
   }
   if (!fabric) {
     static std::atomic<std::uint64_t> tokens{0};
@@ -113,6 +113,32 @@ void bind_layer(nb::module_& m) {
         return modes;
       },
       "Name of each activation mode, and the straight-through window that it has by default.");
+  m.def(
+      "panel_bytes",
+      [](const std::string& layout, std::uint64_t outputs, std::uint64_t depth) {
+        const WeightPanelsView view{nullptr, check(parse_weight_layout(layout)), outputs, depth};
+        return depth == 0 ? std::size_t{0} : view.size();
+      },
+      "layout"_a, "outputs"_a, "depth"_a, "Bytes of weights packed in a layout.");
+  m.def(
+      "packing_layout",
+      [](const std::string& activation, const std::string& packing) {
+        const linear::Activation mode = check(linear::parse_activation(activation));
+        const auto& layouts = linear::mode_of(mode).layouts();
+        const bool by_values = linear::mode_of(mode).by_values;
+        if (packing == "auto") return std::string(name_of(linear::preferred_layout(mode)));
+        if (packing == "packed2") return std::string(name_of(layouts.cached));
+        if (packing == "packed_base3") {
+          return std::string(
+              name_of(by_values ? WeightLayout::kInt8Fives : WeightLayout::kTritFives));
+        }
+        throw CoreFailure(
+            {ErrorCode::kInvalidArgument,
+             "packing is '" + packing + "'; allowed are 'auto', 'packed2', 'packed_base3'"});
+      },
+      "activation"_a, "packing"_a,
+      "The weight layout of a packing: \"packed2\" (two bits a weight), \"packed_base3\" (1.6), or "
+      "\"auto\" (what the kernels in use want now).");
   m.def(
       "weight_storage", [] { return std::string(name_of(linear::weight_storage())); },
       "How weights are packed: \"auto\", \"cached\" or \"streamed\".");
@@ -138,19 +164,17 @@ void bind_layer(nb::module_& m) {
              std::uint64_t outputs, std::uint64_t depth, const std::string& weight_quantizer,
              const std::string& activation, nb::handle weight_addr, nb::handle tile_mask,
              LayerHandle* replacing) {
-            new (self)
-                LayerHandle(make_layer(fabric, name, outputs, depth, weight_quantizer, activation,
-                                       weight_addr, tile_mask, replacing));
+            new (self) LayerHandle(make_layer(fabric, name, outputs, depth, weight_quantizer,
+                                              activation, weight_addr, tile_mask, replacing));
           },
           "fabric"_a.none(), "name"_a, "outputs"_a, "depth"_a, "weight_quantizer"_a, "activation"_a,
           "weight_addr"_a.none(), "tile_mask"_a.none(), "replacing"_a = nb::none(),
-          "fabric: None for a layer without a device. replacing: a layer of the same device whose name and place are free for this one; it "
+          "fabric: None for a layer without a device. replacing: a layer of the same device whose "
+          "name and place are free for this one; it "
           "leaves if this one enters, and is of no use then.")
       .def_prop_ro(
           "identity",
-          [](const LayerHandle& h) {
-            return nb::bytes(h.identity().data(), h.identity().size());
-          },
+          [](const LayerHandle& h) { return nb::bytes(h.identity().data(), h.identity().size()); },
           "What ops carry of the layer, as data: name, place and device.")
       .def_prop_ro(
           "spec", [](const LayerHandle& h) { return h.layer().spec().to_text(); },

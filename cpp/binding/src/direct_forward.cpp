@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "dlpack.hpp"
-#include "tfmbs/format/large_memory.hpp"
 #include "tfmbs/execution/executor.hpp"
+#include "tfmbs/format/large_memory.hpp"
 #include "tfmbs/kernels/kernels.hpp"
 #include "tfmbs/runtime/call.hpp"
 
@@ -96,10 +96,9 @@ std::optional<runtime::TensorView> view_of(const Torch& torch, nb::handle object
     return std::nullopt;
   }
   const auto* const memory = static_cast<const std::byte*>(tensor.data);
-  return runtime::TensorView{
-      .data = memory == nullptr ? nullptr : memory + tensor.byte_offset,
-      .type = float_type(tensor.type),
-      .sizes = {tensor.shape, static_cast<std::size_t>(tensor.dimensions)}};
+  return runtime::TensorView{.data = memory == nullptr ? nullptr : memory + tensor.byte_offset,
+                             .type = float_type(tensor.type),
+                             .sizes = {tensor.shape, static_cast<std::size_t>(tensor.dimensions)}};
 }
 
 // Says what the tensor's storage holds: one that shrank leaves the sizes as they were, and DLPack
@@ -115,7 +114,8 @@ bool note_held(const Torch& torch, nb::handle object, runtime::TensorView& tenso
     return false;
   }
   const auto bytes = static_cast<std::uint64_t>(held);
-  const std::uint64_t before = static_cast<std::uint64_t>(first) * kernels::float_bytes(*tensor.type);
+  const std::uint64_t before =
+      static_cast<std::uint64_t>(first) * kernels::float_bytes(*tensor.type);
   tensor.held = bytes > before ? bytes - before : 0;
   return true;
 }

@@ -11,8 +11,8 @@
 
 #include "last_error.hpp"
 #include "slots.hpp"
-#include "tfmbs/format/pt5.hpp"
 #include "tfmbs/execution/executor.hpp"
+#include "tfmbs/format/pt5.hpp"
 #include "tfmbs/linear/quantized_weights.hpp"
 #include "tfmbs/runtime/call.hpp"
 
@@ -136,7 +136,7 @@ Result<std::shared_ptr<Layer>> make_layer(runtime::LayerSpec spec,
 
 // Everything that needs no device.
 Result<linear::QuantizedWeights> weights_of(const Definition& definition,
-                                             const runtime::LayerSpec& spec) {
+                                            const runtime::LayerSpec& spec) {
   auto scales = scales_of(definition);
   if (!scales) return std::move(scales).error();
   const std::size_t bytes = pt5_bytes(spec.outputs * spec.depth);
@@ -144,9 +144,9 @@ Result<linear::QuantizedWeights> weights_of(const Definition& definition,
     if (auto s = require(definition.weights, "weights"); !s) return std::move(s).error();
   }
   return linear::read_stream({.bytes = {definition.weights, bytes},
-                               .outputs = spec.outputs,
-                               .depth = spec.depth,
-                               .scales = std::move(scales).value()});
+                              .outputs = spec.outputs,
+                              .depth = spec.depth,
+                              .scales = std::move(scales).value()});
 }
 
 Status define(tfmbs_layer** slot, const Definition& definition,
@@ -232,11 +232,10 @@ Status forward(Layer& layer, const Call& call) {
   const Shape input{{call.samples, depth}};
   const Shape weight{{outputs, depth}};
   const Shape bias{{outputs}, 1};
-  runtime::LinearRequest request{
-      .input = view_of(call.input, input_type.value(), input),
-      .weight = view_of(nullptr, input_type.value(), weight),
-      .out_type = output_type.value(),
-      .wide_bias = true};
+  runtime::LinearRequest request{.input = view_of(call.input, input_type.value(), input),
+                                 .weight = view_of(nullptr, input_type.value(), weight),
+                                 .out_type = output_type.value(),
+                                 .wide_bias = true};
   if (call.bias != nullptr) {
     const auto bias_type = float_type(call.bias_type, "bias_type");
     if (!bias_type) return bias_type.error();

@@ -23,9 +23,9 @@ using device::Fabric;
 using device::FabricSpec;
 using execution::SerialExecutor;
 using linear::Activation;
+using linear::quantize_weights;
 using linear::QuantizedWeights;
 using linear::WeightQuantizer;
-using linear::quantize_weights;
 
 using kernels::FloatType;
 using Random = std::mt19937_64;
@@ -93,7 +93,8 @@ struct Pair {
     }
     layer = Layer::make(spec, expected).value();
 
-    const QuantizedWeights packed = quantize_weights(source().floats(), spec.quantizer, SerialExecutor{});
+    const QuantizedWeights packed =
+        quantize_weights(source().floats(), spec.quantizer, SerialExecutor{});
     layer->note_sparsity(packed.sparsity());  // else it would hear of it with its first forward
     std::vector<std::int8_t> trits(outputs * depth);
     ASSERT_TRUE(unpack_bit_planes(packed.planes.view(), trits));
@@ -108,15 +109,17 @@ struct Pair {
     }
     const std::vector<float> narrow(scales.begin(), scales.end());
     const bool wide = weight_type == FloatType::kFloat64;
-    ASSERT_EQ(tfmbs_layer_define(
-                  &slot, spec.identity.name.c_str(), static_cast<std::int64_t>(outputs),
-                  static_cast<std::int64_t>(depth), spec.activation == Activation::kInt8 ? 1 : 0,
-                  spec.identity.tile_mask,
-                  spec.identity.weight_address ? static_cast<std::int64_t>(*spec.identity.weight_address) : -1,
-                  fabric.to_text().c_str(), stream.data(),
-                  wide ? static_cast<const void*>(scales.data()) : narrow.data(),
-                  static_cast<std::int64_t>(scales.size()), wide ? TFMBS_F64 : TFMBS_F32),
-              TFMBS_OK)
+    ASSERT_EQ(
+        tfmbs_layer_define(&slot, spec.identity.name.c_str(), static_cast<std::int64_t>(outputs),
+                           static_cast<std::int64_t>(depth),
+                           spec.activation == Activation::kInt8 ? 1 : 0, spec.identity.tile_mask,
+                           spec.identity.weight_address
+                               ? static_cast<std::int64_t>(*spec.identity.weight_address)
+                               : -1,
+                           fabric.to_text().c_str(), stream.data(),
+                           wide ? static_cast<const void*>(scales.data()) : narrow.data(),
+                           static_cast<std::int64_t>(scales.size()), wide ? TFMBS_F64 : TFMBS_F32),
+        TFMBS_OK)
         << tfmbs_last_error(nullptr);
   }
 
@@ -187,11 +190,13 @@ TEST(CInterface, EqualsTheRuntimeInEveryRespect) {
       if (random() % 4 == 0) spec.identity.tile_mask = config.geometry.all_tiles();
       const auto words = placement::resident_words(
           config.geometry, spec.outputs, spec.depth,
-          spec.identity.tile_mask != 0 ? spec.identity.tile_mask
-                              : placement::default_tile_mask(config.geometry, spec.outputs));
+          spec.identity.tile_mask != 0
+              ? spec.identity.tile_mask
+              : placement::default_tile_mask(config.geometry, spec.outputs));
       if (&pair == &pairs[0] && words <= config.geometry.bank_a_words() && random() % 3 == 0) {
-        spec.identity.weight_address = config.geometry.bank_a_base(0) +
-                              4 * (random() % (config.geometry.bank_a_words() - words + 1));
+        spec.identity.weight_address =
+            config.geometry.bank_a_base(0) +
+            4 * (random() % (config.geometry.bank_a_words() - words + 1));
       }
       ASSERT_NO_FATAL_FAILURE(pair.make(random, spec, expected, device->spec(), random() % 4 == 0));
     }

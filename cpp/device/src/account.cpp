@@ -29,8 +29,8 @@ Result<std::unique_ptr<Account>> Account::enter(LayerDescription layer,
   const auto id =
       fabric->enter(layer, replacing == nullptr ? std::nullopt : std::optional(replacing->id_));
   if (!id) return id.error();
-  return std::unique_ptr<Account>(
-      ::new (memory.release()) Account(std::move(layer), std::move(fabric), id.value()));
+  return std::unique_ptr<Account>(::new (memory.release())
+                                      Account(std::move(layer), std::move(fabric), id.value()));
 }
 
 }  // namespace tfmbs::device

@@ -50,10 +50,8 @@ void ActivationCounter::count_rows(const ActivationRows& block, std::size_t row,
       return;
     }
   }
-  kernels::active().column_count({.activations = block.planes,
-                                  .rows = rows,
-                                  .trits = depth_,
-                                  .counts = part.columns.data()});
+  kernels::active().column_count(
+      {.activations = block.planes, .rows = rows, .trits = depth_, .counts = part.columns.data()});
 }
 
 void ActivationCounter::end_part(const Part& part) {

@@ -13,8 +13,8 @@ namespace {
 
 using fabric::Transfer;
 
-// Work of one kind and place writes the same words: a load, a forward pass of one sample, or of more
-// (samples beyond the second write what the first two do).
+// Work of one kind and place writes the same words: a load, a forward pass of one sample, or of
+// more (samples beyond the second write what the first two do).
 std::size_t kind_of(std::uint64_t samples) noexcept {
   return static_cast<std::size_t>(std::min<std::uint64_t>(samples, 2));
 }

@@ -23,8 +23,8 @@ class BankImages {
   // written over whole, so the older one goes.
   void commit(LayerWork& work) noexcept;
 
-  // Writes everything recorded into the device's banks and results, in order, and forgets it. Throws
-  // std::bad_alloc; what is recorded stays then.
+  // Writes everything recorded into the device's banks and results, in order, and forgets it.
+  // Throws std::bad_alloc; what is recorded stays then.
   void materialize(fabric::Device& device);
   // The same, if any record holds this layer's weights.
   void materialize_layer(std::uint64_t layer, fabric::Device& device);
@@ -37,8 +37,8 @@ class BankImages {
 
  private:
   using Records = std::list<BankImage>;
-  // A layer that stays where it is keeps two records (its load, its forward passes) however often it
-  // runs; only layers that move leave more. Bounds what they hold.
+  // A layer that stays where it is keeps two records (its load, its forward passes) however often
+  // it runs; only layers that move leave more. Bounds what they hold.
   static constexpr std::size_t kMaxRecords = 4096;
   // Samples whose activations a forward pass leaves in Bank B: the two slots' last.
   static constexpr std::size_t kTailSamples = 2;

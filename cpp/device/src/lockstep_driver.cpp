@@ -323,8 +323,7 @@ std::unique_ptr<Driver> make_driver(Engine engine, const fabric::FabricConfig& c
     case Engine::kLockstep:
       break;
   }
-  return make_lockstep_driver(config, make_closed_form_driver(config),
-                              make_stepped_driver(config));
+  return make_lockstep_driver(config, make_closed_form_driver(config), make_stepped_driver(config));
 }
 
 }  // namespace tfmbs::device

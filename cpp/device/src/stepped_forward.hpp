@@ -6,10 +6,10 @@
 #include <vector>
 
 #include "tfmbs/fabric/device.hpp"
+#include "tfmbs/format/activations.hpp"
 #include "tfmbs/format/bit_planes.hpp"
 #include "tfmbs/format/error.hpp"
 #include "tfmbs/placement/schedule.hpp"
-#include "tfmbs/format/activations.hpp"
 
 namespace tfmbs::device {
 

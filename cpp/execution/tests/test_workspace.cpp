@@ -1,5 +1,5 @@
-// Scratch memory: pieces do not overlap, a steady state allocates nothing, and what a thread keeps is
-// capped.
+// Scratch memory: pieces do not overlap, a steady state allocates nothing, and what a thread keeps
+// is capped.
 #include <gtest/gtest.h>
 
 #include <cstdint>

@@ -150,58 +150,68 @@ WeightPanels::WeightPanels(WeightLayout layout, std::size_t outputs, std::size_t
   const std::size_t size = view().size();
   auto* bytes = static_cast<std::uint8_t*>(large_memory::allocate(size));
   bytes_ = {bytes, Release{size}};
-  // The same byte everywhere.
-  const std::uint8_t zero = with_layout(layout, [](auto constant) {
-    return static_cast<std::uint8_t>(panel_codes::encode<constant.value>(0, 0));
-  });
-  std::memset(bytes, zero, size);
+  clear_panels({bytes, layout, outputs, depth});
 }
 
-Status WeightPanels::set_rows(std::size_t first_output, BitPlaneView rows) {
-  if (rows.trits != depth_ || first_output > outputs_ || rows.rows > outputs_ - first_output) {
+void clear_panels(const WeightPanelsSpan& panels) noexcept {
+  // The same byte everywhere.
+  const std::uint8_t zero = with_layout(panels.layout, [](auto constant) {
+    return static_cast<std::uint8_t>(panel_codes::encode<constant.value>(0, 0));
+  });
+  if (const std::size_t size = panels.view().size(); size != 0) {
+    std::memset(panels.bytes, zero, size);
+  }
+}
+
+Status set_panel_rows(const WeightPanelsSpan& panels, std::size_t first_output, BitPlaneView rows) {
+  const auto& [bytes, layout, outputs, depth] = panels;
+  if (rows.trits != depth || first_output > outputs || rows.rows > outputs - first_output) {
     return Error{ErrorCode::kInvalidArgument,
-                 "WeightPanels::set_rows: " + std::to_string(rows.rows) + " rows of " +
+                 "set_panel_rows: " + std::to_string(rows.rows) + " rows of " +
                      std::to_string(rows.trits) + " trits given for the outputs from " +
-                     std::to_string(first_output) + " on of " + std::to_string(outputs_) + " x " +
-                     std::to_string(depth_) + " weights"};
+                     std::to_string(first_output) + " on of " + std::to_string(outputs) + " x " +
+                     std::to_string(depth) + " weights"};
   }
   for (std::size_t r = 0; r < rows.rows;) {
     const std::size_t p = (first_output + r) / kPanelOutputs;
     const std::size_t output = (first_output + r) % kPanelOutputs;
     const std::size_t count = std::min(kPanelOutputs - output, rows.rows - r);
-    with_layout(layout_, [&](auto constant) {
-      encode_rows<constant.value>(rows.slice(r, count), output, view().lines(p),
-                                  bytes_.get() + view().panel_offset(p));
+    std::uint8_t* const panel = bytes + panels.view().panel_offset(p);
+    const std::size_t lines = panels.view().lines(p);
+    with_layout(layout, [&](auto constant) {
+      encode_rows<constant.value>(rows.slice(r, count), output, lines, panel);
     });
     r += count;
   }
   return {};
 }
 
-BitPlaneMatrix WeightPanels::rows(std::size_t first_output, std::size_t count) const {
-  BitPlaneMatrix planes(count, depth_);
-  const panel_codes::PlaneDecoder decode(layout_);
-  const std::size_t unit = panel_codes::unit_depth(layout_);
+BitPlaneMatrix panel_rows(const WeightPanelsView& panels, std::size_t first_output,
+                          std::size_t count) {
+  const WeightLayout layout = panels.layout;
+  BitPlaneMatrix planes(count, panels.depth);
+  const panel_codes::PlaneDecoder decode(layout);
+  const std::size_t unit = panel_codes::unit_depth(layout);
   const std::size_t words = planes.row_words();
   for (std::size_t r = 0; r < count;) {
     const std::size_t p = (first_output + r) / kPanelOutputs;
     const std::size_t end = std::min(count, (p + 1) * kPanelOutputs - first_output);
-    const std::size_t lines = view().lines(p);
-    const std::size_t step = is_int8(layout_) ? 1 : lines * kPanelBytes;
-    const std::uint8_t* panel = bytes_.get() + view().panel_offset(p);
+    const std::size_t lines = panels.lines(p);
+    const std::size_t step = is_int8(layout) ? 1 : lines * kPanelBytes;
+    const std::uint8_t* panel = panels.bytes + panels.panel_offset(p);
     // Unit by unit, so that a line is read while it is in the nearest cache.
-    for (std::size_t k = 0; k < depth_; k += unit) {
-      const std::size_t group = k / group_depth(layout_);
-      const std::size_t bytes = is_int8(layout_)
+    for (std::size_t k = 0; k < panels.depth; k += unit) {
+      const std::size_t group = k / group_depth(layout);
+      const std::size_t bytes = is_int8(layout)
                                     ? panel_codes::kUnitBytes
-                                    : std::min(panel_codes::kUnitBytes, view().groups() - group);
+                                    : std::min(panel_codes::kUnitBytes, panels.groups() - group);
       const std::size_t word = bit_plane_word(k);
       const std::size_t next = bit_plane_word(k + unit - 1);
       const std::size_t shift = k % 64;
       for (std::size_t n = r; n < end; ++n) {
         const std::size_t output = (first_output + n) % kPanelOutputs;
         const panel_codes::PlaneBits bits =
-            decode(panel + offset_of(layout_, lines, group, output), step, bytes);
+            decode(panel + offset_of(layout, lines, group, output), step, bytes);
         std::uint64_t* to = planes.row(n) + word;
         to[0] |= std::uint64_t{bits.nonzero} << shift;
         to[kPlaneWords] |= std::uint64_t{bits.negative} << shift;
@@ -214,6 +224,16 @@ BitPlaneMatrix WeightPanels::rows(std::size_t first_output, std::size_t count) c
     r = end;
   }
   return planes;
+}
+
+Result<WeightLayout> parse_weight_layout(std::string_view name) {
+  std::string allowed;
+  for (const WeightLayout layout : kWeightLayouts) {
+    if (name == name_of(layout)) return layout;
+    allowed += (allowed.empty() ? "'" : ", '") + std::string(name_of(layout)) + "'";
+  }
+  return Error{ErrorCode::kInvalidArgument,
+               "weight layout is '" + std::string(name) + "'; allowed are " + allowed};
 }
 
 }  // namespace tfmbs

@@ -25,14 +25,26 @@ void quantize_ternary(const RowsToQuantize& rows) noexcept {
                                .nan_rows = rows.nan_rows});
 }
 void multiply_ternary(const RowsToMultiply& rows) noexcept {
-  kernels::active().trit_matmul(
+  kernels::active().trit_matmul({.activations = static_cast<const std::uint64_t*>(rows.activations),
+                                 .rows = rows.rows,
+                                 .weights = rows.weights,
+                                 .first_output = rows.first_output,
+                                 .outputs = rows.outputs,
+                                 .out = rows.out,
+                                 .out_stride = rows.out_stride});
+}
+
+void multiply_ternary_grouped(const RowsToMultiplyGrouped& rows) noexcept {
+  kernels::active().grouped_trit_matmul(
       {.activations = static_cast<const std::uint64_t*>(rows.activations),
        .rows = rows.rows,
        .weights = rows.weights,
+       .scales = rows.scales,
        .first_output = rows.first_output,
        .outputs = rows.outputs,
        .out = rows.out,
-       .out_stride = rows.out_stride});
+       .out_stride = rows.out_stride,
+       .wide = rows.wide});
 }
 
 // --- int8: a row's absolute maximum becomes 127, six trit planes ------------------------------
@@ -64,6 +76,20 @@ void multiply_int8(const RowsToMultiply& rows) noexcept {
                                  .scratch = rows.scratch});
 }
 
+void multiply_int8_grouped(const RowsToMultiplyGrouped& rows) noexcept {
+  kernels::active().grouped_int8_matmul(
+      {.activations = static_cast<const std::int8_t*>(rows.activations),
+       .rows = rows.rows,
+       .row_stride = rows.row_stride,
+       .weights = rows.weights,
+       .scales = rows.scales,
+       .first_output = rows.first_output,
+       .outputs = rows.outputs,
+       .out = rows.out,
+       .out_stride = rows.out_stride,
+       .wide = rows.wide});
+}
+
 // In the order of the enumeration, which is also the C interface's.
 constexpr ActivationMode kModes[] = {
     {.id = Activation::kTernary,
@@ -76,7 +102,8 @@ constexpr ActivationMode kModes[] = {
      .layouts = ternary_layouts,
      .scratch_use = no_scratch,
      .quantize = quantize_ternary,
-     .multiply = multiply_ternary},
+     .multiply = multiply_ternary,
+     .multiply_grouped = multiply_ternary_grouped},
     {.id = Activation::kInt8,
      .name = "int8",
      .planes = static_cast<std::uint32_t>(kernels::kInt8Planes),
@@ -87,7 +114,8 @@ constexpr ActivationMode kModes[] = {
      .layouts = int8_layouts,
      .scratch_use = int8_scratch,
      .quantize = quantize_int8,
-     .multiply = multiply_int8},
+     .multiply = multiply_int8,
+     .multiply_grouped = multiply_int8_grouped},
 };
 static_assert(kModes[0].id == Activation::kTernary && kModes[1].id == Activation::kInt8);
 

@@ -53,14 +53,14 @@ void ActivationQuantizer::quantize(const execution::Executor& executor, BlockVis
   const Grain grain = mode_.by_values ? kValueGrain : kPlaneGrain;
   const std::size_t work = (depth_ + grain.row) * (visitor != nullptr ? kVisited : 1);
   const std::size_t block_rows = std::max<std::size_t>(kBlockBytes / row_bytes_, 1);
-  executor.parallel_for(
-      args_.samples, 1 + grain.values / work, [&](std::size_t begin, std::size_t end) {
-        if (visitor == nullptr) {
-          static_cast<void>(quantize_rows(begin, end - begin));
-        } else {
-          visitor->visit(begin, end, block_rows, quantize_rows);
-        }
-      });
+  executor.parallel_for(args_.samples, 1 + grain.values / work,
+                        [&](std::size_t begin, std::size_t end) {
+                          if (visitor == nullptr) {
+                            static_cast<void>(quantize_rows(begin, end - begin));
+                          } else {
+                            visitor->visit(begin, end, block_rows, quantize_rows);
+                          }
+                        });
 }
 
 QuantizedActivations ActivationQuantizer::activations() const noexcept {

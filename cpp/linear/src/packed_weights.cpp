@@ -1,6 +1,9 @@
 #include "tfmbs/linear/packed_weights.hpp"
 
 #include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <utility>
 
 namespace tfmbs::linear {
 namespace {
@@ -26,6 +29,7 @@ void for_each_panels(std::size_t outputs, std::size_t depth, const Executor& exe
 PackedWeights::PackedWeights(const QuantizedWeights& weights, WeightLayout layout,
                              const Executor& executor)
     : panels_(layout, weights.planes.rows(), weights.planes.trits()),
+      view_(panels_.view()),
       scales_(weights.scales),
       nan_outputs_(weights.nan_outputs),
       sparsity_(weights.sparsity()) {
@@ -39,6 +43,7 @@ PackedWeights::PackedWeights(const QuantizedWeights& weights, WeightLayout layou
 PackedWeights::PackedWeights(const PackedWeights& other, WeightLayout layout,
                              const Executor& executor)
     : panels_(layout, other.panels().outputs, other.panels().depth),
+      view_(panels_.view()),
       scales_(other.scales_),
       nan_outputs_(other.nan_outputs_),
       sparsity_(other.sparsity_) {
@@ -51,8 +56,47 @@ PackedWeights::PackedWeights(const PackedWeights& other, WeightLayout layout,
   });
 }
 
+PackedWeights::PackedWeights(WeightPanelsView panels, GroupScalesView groups,
+                             std::vector<double> scales, std::shared_ptr<const void> owner,
+                             const Executor& executor)
+    : view_(panels),
+      groups_(groups),
+      owner_(std::move(owner)),
+      scales_(std::move(scales)),
+      sparsity_(0.0) {
+  std::atomic<std::uint64_t> zeros{0};
+  for_each_panels(
+      panels.outputs, panels.depth, executor, [&](std::size_t first, std::size_t count) {
+        for (std::size_t row = first; row < first + count; row += kPanelOutputs) {
+          const BitPlaneMatrix planes = rows(row, std::min(kPanelOutputs, first + count - row));
+          zeros += count_zeros(planes.view());
+        }
+      });
+  const auto size = static_cast<double>(panels.outputs) * static_cast<double>(panels.depth);
+  if (size > 0.0) sparsity_ = static_cast<double>(zeros) / size;
+  mark_nan_outputs();
+}
+
+void PackedWeights::mark_nan_outputs() {
+  const auto mark = [this](std::size_t output) {
+    if (nan_outputs_.empty()) nan_outputs_.resize(outputs());
+    nan_outputs_[output] = 1;
+  };
+  for (std::size_t n = 0; n < outputs() && !scales_.empty(); ++n) {
+    if (std::isnan(scales_[scales_.size() == 1 ? 0 : n])) mark(n);
+  }
+  for (std::size_t n = 0; n < outputs() && has_groups(); ++n) {
+    for (std::size_t g = 0; g < groups_.groups(); ++g) {
+      if (std::isnan(groups_.values[groups_.index(n, g)])) {
+        mark(n);
+        break;
+      }
+    }
+  }
+}
+
 std::size_t PackedWeights::bytes() const noexcept {
-  return panels_.bytes() + scales_.size() * sizeof(double) + nan_outputs_.size();
+  return view_.size() + scales_.size() * sizeof(double) + nan_outputs_.size();
 }
 
 bool PackedWeights::has_trits_of(const PackedWeights& other) const {

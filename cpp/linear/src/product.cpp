@@ -33,8 +33,18 @@ constexpr std::size_t kGrainProducts = std::size_t{1} << 20;
 constexpr std::size_t kRowProducts = 4096;
 constexpr std::size_t kRowStep = 8;  // rows whose sums kernels keep in registers
 
-// `sums` are the part's, row by row.
-void apply_epilogue(const OutputPart& part, const std::int32_t* sums, const PackedWeights& weights,
+// Sums of a part, row by row: exact, or of groups that were scaled (fp32, or fp64 where the input
+// is).
+struct Sums {
+  const std::int32_t* exact{nullptr};
+  const void* scaled{nullptr};
+};
+
+bool is_wide(const LinearArgs& args) noexcept {
+  return args.input_type == kernels::FloatType::kFloat64;
+}
+
+void apply_epilogue(const OutputPart& part, const Sums& sums, const PackedWeights& weights,
                     const SampleScales& samples, const LinearArgs& args) noexcept {
   const std::size_t outputs = part.output_end - part.output;
   const std::size_t out_stride = weights.panels().outputs;
@@ -42,7 +52,7 @@ void apply_epilogue(const OutputPart& part, const std::int32_t* sums, const Pack
   const std::size_t out_bytes = kernels::float_bytes(args.output_type);
   const bool each = weights.scales().size() > 1;
   kernels::active().epilogue(
-      {.accumulators = sums,
+      {.accumulators = sums.exact,
        .rows = part.row_end - part.row,
        .outputs = outputs,
        .accumulator_stride = outputs,
@@ -61,8 +71,9 @@ void apply_epilogue(const OutputPart& part, const std::int32_t* sums, const Pack
            static_cast<std::byte*>(args.output) + (part.row * out_stride + part.output) * out_bytes,
        .out_type = args.output_type,
        .out_stride = out_stride,
-       .wide = args.input_type == kernels::FloatType::kFloat64,
-       .relu = args.relu});
+       .wide = is_wide(args),
+       .relu = args.relu,
+       .scaled_accumulators = sums.scaled});
 }
 
 // One kernel call's products of `part`; `part.output` is a multiple of kPanelOutputs.
@@ -80,6 +91,23 @@ void multiply_block(const OutputPart& part, const ActivationQuantizer& input,
                          .scratch = scratch});
 }
 
+// The same of weights with group scales.
+Sums multiply_grouped_block(const OutputPart& part, const ActivationQuantizer& input,
+                            const PackedWeights& weights, std::byte* sums, std::size_t sums_stride,
+                            bool wide) noexcept {
+  input.mode().multiply_grouped({.activations = input.row(part.row),
+                                 .rows = part.row_end - part.row,
+                                 .row_stride = input.depth(),
+                                 .weights = weights.panels(),
+                                 .scales = weights.group_scales(),
+                                 .first_output = part.output,
+                                 .outputs = part.output_end - part.output,
+                                 .out = sums,
+                                 .out_stride = sums_stride,
+                                 .wide = wide});
+  return {.scaled = sums};
+}
+
 // Call by call; `part.output` is a multiple of kPanelOutputs.
 void multiply_part(const OutputPart& part, const ActivationQuantizer& input,
                    const PackedWeights& weights, const LinearArgs& args) {
@@ -92,7 +120,10 @@ void multiply_part(const OutputPart& part, const ActivationQuantizer& input,
   const std::size_t panels_a_call =
       ((width + calls - 1) / calls + kPanelOutputs - 1) / kPanelOutputs;
   const std::size_t most_outputs = std::min(panels_a_call * kPanelOutputs, width);
-  const auto sums = memory.take<std::int32_t>(most_rows * most_outputs);
+  const bool wide = is_wide(args);
+  const std::size_t sum_bytes = weights.has_groups() && wide ? sizeof(double) : sizeof(float);
+  static_assert(sizeof(float) == sizeof(std::int32_t));
+  const auto sums = memory.take<std::byte>(most_rows * most_outputs * sum_bytes);
   const kernels::ScratchUse use = input.mode().scratch_use();
   std::byte* scratch = nullptr;
   if (use.serves(most_rows, most_outputs)) scratch = memory.take<std::byte>(use.bytes).data();
@@ -104,8 +135,15 @@ void multiply_part(const OutputPart& part, const ActivationQuantizer& input,
                             .row_end = row + std::min(kCallRows, part.row_end - row),
                             .output = output,
                             .output_end = output_end};
-      multiply_block(call, input, weights, sums.data(), output_end - output, scratch);
-      apply_epilogue(call, sums.data(), weights, input.scales(), args);
+      Sums made;
+      if (weights.has_groups()) {
+        made = multiply_grouped_block(call, input, weights, sums.data(), output_end - output, wide);
+      } else {
+        auto* const exact = reinterpret_cast<std::int32_t*>(sums.data());
+        multiply_block(call, input, weights, exact, output_end - output, scratch);
+        made.exact = exact;
+      }
+      apply_epilogue(call, made, weights, input.scales(), args);
     }
   }
 }
@@ -208,9 +246,8 @@ void multiply_sums(const ActivationQuantizer& input, const PackedWeights& weight
 
 void apply_epilogue(std::span<const std::int32_t> sums, const ActivationQuantizer& input,
                     const PackedWeights& weights, const LinearArgs& args) {
-  apply_epilogue(
-      {.row = 0, .row_end = args.samples, .output = 0, .output_end = weights.outputs()},
-      sums.data(), weights, input.scales(), args);
+  apply_epilogue({.row = 0, .row_end = args.samples, .output = 0, .output_end = weights.outputs()},
+                 {.exact = sums.data()}, weights, input.scales(), args);
 }
 
 void bias_alone(const PackedWeights& weights, const LinearArgs& args) {
@@ -220,9 +257,8 @@ void bias_alone(const PackedWeights& weights, const LinearArgs& args) {
   const auto no_nans = memory.take<std::uint8_t>(args.samples);
   std::fill(no_nans.begin(), no_nans.end(), std::uint8_t{0});
   for (std::size_t row = 0; row < args.samples; ++row) {
-    apply_epilogue(
-        {.row = row, .row_end = row + 1, .output = 0, .output_end = weights.outputs()},
-        zeros.data(), weights, {nullptr, no_nans.data()}, args);
+    apply_epilogue({.row = row, .row_end = row + 1, .output = 0, .output_end = weights.outputs()},
+                   {.exact = zeros.data()}, weights, {nullptr, no_nans.data()}, args);
   }
 }
 

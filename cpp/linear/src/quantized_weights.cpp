@@ -105,6 +105,8 @@ Result<BitPlaneMatrix> unpack_stream(const StreamSource& source) {
   return matrix;
 }
 
+}  // namespace
+
 std::uint64_t count_zeros(BitPlaneView planes) {
   std::uint64_t nonzero = 0;
   const std::span words(planes.words, planes.rows * planes.row_words());
@@ -115,8 +117,6 @@ std::uint64_t count_zeros(BitPlaneView planes) {
   }
   return std::uint64_t{planes.rows} * planes.trits - nonzero;
 }
-
-}  // namespace
 
 double QuantizedWeights::sparsity() const noexcept {
   const auto size = static_cast<double>(planes.rows()) * static_cast<double>(planes.trits());

@@ -50,8 +50,8 @@ Status check_bias(const LinearRequest& request, std::int64_t outputs) {
   }
   if (auto s = check_type(bias, "bias"); !s) return s;
   // Autocast leaves fp64 as it is.
-  const bool fits =
-      request.wide_bias || (request.out_type ? *bias.type != FloatType::kFloat64 : *bias.type == *request.input.type);
+  const bool fits = request.wide_bias || (request.out_type ? *bias.type != FloatType::kFloat64
+                                                           : *bias.type == *request.input.type);
   if (!fits) return refuse("input and bias must have the same dtype");
   return check_memory(bias, "bias");
 }

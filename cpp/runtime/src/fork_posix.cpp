@@ -1,5 +1,5 @@
-// Fork handlers: the locks are held over the fork, so that a child finds every layer and device whole
-// and unlocked. Compiled on POSIX systems only.
+// Fork handlers: the locks are held over the fork, so that a child finds every layer and device
+// whole and unlocked. Compiled on POSIX systems only.
 #include <pthread.h>
 
 #include <algorithm>
@@ -15,8 +15,8 @@
 namespace tfmbs::runtime {
 namespace {
 
-// Layers whose locks the handlers hold, from prepare to parent or child. A layer that has moved is in
-// the registry under two identities, and here once.
+// Layers whose locks the handlers hold, from prepare to parent or child. A layer that has moved is
+// in the registry under two identities, and here once.
 std::vector<std::shared_ptr<Layer>>& held() {
   static auto* const layers = new std::vector<std::shared_ptr<Layer>>;
   return *layers;

@@ -125,16 +125,26 @@ bool Layer::lacks_statistics() const noexcept {
 }
 
 Layer::Snapshot Layer::adopt(const linear::QuantizedWeights& weights, const Executor& executor) {
-  if (!packed_.weights) share_ = linear::WeightShare(spec_.outputs * spec_.depth);
   auto made = std::make_shared<LayerWeights>(
       PackedWeights(weights, linear::preferred_layout(spec_.activation), executor));
-  // Weights that moved without moving a trit are, to the device, the same.
   std::shared_ptr<const LaneStatistics> statistics;
-  if (packed_.weights && made->packed().has_trits_of(packed_.weights->packed())) {
+  if (!shares_trits(*made) && account_ && account_->wants_statistics()) {
+    statistics = statistics_of(*account_, weights.planes.view());
+  }
+  return adopt(std::move(made), std::move(statistics));
+}
+
+bool Layer::shares_trits(const LayerWeights& made) const {
+  return packed_.weights && made.packed().has_trits_of(packed_.weights->packed());
+}
+
+// Weights that moved without moving a trit are, to the device, the same.
+Layer::Snapshot Layer::adopt(std::shared_ptr<LayerWeights> made,
+                             std::shared_ptr<const LaneStatistics> statistics) {
+  if (!packed_.weights) share_ = linear::WeightShare(spec_.outputs * spec_.depth);
+  if (!statistics && shares_trits(*made)) {
     made->share_serial(*packed_.weights);
     statistics = packed_.statistics;
-  } else if (account_ && account_->wants_statistics()) {
-    statistics = statistics_of(*account_, weights.planes.view());
   }
   return std::exchange(packed_, {std::move(made), std::move(statistics)});
 }
@@ -179,8 +189,8 @@ std::optional<Layer::Snapshot> Layer::packed_snapshot(const WeightSource& source
 
 Result<Layer::Snapshot> Layer::snapshot(const TritSource& source, const Executor& executor) {
   if (constant_.weights) {
-    return Error{ErrorCode::kInvalidArgument, "layer '" + spec_.identity.name +
-                                                  "' has constant weights: it takes no others"};
+    return Error{ErrorCode::kInvalidArgument,
+                 "layer '" + spec_.identity.name + "' has constant weights: it takes no others"};
   }
   if (auto s = check_shape(spec_, source.outputs, source.depth); !s) return std::move(s).error();
   Discarded before;  // ends after the lock has
@@ -202,11 +212,67 @@ Result<Layer::Snapshot> Layer::snapshot(const TritSource& source, const Executor
   return take_snapshot();
 }
 
+namespace {
+
+// A packed tensor's memory as the watcher takes it: it looks at bytes, in fours.
+WeightSource watched(const void* data, std::uint64_t bytes, std::optional<std::int64_t> version,
+                     const StorageOwner* owner) noexcept {
+  return {.data = data,
+          .type = kernels::FloatType::kFloat32,
+          .outputs = 1,
+          .depth = bytes / sizeof(float),
+          .version = version,
+          .by_content = false,
+          .owner = owner};
+}
+
+// What keeps packed weights' memory.
+struct PackedOwner {
+  std::shared_ptr<const RetainedStorage> panels;
+  std::shared_ptr<const RetainedStorage> scales;
+};
+
+}  // namespace
+
+Result<Layer::Snapshot> Layer::snapshot(const PackedSource& source, const Executor& executor) {
+  if (auto s = check_shape(spec_, source.panels.outputs, source.panels.depth); !s) {
+    return std::move(s).error();
+  }
+  if (auto s = check_packed(source); !s) return std::move(s).error();
+  const WeightSource panels = watched(source.panels.bytes, source.panels.size(),
+                                      source.panels_version, source.panels_owner);
+  const WeightSource scales = watched(source.scales.data(), source.scales.size_bytes(),
+                                      source.scales_version, source.scales_owner);
+  Discarded before;  // ends after the lock has
+  const std::scoped_lock lock(mutex_);
+  const WeightWatcher::Look at_panels = watcher_.look(panels);
+  const WeightWatcher::Look at_scales = scales_watcher_.look(scales);
+  if (at_panels.verdict == WeightWatcher::Verdict::kCurrent &&
+      at_scales.verdict == WeightWatcher::Verdict::kCurrent) {
+    return take_snapshot();
+  }
+  before.owner = watcher_.forget();
+  before.scales_owner = scales_watcher_.forget();
+  trits_.reset();
+  auto owner = std::make_shared<PackedOwner>();
+  if (source.panels_owner != nullptr) owner->panels = source.panels_owner->retain();
+  if (source.scales_owner != nullptr) owner->scales = source.scales_owner->retain();
+  std::vector<double> values;
+  if (source.group == 0) values.assign(source.scales.begin(), source.scales.end());
+  before.packed = adopt(std::make_shared<LayerWeights>(PackedWeights(
+                            source.panels, source.groups(), std::move(values), owner, executor)),
+                        nullptr);
+  static_cast<void>(watcher_.note(panels, at_panels));
+  static_cast<void>(scales_watcher_.note(scales, at_scales));
+  return take_snapshot();
+}
+
 void Layer::refresh() {
   Discarded before;  // ends after the lock has
   const std::scoped_lock lock(mutex_);
   before.packed = std::exchange(packed_, {});
   before.owner = watcher_.forget();
+  before.scales_owner = scales_watcher_.forget();
   trits_.reset();
   share_ = {};
 }
@@ -255,7 +321,8 @@ Status Layer::run(const Snapshot& snapshot, const LinearArgs& args, const Execut
     linear::multiply(input, weights, args, executor);
     return {};
   }
-  auto ticket = account_->admit({snapshot.weights, snapshot.statistics.get()}, args.samples, scratch);
+  auto ticket =
+      account_->admit({snapshot.weights, snapshot.statistics.get()}, args.samples, scratch);
   if (!ticket) return std::move(ticket).error();
   const device::ActivationNeeds needs = ticket.value().needs();
   std::optional<ActivationCounter> counter;
@@ -304,6 +371,13 @@ Status Layer::forward(const TritSource& weights, const LinearArgs& args, const E
   return run(taken.value(), args, executor);
 }
 
+Status Layer::forward(const PackedSource& weights, const LinearArgs& args,
+                      const Executor& executor) {
+  auto taken = snapshot(weights, executor);
+  if (!taken) return std::move(taken).error();
+  return run(taken.value(), args, executor);
+}
+
 Status Layer::forward(const LinearArgs& args, const Executor& executor) {
   if (!constant_.weights) {
     return Error{ErrorCode::kInvalidArgument,
@@ -328,6 +402,10 @@ Result<bool> Layer::prefetch(const WeightSource& weights, const Executor& execut
   return prefetch_from(weights, executor);
 }
 Result<bool> Layer::prefetch(const TritSource& weights, const Executor& executor) {
+  return prefetch_from(weights, executor);
+}
+
+Result<bool> Layer::prefetch(const PackedSource& weights, const Executor& executor) {
   return prefetch_from(weights, executor);
 }
 

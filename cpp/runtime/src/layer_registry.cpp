@@ -45,7 +45,8 @@ Result<std::shared_ptr<Layer>> LayerRegistry::find_or_make(const LayerKey& key,
                  .activation = key.activation};
   if (auto s = check_limits(spec); !s) return std::move(s).error();
   // Made without the lock, since the device may be busy; of two that race, one is kept.
-  auto fabric = spec.identity.fabric ? device::Fabric::find_or_open(*spec.identity.fabric) : nullptr;
+  auto fabric =
+      spec.identity.fabric ? device::Fabric::find_or_open(*spec.identity.fabric) : nullptr;
   auto layer = Layer::make(std::move(spec), std::move(fabric));
   if (!layer) return std::move(layer).error();
   std::shared_ptr<Layer> made = std::move(layer).value();  // destroyed after the lock is released

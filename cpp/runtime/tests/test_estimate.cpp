@@ -13,10 +13,10 @@ namespace tfmbs::runtime {
 namespace {
 
 using device::Engine;
+using device::estimate_forward;
 using device::Fabric;
 using device::ForwardQuery;
 using device::LayerProfile;
-using device::estimate_forward;
 using execution::SerialExecutor;
 using linear::Activation;
 
@@ -68,11 +68,12 @@ TEST(Estimate, EqualsTheCountersWhereAllDepthsCostTheSame) {
                  " x " + std::to_string(c.depth) + ", " + std::to_string(c.samples) + " samples, " +
                  std::string(name_of(c.activation)));
     const auto fabric = Fabric::open(Engine::kClosedForm, {c.geometry, {}});
-    const auto layer =
-        Layer::make(
-            {.identity = {.name = "layer"}, .outputs = c.outputs, .depth = c.depth, .activation = c.activation},
-            fabric)
-            .value();
+    const auto layer = Layer::make({.identity = {.name = "layer"},
+                                    .outputs = c.outputs,
+                                    .depth = c.depth,
+                                    .activation = c.activation},
+                                   fabric)
+                           .value();
     const std::vector<float> weights(c.outputs * c.depth, 1.0F);
     const std::vector<float> input(c.samples * c.depth, 1.0F);
     std::vector<float> output(c.samples * c.outputs);

@@ -77,9 +77,10 @@ class FreedWeights : public ::testing::Test {
 
   std::vector<float> weights = std::vector<float>(kOutputs * kDepth, 1.0F);
   std::vector<float> ones = std::vector<float>(kDepth, 1.0F);
-  std::shared_ptr<Layer> layer = Layer::make({.identity = {.name = "a"}, .outputs = kOutputs, .depth = kDepth},
-                                             Fabric::open(Engine::kClosedForm, {}))
-                                     .value();
+  std::shared_ptr<Layer> layer =
+      Layer::make({.identity = {.name = "a"}, .outputs = kOutputs, .depth = kDepth},
+                  Fabric::open(Engine::kClosedForm, {}))
+          .value();
 };
 
 TEST_F(FreedWeights, OfOneAddressAndVersionAreTheSameWhileTheMemoryIsHeld) {

@@ -17,9 +17,9 @@ namespace tfmbs::runtime {
 namespace {
 
 using device::Engine;
+using device::expect_same_bytes;
 using device::Fabric;
 using device::LayerProfile;
-using device::expect_same_bytes;
 using execution::SerialExecutor;
 using linear::Activation;
 

@@ -14,8 +14,8 @@
 #include <tuple>
 #include <vector>
 
-#include "tfmbs/runtime/layer.hpp"
 #include "tfmbs/linear/packing_policy.hpp"
+#include "tfmbs/runtime/layer.hpp"
 #include "threaded_executor.hpp"
 
 namespace tfmbs::runtime {
@@ -29,10 +29,10 @@ using execution::SerialExecutor;
 using execution::ThreadedExecutor;
 using linear::Activation;
 using linear::LinearArgs;
-using linear::WeightStorage;
 using linear::preferred_layout;
 using linear::set_weight_storage;
 using linear::weight_storage;
+using linear::WeightStorage;
 
 // Runs everything on the calling thread, as one that has two would share it.
 class Recorder final : public Executor {
@@ -49,11 +49,12 @@ class Recorder final : public Executor {
 };
 
 bool is_shared(std::uint64_t outputs, std::uint64_t depth, std::size_t samples) {
-  const auto layer =
-      Layer::make(
-          {.identity = {.name = "layer"}, .outputs = outputs, .depth = depth, .activation = Activation::kInt8},
-          Fabric::open(Engine::kClosedForm, {}))
-          .value();
+  const auto layer = Layer::make({.identity = {.name = "layer"},
+                                  .outputs = outputs,
+                                  .depth = depth,
+                                  .activation = Activation::kInt8},
+                                 Fabric::open(Engine::kClosedForm, {}))
+                         .value();
   const std::vector<float> weights(outputs * depth, 1.0F);
   const std::vector<float> input(samples * depth, 1.0F);
   std::vector<float> out(samples * outputs);
@@ -115,10 +116,12 @@ TEST_P(InEveryStorage, AKernelCallEndsWhereTheNextBegins) {
   constexpr std::uint64_t kDepth = 67;
   constexpr std::size_t kSamples = 130;
   const auto [storage, activation] = GetParam();
-  const auto layer =
-      Layer::make({.identity = {.name = "layer"}, .outputs = kOutputs, .depth = kDepth, .activation = activation},
-                  Fabric::open(Engine::kClosedForm, {}))
-          .value();
+  const auto layer = Layer::make({.identity = {.name = "layer"},
+                                  .outputs = kOutputs,
+                                  .depth = kDepth,
+                                  .activation = activation},
+                                 Fabric::open(Engine::kClosedForm, {}))
+                         .value();
   const auto weight = [](std::uint64_t n, std::uint64_t k) {
     return static_cast<float>(static_cast<int>((n * 7 + n / 64 + k * 5) % 3) - 1);
   };
@@ -157,10 +160,12 @@ TEST_P(InEveryStorage, BlocksMakeTheWholeOutput) {
                                                         {4000, 40, 70, false}}) {  // small blocks
     SCOPED_TRACE("seed " + std::to_string(kSeed) + ", " + std::to_string(samples) + " x " +
                  std::to_string(depth) + " x " + std::to_string(outputs));
-    const auto layer =
-        Layer::make({.identity = {.name = "layer"}, .outputs = outputs, .depth = depth, .activation = activation},
-                    Fabric::open(Engine::kClosedForm, {}))
-            .value();
+    const auto layer = Layer::make({.identity = {.name = "layer"},
+                                    .outputs = outputs,
+                                    .depth = depth,
+                                    .activation = activation},
+                                   Fabric::open(Engine::kClosedForm, {}))
+                           .value();
     std::normal_distribution<float> normal;
     std::vector<float> weights(outputs * depth);
     std::vector<float> input(samples * depth);

@@ -12,8 +12,8 @@
 #include "tfmbs/runtime/layer.hpp"
 #include "torch_executor.hpp"
 
-using tfmbs::kernels::FloatType;
 using tfmbs::device::Fabric;
+using tfmbs::kernels::FloatType;
 using tfmbs::runtime::Layer;
 
 struct tfmbs_bench_layer {

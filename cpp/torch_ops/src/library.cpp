@@ -1,5 +1,5 @@
-// The library of ops, namespace `tfmbs`. This folder alone sees torch, through the LibTorch stable ABI.
-// Fakes, autograd and effects are registered in python/pytfmbs/ops.
+// The library of ops, namespace `tfmbs`. This folder alone sees torch, through the LibTorch stable
+// ABI. Fakes, autograd and effects are registered in python/pytfmbs/ops.
 #include <torch/csrc/stable/library.h>
 
 #include "tfmbs/execution/executor.hpp"

@@ -33,20 +33,19 @@ Tensor scale_tensor(const double* values, const Extents& sizes, bool wide) {
 std::tuple<Tensor, Tensor> quantize_weight(const Tensor& weight, const Text& quantizer) {
   check_matrix(weight, "weight");
   const auto kind = require(linear::parse_weight_quantizer(quantizer.view()));
-  check(kind != linear::WeightQuantizer::kCustom,
-        "tfmbs: a custom quantizer is called in Python");
+  check(kind != linear::WeightQuantizer::kCustom, "tfmbs: a custom quantizer is called in Python");
   const Tensor dense = as_contiguous(weight, "weight");
   const FloatType type = require_float(weight, "weight");
   const auto packed =
       linear::quantize_weights({.data = data_of(dense, "weight"),
-                                        .type = type,
-                                        .outputs = static_cast<std::uint64_t>(weight.size(0)),
-                                        .depth = static_cast<std::uint64_t>(weight.size(1))},
-                                       kind, TorchExecutor{});
+                                .type = type,
+                                .outputs = static_cast<std::uint64_t>(weight.size(0)),
+                                .depth = static_cast<std::uint64_t>(weight.size(1))},
+                               kind, TorchExecutor{});
   Tensor trits = empty({weight.size(0), weight.size(1)}, ScalarType::Char);
-  require(unpack_bit_planes(packed.planes.view(),
-                                   {static_cast<std::int8_t*>(trits.mutable_data_ptr()),
-                                    static_cast<std::size_t>(trits.numel())}));
+  require(
+      unpack_bit_planes(packed.planes.view(), {static_cast<std::int8_t*>(trits.mutable_data_ptr()),
+                                               static_cast<std::size_t>(trits.numel())}));
   const std::vector<double> one{1.0};
   const std::vector<double>& scales = packed.scales.empty() ? one : packed.scales;
   const bool each = kind == linear::WeightQuantizer::kTwn;

@@ -77,9 +77,9 @@ void check_matrix(const Tensor& weight, const char* what) {
 }
 
 std::string_view identity_text(const Tensor& identity) {
-  check(identity.scalar_type() == ScalarType::Byte && identity.dim() == 1 &&
-            identity.is_contiguous(),
-        "tfmbs: identity must be a contiguous vector of uint8");
+  check(
+      identity.scalar_type() == ScalarType::Byte && identity.dim() == 1 && identity.is_contiguous(),
+      "tfmbs: identity must be a contiguous vector of uint8");
   const auto* text = static_cast<const char*>(data_of(identity, "identity"));
   return {text, strnlen(text, static_cast<std::size_t>(identity.numel()))};
 }

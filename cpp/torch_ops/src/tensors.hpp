@@ -105,8 +105,7 @@ class Extents {
 template <>
 struct torch::stable::detail::ToImpl<tfmbs::torch_ops::Text> {
   static tfmbs::torch_ops::Text call(StableIValue value, std::uint64_t /*extension_build_version*/,
-                   bool /*is_internal*/) {
+                                     bool /*is_internal*/) {
     return tfmbs::torch_ops::Text(to<StringHandle>(value));
   }
 };
-

@@ -68,10 +68,14 @@ std::optional<std::int64_t> version_of(const Tensor& weight) {
 std::shared_ptr<const runtime::RetainedStorage> TensorStorage::retain() const {
   // Not a view in autograd's sense: that would hold the parameter itself, and its gradient.
   AtenTensorHandle handle = nullptr;
-  TORCH_ERROR_CODE_CHECK(aoti_torch__reinterpret_tensor(
-      tensor_.get(), tensor_.dim(), tensor_.sizes().data(), tensor_.strides().data(),
-      tensor_.storage_offset(), &handle));
+  TORCH_ERROR_CODE_CHECK(
+      aoti_torch__reinterpret_tensor(tensor_.get(), tensor_.dim(), tensor_.sizes().data(),
+                                     tensor_.strides().data(), tensor_.storage_offset(), &handle));
   return std::make_shared<const RetainedTensor>(handle);
+}
+
+std::optional<std::int64_t> version_or_none(const Tensor& tensor) {
+  return counts_versions(tensor) ? version_of(tensor) : std::nullopt;
 }
 
 // A copy made for its layout is a new tensor at every call: only its content tells anything.
@@ -127,13 +131,13 @@ TritWeights trit_weights(const Tensor& weight, const Tensor& trits, const Tensor
   const Tensor dense = as_contiguous(weight, "weight");
   BitPlaneMatrix planes(outputs, depth);
   kernels::active().ternarize({.input = data_of(dense, "weight"),
-                                      .type = require_float(weight, "weight"),
-                                      .rows = outputs,
-                                      .columns = depth,
-                                      .row_stride = depth,
-                                      .thresholds = nullptr,
-                                      .planes = planes.data(),
-                                      .nan_rows = made.nan_outputs.data()});
+                               .type = require_float(weight, "weight"),
+                               .rows = outputs,
+                               .columns = depth,
+                               .row_stride = depth,
+                               .thresholds = nullptr,
+                               .planes = planes.data(),
+                               .nan_rows = made.nan_outputs.data()});
   made.source = {.trits = static_cast<const std::int8_t*>(data_of(made.trits, "trits")),
                  .outputs = outputs,
                  .depth = depth,

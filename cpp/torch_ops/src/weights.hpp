@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "tensors.hpp"
@@ -46,6 +47,9 @@ struct TritWeights {
 };
 [[nodiscard]] TritWeights trit_weights(const Tensor& weight, const Tensor& trits,
                                        const Tensor& scale);
+
+// The version of a tensor's memory, or none where it counts none.
+[[nodiscard]] std::optional<std::int64_t> version_or_none(const Tensor& tensor);
 
 // Scales as the library takes them: fp64 values, one or one an output.
 [[nodiscard]] std::vector<double> scale_values(const Tensor& scale, std::int64_t outputs);

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from ..nn.linear import TFMBSLinear
+from .swap import move_hooks, replace_modules
 
 #: Called with a module and its path in the model; True swaps it.
 FilterFunction = Callable[[nn.Module, str], bool]
@@ -41,33 +42,10 @@ def convert(
         and not isinstance(module, TFMBSLinear)
         and (type(module) is nn.Linear if filter_fn is None else filter_fn(module, path))
     ]
-    swapped: dict[nn.Module, TFMBSLinear] = {
+    swapped: dict[nn.Module, nn.Module] = {
         module: _swap(module, path or "linear", layer_options) for path, module in chosen
     }
-    if model in swapped:
-        return swapped[model]
-    for parent in list(model.modules()):
-        # Not named_children(), which names a child once, however often the parent has it.
-        for child_name, child in list(parent._modules.items()):
-            if child is not None and child in swapped:
-                setattr(parent, child_name, swapped[child])
-    return model
-
-
-_HOOKS = (
-    "_backward_pre_hooks",
-    "_backward_hooks",
-    "_is_full_backward_hook",
-    "_forward_hooks",
-    "_forward_hooks_with_kwargs",
-    "_forward_hooks_always_called",
-    "_forward_pre_hooks",
-    "_forward_pre_hooks_with_kwargs",
-    "_state_dict_hooks",
-    "_state_dict_pre_hooks",
-    "_load_state_dict_pre_hooks",
-    "_load_state_dict_post_hooks",
-)
+    return replace_modules(model, swapped)
 
 
 def _swap(linear: nn.Linear, path: str, options: dict[str, Any]) -> TFMBSLinear:
@@ -89,7 +67,5 @@ def _swap(linear: nn.Linear, path: str, options: dict[str, Any]) -> TFMBSLinear:
     layer.weight = weight
     layer.bias = linear.bias
     layer.train(linear.training)
-    for hooks in _HOOKS:
-        if hooks in linear.__dict__:
-            setattr(layer, hooks, getattr(linear, hooks))
+    move_hooks(linear, layer)
     return layer

@@ -276,6 +276,14 @@ class FabricLayer(nn.Module):
         if self._pinned:
             layer.set_pinned(True)
 
+    def _succeed(self, other: FabricLayer) -> None:
+        """Takes another layer's name and place on its device; the other is of no use then."""
+        self._given_addr, self._given_mask = other._given_addr, other._given_mask
+        self._offload, self._pinned = other._offload, False
+        self._enter(other.name, replacing=None if other._offload else other._layer)
+        if other._pinned:
+            self.pin()
+
     def _move(self, name: str, address: int | None, mask: int | None) -> None:
         """Another name, address or mask. After an error nothing has moved."""
         layer, before = self._layer, (self.name, self._given_addr, self._given_mask)

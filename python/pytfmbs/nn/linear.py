@@ -12,6 +12,7 @@ from .._fabric import Fabric
 from ..ops import observers, torch_ops
 from ..ops.dense import check_layout, exceeds_storage
 from ..quantization import quantizers
+from ..quantization.fixed_scale import FixedScaleQuantizer
 from ..quantization.quantizers import WeightQuantizer
 from .fabric_layer import FabricLayer, checked_clip
 
@@ -84,6 +85,57 @@ class TFMBSLinear(FabricLayer, nn.Linear):
         self._quantizer_name = quantizers.spec_name(self._weight_quantizer)
         self._custom = self._quantizer_name == "custom"
         self._init_fabric_layer(name, fabric, weight_addr, tile_mask, activation, clip)
+
+    @classmethod
+    def from_trits(
+        cls,
+        trits: Tensor,
+        scale: Tensor | float = 1.0,
+        bias: Tensor | None = None,
+        *,
+        dtype: torch.dtype | None = None,
+        **options: Any,
+    ) -> TFMBSLinear:
+        """A trainable layer with given trits, [out, in], and scale, [1] or [out], which it keeps:
+        the weight is trits · scale, and is quantized by that scale from then on. The state_dict has
+        the scale too, as ``weight_scale``. options: as the class's, but for weight_quantizer.
+
+        Raises ArgumentError for a value that is no trit or a scale of another shape; scales must be
+        above 0.
+        """
+        if not isinstance(trits, Tensor) or trits.dim() != 2:
+            raise errors.ArgumentError("trits must be a matrix, out_features x in_features")
+        outputs, inputs = trits.shape
+        scales = torch.as_tensor(scale, dtype=torch.float32).detach().reshape(-1).clone()
+        if scales.numel() not in (1, outputs) or not bool((scales > 0).all()):
+            raise errors.ArgumentError(
+                f"scale holds {scales.numel()} values; it must hold 1 or {outputs}, above 0"
+            )
+        quantizers.check_trits(trits.detach().to(torch.int8))
+        layer = cls(
+            inputs,
+            outputs,
+            bias is not None,
+            device="meta",
+            dtype=dtype,
+            weight_quantizer=FixedScaleQuantizer(scales),
+            **options,
+        )
+        each = scales.unsqueeze(1) if scales.numel() > 1 else scales
+        weight = trits.detach().to(torch.float32) * each
+        layer.weight = nn.Parameter(weight.to(layer.weight.dtype))
+        if bias is not None:
+            layer.bias = nn.Parameter(bias.detach().clone().to(layer.weight.dtype))
+        layer.register_buffer("weight_scale", scales)
+        return layer
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        """As FabricLayer's; a fixed scale stays float32."""
+        scale = self._buffers.get("weight_scale")
+        result = super()._apply(fn, recurse)
+        if scale is not None and isinstance(self._weight_quantizer, FixedScaleQuantizer):
+            self._buffers["weight_scale"] = self._weight_quantizer.scale = scale
+        return result
 
     # --- the forward pass ---------------------------------------------------------------------
 
@@ -177,7 +229,9 @@ class TFMBSLinear(FabricLayer, nn.Linear):
 
     def _prefetch(self) -> bool:
         if self._custom:
-            return bool(torch_ops.prefetch_trits(self.weight, *self.quantized_weight(), *self._key()))
+            return bool(
+                torch_ops.prefetch_trits(self.weight, *self.quantized_weight(), *self._key())
+            )
         return bool(torch_ops.prefetch(self.weight, *self._key(), self.training))
 
     def _pack(self) -> None:

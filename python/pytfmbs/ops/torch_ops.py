@@ -17,6 +17,13 @@ out_dtype)``
     Load a layer's weights into Bank A; True if they are resident.
 ``torch.ops.tfmbs.pack``, ``pack_trits``
     Pack a layer's weights ahead of its first forward pass.
+``torch.ops.tfmbs.packed_linear(input, panels, scale, bias, identity, layout, out_features,
+in_features, group_size, activation, ste_clip, out_dtype)``
+    A layer whose weights are packed: ``panels`` (uint8) and ``scale`` (fp32) as the kernels read
+    them. ``group_size`` 0: one scale, or one an output.
+``torch.ops.tfmbs.panels_of_trits``, ``panels_of_rows``, ``trits_of_panels``, ``rows_of_panels``,
+``ordered_scales``, ``scale_rows``
+    Between trits, the rows of files (PT-5, each aligned to a byte) and what ``packed_linear`` takes.
 ``torch.ops.tfmbs.quantize_weight(weight, quantizer)``, ``quantize_activation(input, activation)``
     The quantizers alone: int8 values and their scales. These are pure.
 ``torch.ops.tfmbs_onnx.linear(input, weight, bias, layer, out_dtype)``
@@ -32,6 +39,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import _fabric
 from .straight_through import dequantized, linear_gradients
 
 linear = torch.ops.tfmbs.linear.default
@@ -41,6 +49,14 @@ prefetch = torch.ops.tfmbs.prefetch.default
 prefetch_trits = torch.ops.tfmbs.prefetch_trits.default
 pack = torch.ops.tfmbs.pack.default
 pack_trits = torch.ops.tfmbs.pack_trits.default
+packed_linear = torch.ops.tfmbs.packed_linear.default
+prefetch_packed = torch.ops.tfmbs.prefetch_packed.default
+panels_of_trits = torch.ops.tfmbs.panels_of_trits.default
+panels_of_rows = torch.ops.tfmbs.panels_of_rows.default
+trits_of_panels = torch.ops.tfmbs.trits_of_panels.default
+rows_of_panels = torch.ops.tfmbs.rows_of_panels.default
+ordered_scales = torch.ops.tfmbs.ordered_scales.default
+scale_rows = torch.ops.tfmbs.scale_rows.default
 quantize_weight = torch.ops.tfmbs.quantize_weight.default
 quantize_activation = torch.ops.tfmbs.quantize_activation.default
 
@@ -58,6 +74,8 @@ _DEVICE_OPS = (
     "prefetch_trits",
     "pack",
     "pack_trits",
+    "packed_linear",
+    "prefetch_packed",
 )
 
 
@@ -140,6 +158,68 @@ def _(weight: Tensor, identity: Tensor, quantizer: str, activation: str, trainin
 @torch.library.register_fake("tfmbs::prefetch_trits")
 def _(weight: Tensor, trits: Tensor, scale: Tensor, identity: Tensor, activation: str) -> bool:
     return True
+
+
+@torch.library.register_fake("tfmbs::packed_linear")
+def _(
+    input: Tensor,
+    panels: Tensor,
+    scale: Tensor,
+    bias: Tensor | None,
+    identity: Tensor,
+    layout: str,
+    out_features: int,
+    in_features: int,
+    group_size: int,
+    activation: str,
+    ste_clip: float | None,
+    out_dtype: torch.dtype | None = None,
+) -> Tensor:
+    return fake_output(input, input.new_empty((out_features, in_features)), None, out_dtype)
+
+
+@torch.library.register_fake("tfmbs::prefetch_packed")
+def _(
+    panels: Tensor,
+    scale: Tensor,
+    identity: Tensor,
+    layout: str,
+    out_features: int,
+    in_features: int,
+    group_size: int,
+    activation: str,
+) -> bool:
+    return True
+
+
+@torch.library.register_fake("tfmbs::panels_of_trits")
+def _(trits: Tensor, layout: str) -> Tensor:
+    return trits.new_empty((_fabric.panel_bytes(layout, *trits.shape),), dtype=torch.uint8)
+
+
+@torch.library.register_fake("tfmbs::panels_of_rows")
+def _(packed: Tensor, in_features: int, layout: str) -> Tensor:
+    return packed.new_empty((_fabric.panel_bytes(layout, packed.shape[0], in_features),))
+
+
+@torch.library.register_fake("tfmbs::trits_of_panels")
+def _(panels: Tensor, layout: str, out_features: int, in_features: int) -> Tensor:
+    return panels.new_empty((out_features, in_features), dtype=torch.int8)
+
+
+@torch.library.register_fake("tfmbs::rows_of_panels")
+def _(panels: Tensor, layout: str, out_features: int, in_features: int) -> Tensor:
+    return panels.new_empty((out_features, -(-in_features // _fabric.TRITS_PER_BYTE)))
+
+
+@torch.library.register_fake("tfmbs::ordered_scales")
+def _(scale: Tensor, in_features: int, group_size: int) -> Tensor:
+    return scale.new_empty((-(-scale.shape[0] // 64) * 64 * -(-in_features // group_size),))
+
+
+@torch.library.register_fake("tfmbs::scale_rows")
+def _(ordered: Tensor, out_features: int, in_features: int, group_size: int) -> Tensor:
+    return ordered.new_empty((out_features, -(-in_features // group_size)))
 
 
 def _scale_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -241,6 +321,51 @@ def _linear_trits_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     return grad_input, grad_weight, None, None, grad_bias, None, None, None, None
 
 
+def dequantized_panels(
+    panels: Tensor,
+    scale: Tensor,
+    layout: str,
+    out_features: int,
+    in_features: int,
+    group_size: int,
+    dtype: torch.dtype,
+) -> Tensor:
+    """The weights of a packed layer as floats, [out_features, in_features]."""
+    trits = trits_of_panels(panels, layout, out_features, in_features)
+    if group_size == 0:
+        return dequantized(trits, scale, dtype)
+    rows = scale_rows(scale, out_features, in_features, group_size)
+    each = rows.repeat_interleave(group_size, dim=1)[:, :in_features]
+    return trits.to(dtype) * each.to(dtype)
+
+
+def _packed_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    input, panels, scale, bias, _, ctx.layout, ctx.out, ctx.depth, ctx.group, _, ctx.clip, _ = (
+        inputs
+    )
+    ctx.bias_dtype = None if bias is None else bias.dtype
+    ctx.save_for_backward(input, panels, scale)
+
+
+def _packed_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    input, panels, scale = ctx.saved_tensors
+    needs = ctx.needs_input_grad
+    weight = input
+    if needs[0]:
+        weight = dequantized_panels(
+            panels, scale, ctx.layout, ctx.out, ctx.depth, ctx.group, input.dtype
+        )
+    grad_input, _, grad_bias = linear_gradients(
+        grad, input, weight, input, weight, ctx.clip, (needs[0], False, needs[3])
+    )
+    if grad_bias is not None:
+        grad_bias = grad_bias.to(ctx.bias_dtype)
+    return (grad_input, None, None, grad_bias, *[None] * 8)
+
+
+torch.library.register_autograd(
+    "tfmbs::packed_linear", _packed_backward, setup_context=_packed_setup
+)
 torch.library.register_autograd("tfmbs::linear", _linear_backward, setup_context=_linear_setup)
 torch.library.register_autograd(
     "tfmbs::linear_relu", _linear_relu_backward, setup_context=_linear_relu_setup
@@ -264,7 +389,9 @@ def _register_autocast() -> None:
         def under_autocast(*args: Any) -> Tensor:
             out_dtype = args[arguments] if len(args) > arguments else None
             if out_dtype is None:
-                out_dtype = autocast_dtype(args[0], args[1])
+                # A packed layer's weight has no float type of its own.
+                weight = args[0] if op is packed_linear else args[1]
+                out_dtype = autocast_dtype(args[0], weight)
             with torch._C._ExcludeDispatchKeyGuard(beyond):
                 return op(*args[:arguments], out_dtype)  # type: ignore[no-any-return]
 
@@ -274,6 +401,7 @@ def _register_autocast() -> None:
     register(linear, 8)
     register(linear_relu, 8)
     register(linear_trits, 8)
+    register(packed_linear, 11)
 
 
 _library = torch.library.Library("tfmbs", "FRAGMENT")  # lives as long as its kernels

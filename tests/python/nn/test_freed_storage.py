@@ -197,7 +197,9 @@ def test_freed_trits_and_scales(which: str) -> None:
     given[which].untyped_storage().resize_(0)
     layer = TFMBSLinear(300, 40, fabric=Fabric())
     with pytest.raises(RuntimeError, match=f"{which} has no memory: its storage was freed"):
-        torch.ops.tfmbs.linear_trits(torch.ones(2, 300), *given.values(), None, layer.fabric_identity, "ternary", None)
+        torch.ops.tfmbs.linear_trits(
+            torch.ones(2, 300), *given.values(), None, layer.fabric_identity, "ternary", None
+        )
 
 
 def test_a_storage_that_came_back_with_other_values() -> None:

@@ -15,9 +15,10 @@ namespace tfmbs::device {
 
 // What a device wants of a forward pass's activations besides what the product reads.
 struct ActivationNeeds {
-  bool planes{false};            // of int8 activations, all of them
-  bool counts{false};            // ActivationCounts
-  std::uint32_t chunk_depth{0};  // of ActivationCounts::cycles, a multiple of 15 or the depth; 0: none
+  bool planes{false};  // of int8 activations, all of them
+  bool counts{false};  // ActivationCounts
+  std::uint32_t chunk_depth{
+      0};  // of ActivationCounts::cycles, a multiple of 15 or the depth; 0: none
 };
 
 // A row here is a sample's plane.
@@ -43,8 +44,7 @@ class ActivationCounter {
   // Samples [begin, end), once each in all: `quantize(row, rows)` gives the next rows, at most
   // block_rows of them. Throws std::bad_alloc.
   template <typename Quantize>
-  void count(std::size_t begin, std::size_t end, std::size_t block_rows,
-             const Quantize& quantize) {
+  void count(std::size_t begin, std::size_t end, std::size_t block_rows, const Quantize& quantize) {
     execution::Scratch memory;  // this thread's
     Part part = begin_part(begin, end, memory);
     for (std::size_t row = begin; row < end; row += block_rows) {

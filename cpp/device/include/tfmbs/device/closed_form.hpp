@@ -1,4 +1,5 @@
-// The counters of a layer's forward pass without stepping: the formula of docs/fabric.md, "A layer".
+// The counters of a layer's forward pass without stepping: the formula of docs/fabric.md, "A
+// layer".
 #pragma once
 
 #include <cstddef>

@@ -1,6 +1,7 @@
 // The driver interface: what executes, or accounts for, a device's work. Implementations stand side
-// by side: closed form (counters from a formula), stepped (every word and cycle), and lockstep of any
-// two. A device (fabric.hpp) has one, and calls it under its lock unless a comment says otherwise.
+// by side: closed form (counters from a formula), stepped (every word and cycle), and lockstep of
+// any two. A device (fabric.hpp) has one, and calls it under its lock unless a comment says
+// otherwise.
 #pragma once
 
 #include <array>

@@ -106,8 +106,8 @@ class Fabric {
 
   // --- layers ---------------------------------------------------------------------------------
   // A layer arrives, under a name of its own: a taken one gets a suffix, and `layer` is changed to
-  // what was agreed. Errors: kInvalidArgument (tile mask), kPlacement, kClosed. `replacing`: a layer
-  // that leaves if this one enters, so its name and place are free for it.
+  // what was agreed. Errors: kInvalidArgument (tile mask), kPlacement, kClosed. `replacing`: a
+  // layer that leaves if this one enters, so its name and place are free for it.
   Result<placement::LayerId> enter(LayerDescription& layer,
                                    std::optional<placement::LayerId> replacing = std::nullopt);
   void leave(placement::LayerId id) noexcept;

@@ -20,8 +20,8 @@ Result<Engine> parse_engine(std::string_view text);
 
 inline constexpr std::string_view kDefaultFabricName = "default";
 
-// The process's default device, or one of its own, with what is needed to build it again where it is
-// not alive.
+// The process's default device, or one of its own, with what is needed to build it again where it
+// is not alive.
 struct FabricSpec {
   std::string name{kDefaultFabricName};
   Engine engine{Engine::kClosedForm};

@@ -58,7 +58,8 @@ class Workspace {
 
   std::vector<Block> blocks_;
   Mark now_;
-  std::size_t peak_{0};  // of now_.taken since the outermost scratch began; of the last one, after it
+  std::size_t peak_{
+      0};  // of now_.taken since the outermost scratch began; of the last one, after it
   std::size_t depth_{0};  // scratches that live
 };
 

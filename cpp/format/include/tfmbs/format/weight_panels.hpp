@@ -17,6 +17,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string_view>
 
 #include "tfmbs/format/bit_planes.hpp"
 #include "tfmbs/format/error.hpp"
@@ -103,6 +104,32 @@ struct WeightPanelsView {
   void decode(std::size_t p, std::size_t first, std::size_t count, std::int8_t* out) const noexcept;
 };
 
+// Bytes of a matrix in panels that are being written: the caller's memory, of shape.size() bytes,
+// 64-byte aligned.
+struct WeightPanelsSpan {
+  std::uint8_t* bytes{nullptr};
+  WeightLayout layout{WeightLayout::kTritQuads};
+  std::size_t outputs{0};
+  std::size_t depth{0};
+
+  [[nodiscard]] constexpr WeightPanelsView view() const noexcept {
+    return {bytes, layout, outputs, depth};
+  }
+};
+
+// All weights zero.
+void clear_panels(const WeightPanelsSpan& panels) noexcept;
+// Writes the weights of the outputs first_output, first_output + 1, ..., one a row of bit planes.
+// Touches the bytes of these outputs alone, so threads may write disjoint outputs at once.
+// Errors: kInvalidArgument where the rows do not fit or have another depth.
+Status set_panel_rows(const WeightPanelsSpan& panels, std::size_t first_output, BitPlaneView rows);
+// And back. Throws std::bad_alloc.
+[[nodiscard]] BitPlaneMatrix panel_rows(const WeightPanelsView& panels, std::size_t first_output,
+                                        std::size_t count);
+
+// Errors: kInvalidArgument, with the names that are allowed.
+Result<WeightLayout> parse_weight_layout(std::string_view name);
+
 // An owned one, all weights zero on construction. Move-only. Throws std::bad_alloc where there is
 // no room.
 class WeightPanels {
@@ -114,12 +141,13 @@ class WeightPanels {
     return {bytes_.get(), layout_, outputs_, depth_};
   }
   [[nodiscard]] std::size_t bytes() const noexcept { return view().size(); }
-  // Writes the weights of the outputs first_output, first_output + 1, ..., one a row of bit planes.
-  // Touches the bytes of these outputs alone, so threads may write disjoint outputs at once.
-  // Errors: kInvalidArgument where the rows do not fit or have another depth.
-  Status set_rows(std::size_t first_output, BitPlaneView rows);
-  // And back.
-  [[nodiscard]] BitPlaneMatrix rows(std::size_t first_output, std::size_t count) const;
+  // As set_panel_rows and panel_rows.
+  Status set_rows(std::size_t first_output, BitPlaneView rows) {
+    return set_panel_rows({bytes_.get(), layout_, outputs_, depth_}, first_output, rows);
+  }
+  [[nodiscard]] BitPlaneMatrix rows(std::size_t first_output, std::size_t count) const {
+    return panel_rows(view(), first_output, count);
+  }
 
  private:
   struct Release {

@@ -1,6 +1,6 @@
-// Which weight layout a layer is packed in: two bits a weight while the weights of all layers fit the
-// last-level cache, and 1.6 where they come from memory, which then sets the pace. The choice is
-// made when a layer is packed and kept until it is packed again.
+// Which weight layout a layer is packed in: two bits a weight while the weights of all layers fit
+// the last-level cache, and 1.6 where they come from memory, which then sets the pace. The choice
+// is made when a layer is packed and kept until it is packed again.
 #pragma once
 
 #include <cstdint>

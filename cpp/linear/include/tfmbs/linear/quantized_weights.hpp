@@ -22,6 +22,9 @@ struct QuantizedWeights {
   [[nodiscard]] double sparsity() const noexcept;
 };
 
+// Zeros among the trits of a matrix.
+[[nodiscard]] std::uint64_t count_zeros(BitPlaneView planes);
+
 // Formulas: docs/python-api.md, "Quantizers". Scales are fp32 values unless the weights are fp64.
 // Preconditions: quantizer is not kCustom; depth <= kMaxDepth.
 QuantizedWeights quantize_weights(const FloatWeights& source, WeightQuantizer quantizer,

@@ -1,5 +1,5 @@
-// The one builder of a linear call: the torch op, the direct call and the C interface fill plain views
-// of tensors, and each check and its message stands here once.
+// The one builder of a linear call: the torch op, the direct call and the C interface fill plain
+// views of tensors, and each check and its message stands here once.
 #pragma once
 
 #include <cstddef>
@@ -16,7 +16,7 @@ namespace tfmbs::runtime {
 
 // A borrowed tensor. Row-major and contiguous unless `strides` are given.
 struct TensorView {
-  const void* data{nullptr};  // the first element
+  const void* data{nullptr};                 // the first element
   std::optional<kernels::FloatType> type{};  // none: not a float that the library computes with
   std::size_t element_bytes{0};              // 0: as the type says
   std::span<const std::int64_t> sizes{};

@@ -17,6 +17,7 @@
 #include "tfmbs/linear/quantized_weights.hpp"
 #include "tfmbs/runtime/layer_spec.hpp"
 #include "tfmbs/runtime/layer_weights.hpp"
+#include "tfmbs/runtime/packed_source.hpp"
 #include "tfmbs/runtime/weight_source.hpp"
 #include "tfmbs/runtime/weight_watcher.hpp"
 
@@ -54,6 +55,9 @@ class Layer {
                  const execution::Executor& executor);
   Status forward(const linear::TritSource& weights, const linear::LinearArgs& args,
                  const execution::Executor& executor);
+  // Of weights that are packed already. Errors: also check_packed's.
+  Status forward(const PackedSource& weights, const linear::LinearArgs& args,
+                 const execution::Executor& executor);
   // Of a layer with constant weights, which the two above and refresh() do not change. Errors: also
   // kInvalidArgument where the layer has none.
   Status forward(const linear::LinearArgs& args, const execution::Executor& executor);
@@ -65,14 +69,15 @@ class Layer {
   bool forward_packed(const WeightSource& weights, const linear::LinearArgs& args,
                       const execution::Executor& executor);
 
-  // Packs what has changed, or is packed otherwise than linear::preferred_layout says now. Errors: as
-  // forward.
+  // Packs what has changed, or is packed otherwise than linear::preferred_layout says now. Errors:
+  // as forward.
   Status prepare(const WeightSource& weights, const execution::Executor& executor);
   Status prepare(const linear::TritSource& weights, const execution::Executor& executor);
 
   // Loads the weights into Bank A; false where they stream, or the layer has no device.
   Result<bool> prefetch(const WeightSource& weights, const execution::Executor& executor);
   Result<bool> prefetch(const linear::TritSource& weights, const execution::Executor& executor);
+  Result<bool> prefetch(const PackedSource& weights, const execution::Executor& executor);
   // Errors: kPlacement where the layer can never be resident, or has no device.
   Status set_pinned(bool pinned);
   // Forgets what was packed: the next forward pass quantizes anew.
@@ -97,6 +102,7 @@ class Layer {
   struct Discarded {
     Snapshot packed;
     std::shared_ptr<const RetainedStorage> owner;
+    std::shared_ptr<const RetainedStorage> scales_owner;
   };
 
   friend void fork_prepare();
@@ -106,14 +112,18 @@ class Layer {
   explicit Layer(LayerSpec spec) : spec_(std::move(spec)) {}
   Result<Snapshot> snapshot(const WeightSource& source, const execution::Executor& executor);
   Result<Snapshot> snapshot(const linear::TritSource& source, const execution::Executor& executor);
+  Result<Snapshot> snapshot(const PackedSource& source, const execution::Executor& executor);
   [[nodiscard]] std::optional<Snapshot> packed_snapshot(const WeightSource& source) const;
   // Of what is packed, with statistics where they are wanted.
   Snapshot take_snapshot();
   [[nodiscard]] bool lacks_statistics() const noexcept;
+  [[nodiscard]] bool shares_trits(const LayerWeights& made) const;
   [[nodiscard]] std::shared_ptr<const LayerWeights> packed_weights() const;
   // Gives what was packed before.
   [[nodiscard]] Snapshot adopt(const linear::QuantizedWeights& weights,
                                const execution::Executor& executor);
+  [[nodiscard]] Snapshot adopt(std::shared_ptr<LayerWeights> made,
+                               std::shared_ptr<const device::LaneStatistics> statistics);
   template <typename Source>
   Status prepare_from(const Source& weights, const execution::Executor& executor);
   template <typename Source>
@@ -127,6 +137,7 @@ class Layer {
   mutable std::mutex mutex_;
   Snapshot packed_;
   WeightWatcher watcher_;
+  WeightWatcher scales_watcher_;        // of a packed layer's scales
   std::optional<std::uint64_t> trits_;  // fingerprint of a TritSource's that is packed
   linear::WeightShare share_;           // of what is packed, or expected
   std::optional<double> sparsity_;      // of a layer without a device

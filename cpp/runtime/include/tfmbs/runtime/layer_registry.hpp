@@ -30,9 +30,9 @@ class LayerRegistry {
   // A layer is found by this identity from now on, until remove(). An identity that found another
   // layer before finds this one.
   void add(std::string_view identity, const std::shared_ptr<Layer>& layer);
-  // The living layer of that key; where there is none (a program exported by another process), it and
-  // its device are made and live on. Errors: kInvalidArgument (malformed; weights of another shape
-  // than the layer's), and as Layer::make.
+  // The living layer of that key; where there is none (a program exported by another process), it
+  // and its device are made and live on. Errors: kInvalidArgument (malformed; weights of another
+  // shape than the layer's), and as Layer::make.
   Result<std::shared_ptr<Layer>> find_or_make(const LayerKey& key, std::uint64_t outputs,
                                               std::uint64_t depth);
   // Lets an identity go, if it is this layer's: another layer may have taken it over.
@@ -57,15 +57,15 @@ class LayerRegistry {
   struct Hash {
     using is_transparent = void;
     [[nodiscard]] std::size_t operator()(const LayerKey& key) const noexcept {
-      return std::hash<std::string_view>{}(key.identity) + 31 * static_cast<std::size_t>(key.quantizer) +
+      return std::hash<std::string_view>{}(key.identity) +
+             31 * static_cast<std::size_t>(key.quantizer) +
              37 * static_cast<std::size_t>(key.activation);
     }
   };
   struct Equal {
     using is_transparent = void;
     [[nodiscard]] bool operator()(const LayerKey& a, const LayerKey& b) const noexcept {
-      return a.identity == b.identity && a.quantizer == b.quantizer &&
-             a.activation == b.activation;
+      return a.identity == b.identity && a.quantizer == b.quantizer && a.activation == b.activation;
     }
   };
 

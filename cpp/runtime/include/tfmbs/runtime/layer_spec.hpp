@@ -1,6 +1,6 @@
-// A layer's specification, and the part of it that torch ops carry: its identity. Both are text, and
-// hold no handle of this process: a program exported elsewhere finds, or makes, the layer and the
-// device that they name.
+// A layer's specification, and the part of it that torch ops carry: its identity. Both are text,
+// and hold no handle of this process: a program exported elsewhere finds, or makes, the layer and
+// the device that they name.
 #pragma once
 
 #include <cstdint>

@@ -14,26 +14,26 @@ namespace tfmbs::runtime {
 class WeightWatcher {
  public:
   enum class Verdict : std::uint8_t {
-    kCurrent,   // nothing has changed
-    kMoved,     // the same contents; note() makes the next look cheap again
-    kChanged,   // other contents, or none were seen yet
+    kCurrent,  // nothing has changed
+    kMoved,    // the same contents; note() makes the next look cheap again
+    kChanged,  // other contents, or none were seen yet
   };
   struct Look {
     Verdict verdict;
     std::optional<std::uint64_t> fingerprint;  // of the contents, where they were read
   };
 
-  // Compares a source with what was noted: in training by its contents, else by version and storage.
-  // The first comparison after training is by contents too: a write through `.data` between the last
-  // training pass and eval() raises no version.
+  // Compares a source with what was noted: in training by its contents, else by version and
+  // storage. The first comparison after training is by contents too: a write through `.data`
+  // between the last training pass and eval() raises no version.
   [[nodiscard]] Look look(const WeightSource& source) const;
   // Whether look() would say kCurrent, where that can be told from the held storage alone: the
   // source's own memory may have been freed or shrunk.
   [[nodiscard]] bool is_current(const WeightSource& source) const;
 
-  // What was packed is of this source. The reference that is given back must not end under a lock: its
-  // end may wait for a language's own lock (the Python interpreter's, for torch storage that Python
-  // has seen).
+  // What was packed is of this source. The reference that is given back must not end under a lock:
+  // its end may wait for a language's own lock (the Python interpreter's, for torch storage that
+  // Python has seen).
   [[nodiscard]] std::shared_ptr<const RetainedStorage> note(const WeightSource& source,
                                                             const Look& look);
   // Forgets all; what is given back as above.
@@ -41,8 +41,8 @@ class WeightWatcher {
 
  private:
   // Whether the source is of the same memory, all of which `owner_` still holds, and no write to it
-  // shows. Reads nothing of it before that is sure. Where contents are compared anyway, the sample is
-  // not looked at.
+  // shows. Reads nothing of it before that is sure. Where contents are compared anyway, the sample
+  // is not looked at.
   [[nodiscard]] bool same_place(const WeightSource& source) const noexcept;
 
   bool seen_{false};

@@ -1,0 +1,35 @@
+// Weights of a packed layer: they lie in the kernels' own layout in memory of a tensor's, and are read
+// there.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "tfmbs/format/group_scales.hpp"
+#include "tfmbs/format/weight_panels.hpp"
+#include "tfmbs/runtime/weight_source.hpp"
+
+namespace tfmbs::runtime {
+
+struct PackedSource {
+  WeightPanelsView panels{};
+  std::span<const float> scales{};  // one, one an output, or GroupScalesView::size() of them
+  std::size_t group{0};             // inputs of a group; 0: no groups
+  // How a change is seen, as WeightSource says.
+  std::optional<std::int64_t> panels_version{};
+  std::optional<std::int64_t> scales_version{};
+  const StorageOwner* panels_owner{nullptr};
+  const StorageOwner* scales_owner{nullptr};
+
+  [[nodiscard]] GroupScalesView groups() const noexcept {
+    if (group == 0) return {};
+    return {scales.data(), group, panels.outputs, panels.depth};
+  }
+};
+
+// Errors: kInvalidArgument: a group size or layout that cannot be, another number of scales, memory
+// that is not aligned to 64 bytes.
+Status check_packed(const PackedSource& source);
+
+}  // namespace tfmbs::runtime

@@ -1,0 +1,92 @@
+"""freeze and thaw: a model's ternary layers, packed for inference and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import ArgumentError
+from ..nn.fabric_layer import FabricLayer
+from ..nn.linear import TFMBSLinear
+from ..nn.packed import TFMBSPackedLinear
+from .swap import move_hooks, replace_modules
+
+
+def freeze(model: nn.Module, **options: Any) -> nn.Module:
+    """Swaps the TFMBSLinears of a model for TFMBSPackedLinears, in place, one after the other, and
+    returns the model. Numbers, names, places and telemetry stay; the float weights go.
+
+    options: ``packing`` ("auto", "packed2", "packed_base3").
+    Raises TypeError for a subclass of TFMBSLinear and ArgumentError for float64 scales, each by its
+    path; the model is as before then.
+    """
+
+    def check(path: str, layer: nn.Module) -> None:
+        if type(layer) is not TFMBSLinear:
+            raise TypeError(
+                f"{path!r}: a {type(layer).__name__} has ways of its own that a packed layer lacks; "
+                "replace it by TFMBSLinear first (and its ReLU by nn.ReLU)"
+            )
+
+    return _swap_all(
+        model,
+        TFMBSLinear,
+        check,
+        lambda layer: TFMBSPackedLinear.from_linear(layer, weight_addr=None, **options),
+    )
+
+
+def thaw(model: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
+    """Swaps the TFMBSPackedLinears of a model for trainable TFMBSLinears that keep their trits and
+    scales (``TFMBSLinear.from_trits``), in place, and returns the model.
+
+    dtype: of the weights; None is the bias's, or torch's default.
+    Raises ArgumentError for a layer with group scales, by its path; the model is as before then.
+    """
+
+    def check(path: str, layer: nn.Module) -> None:
+        assert isinstance(layer, TFMBSPackedLinear)
+        if layer.group_size is not None:
+            raise ArgumentError(
+                f"{path!r}: a trainable layer has one scale, or one an output, and this one has "
+                f"one for {layer.group_size} inputs; train what dequantized_weight() gives instead"
+            )
+
+    def trainable(layer: TFMBSPackedLinear) -> TFMBSLinear:
+        trits, scale = layer.quantized_weight()
+        kind = dtype or (None if layer.bias is None else layer.bias.dtype)
+        made = TFMBSLinear.from_trits(
+            trits,
+            scale,
+            layer.bias,
+            dtype=kind,
+            fabric=layer.fabric,
+            activation=layer.activation,
+            ste_clip=layer.ste_clip,
+        )
+        return made.train(layer.training)
+
+    return _swap_all(model, TFMBSPackedLinear, check, trainable)
+
+
+def _swap_all(
+    model: nn.Module,
+    kind: type[nn.Module],
+    check: Callable[[str, nn.Module], None],
+    make: Callable[[Any], FabricLayer],
+) -> nn.Module:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be an nn.Module, not {type(model).__name__}")
+    found = [(path, module) for path, module in model.named_modules() if isinstance(module, kind)]
+    for path, module in found:
+        check(path or "the model", module)
+    for _, module in found:  # one at a time: no two copies of the whole model
+        assert isinstance(module, FabricLayer)
+        made = make(module)
+        made._succeed(module)
+        move_hooks(module, made)
+        model = replace_modules(model, {module: made})
+    return model

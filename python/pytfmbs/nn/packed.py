@@ -1,0 +1,427 @@
+"""TFMBSPackedLinear: a ternary layer for inference, which holds trits and scales alone."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from .. import _fabric, errors
+from .._fabric import Fabric
+from ..ops import torch_ops
+from ..ops.dense import check_layout
+from ..quantization.quantizers import WeightQuantizer
+from .fabric_layer import FabricLayer, checked_clip
+from .linear import TFMBSLinear
+
+#: Inputs that may share a scale.
+GROUP_SIZES = (32, 64, 128, 256)
+_BUFFERS = ("_panels", "_scales")
+
+_is_traced = torch.compiler.is_dynamo_compiling
+_packed_linear = torch_ops.packed_linear
+_eager_packed_linear = getattr(torch_ops.packed_linear, "_op", torch_ops.packed_linear)
+
+
+class TFMBSPackedLinear(FabricLayer):
+    """y = x (trits · scale)ᵀ + bias, of weights that are packed once and for all.
+
+    The same numbers and the same telemetry as the trainable TFMBSLinear with these trits, for 2 bits
+    a weight (1.6 with base-3 packing) and no float copy. It is no nn.Linear: it has no ``weight``.
+    Made by ``from_trits``, ``from_linear`` and ``pytfmbs.freeze``; a new one holds zeros until
+    ``load_state_dict``.
+
+    ``state_dict`` has ``packed``, uint8 [out_features, ceil(in_features / 5)] (PT-5, each row aligned
+    to a byte: docs/format.md), ``scale``, float32, and ``bias``. In memory the weights lie as the
+    kernels read them.
+
+    Args:
+        in_features, out_features, bias, device, dtype: as nn.Linear's; dtype is the bias's. Inputs
+            may be of any float type, and give outputs of theirs.
+        name, weight_addr, fabric, ste_clip, tile_mask: as TFMBSLinear's.
+        activation: "int8" or "ternary".
+        group_size: inputs that share a scale: 32, 64, 128 or 256; None for one scale of all weights
+            or one an output.
+        packing: "auto", "packed2" (2 bits a weight) or "packed_base3" (1.6 bits, no group scales).
+
+    Shapes: input [..., in_features], output [..., out_features].
+
+    Raises: as TFMBSLinear; ValueError for a group size or packing that does not exist.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        name: str | None = None,
+        weight_addr: int | None = None,
+        fabric: Fabric | None = None,
+        activation: str = "int8",
+        ste_clip: float | None = None,
+        tile_mask: int | None = None,
+        group_size: int | None = None,
+        packing: str = "auto",
+    ) -> None:
+        super().__init__()
+        self._check_options(name, fabric, activation)
+        if group_size is not None and group_size not in GROUP_SIZES:
+            allowed = ", ".join(map(str, GROUP_SIZES))
+            raise ValueError(f"group_size is {group_size!r}; allowed are {allowed}, or None")
+        clip = checked_clip(ste_clip)
+        self.in_features, self.out_features = in_features, out_features
+        self._group_size = group_size or 0
+        self._quantizer_name = "custom"
+        self._layout = _layout(activation, packing, self._group_size)
+        self._init_fabric_layer(name, fabric, weight_addr, tile_mask, activation, clip)
+        parameter = None
+        if bias:
+            parameter = nn.Parameter(torch.zeros(out_features, device=device, dtype=dtype))
+        self.register_parameter("bias", parameter)
+        panels = torch.empty(
+            _fabric.panel_bytes(self._layout, out_features, in_features),
+            dtype=torch.uint8,
+            device="meta",
+        )
+        self.register_buffer("_panels", panels, persistent=False)
+        self.register_buffer("_scales", torch.ones(1, device="meta"), persistent=False)
+        if torch.device(device or "cpu").type != "meta":
+            self._set_zero()
+
+    # --- made from --------------------------------------------------------------------------------
+
+    @classmethod
+    def from_trits(
+        cls,
+        trits: Tensor,
+        scale: Tensor | float = 1.0,
+        bias: Tensor | None = None,
+        *,
+        group_size: int | None = None,
+        **options: Any,
+    ) -> TFMBSPackedLinear:
+        """A layer of given trits, [out, in] of any dtype, and scale: [] or [1], [out] or [out, 1], or
+        with a group size [out, ceil(in / group_size)]. options: as the class's.
+
+        Raises ArgumentError for a value that is no trit or a scale of another shape.
+        """
+        if not isinstance(trits, Tensor) or trits.dim() != 2:
+            raise errors.ArgumentError("trits must be a matrix, out_features x in_features")
+        outputs, inputs = trits.shape
+        layer = cls(
+            inputs, outputs, bias is not None, device="meta", group_size=group_size, **options
+        )
+        values = trits.detach().to(torch.int8)
+        if trits.dtype != torch.int8 and not torch.equal(values.to(trits.dtype), trits.detach()):
+            raise errors.ArgumentError("trits hold values other than -1, 0 and +1")
+        if bias is not None:
+            layer.bias = nn.Parameter(bias.detach().clone(), requires_grad=bias.requires_grad)
+        with errors.as_own():
+            panels = torch_ops.panels_of_trits(values, layer._layout)
+        layer._adopt(panels, layer._kernel_scale(torch.as_tensor(scale, dtype=torch.float32)))
+        return layer
+
+    @classmethod
+    def from_linear(
+        cls,
+        linear: nn.Linear,
+        *,
+        weight_quantizer: str | WeightQuantizer = "absmean",
+        **options: Any,
+    ) -> TFMBSPackedLinear:
+        """A layer of what an nn.Linear's weight is quantized to; of a TFMBSLinear, with its own
+        quantizer, activation, name, place and device, unless the options say otherwise.
+
+        Raises ArgumentError where the scales are float64 values that float32 does not hold.
+        """
+        if not isinstance(linear, TFMBSLinear):
+            if type(linear) is not nn.Linear:
+                raise TypeError(f"linear must be an nn.Linear, not {type(linear).__name__}")
+            twin = TFMBSLinear(
+                linear.in_features,
+                linear.out_features,
+                linear.bias is not None,
+                device="meta",
+                dtype=linear.weight.dtype,
+                weight_quantizer=weight_quantizer,
+            )
+            twin.weight, twin.bias = linear.weight, linear.bias
+            layer = cls.from_linear(twin, **{"name": None, "activation": "int8", **options})
+            return layer.train(linear.training)
+        trits, scale = linear.quantized_weight()
+        if scale.dtype == torch.float64 and not torch.equal(scale.float().double(), scale):
+            raise errors.ArgumentError(
+                f"layer {linear.name!r} has float64 scales, which a packed layer would round to "
+                "float32: convert it with .float() first"
+            )
+        nan_outputs = torch.isnan(linear.weight.detach()).any(dim=1)
+        scale = scale.float()
+        if nan_outputs.any():
+            scale = torch.where(nan_outputs, torch.nan, scale.expand(linear.out_features))
+        settings = {
+            "name": linear.name,
+            "fabric": linear.fabric,
+            "weight_addr": linear.given_weight_addr,
+            "tile_mask": linear.given_tile_mask,
+            "activation": linear.activation,
+            "ste_clip": linear.ste_clip,
+        }
+        layer = cls.from_trits(trits, scale, linear.bias, **{**settings, **options})
+        layer.offload = linear.offload
+        return layer.train(linear.training)
+
+    # --- the forward pass -------------------------------------------------------------------------
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[..., in_features] to [..., out_features]. Bad input raises what nn.Linear raises."""
+        try:
+            if torch.onnx.is_in_onnx_export():
+                return self._forward_onnx(input)
+            traced = _is_traced() or type(input) is not Tensor
+            return (_packed_linear if traced else _eager_packed_linear)(  # type: ignore[no-any-return]
+                input,
+                self._panels,
+                self._scales,
+                self.bias,
+                self.fabric_identity if traced else self._own_identity,
+                self._layout,
+                self.out_features,
+                self.in_features,
+                self._group_size,
+                self._activation,
+                self._window,
+            )
+        except (RuntimeError, TypeError) as error:
+            self._raise_as_linear_does(error, input)
+
+    def _forward_onnx(self, input: Tensor) -> Tensor:
+        """What pytfmbs.onnx translates: the weight it names is of its shape alone."""
+        out_dtype = torch_ops.autocast_dtype(input, input)
+        shape_only = torch.zeros((self.out_features, self.in_features), dtype=input.dtype)
+        return torch_ops.onnx_linear(  # type: ignore[no-any-return]
+            input,
+            shape_only,
+            self.bias,
+            self._layer.spec,
+            out_dtype if torch.is_autocast_enabled("cpu") else None,
+        )
+
+    def _raise_as_linear_does(self, error: Exception, input: Tensor) -> NoReturn:
+        errors.raise_own(error)
+        check_layout(input, "input")
+        if isinstance(input, Tensor):
+            torch_ops.fake_output(
+                input.detach().to("meta"),
+                torch.empty(self.out_features, self.in_features, dtype=input.dtype, device="meta"),
+                None,
+                None,
+            )
+        raise error
+
+    # --- weights ----------------------------------------------------------------------------------
+
+    @property
+    def packed(self) -> Tensor:
+        """The trits as files hold them: uint8, [out_features, ceil(in_features / 5)]. A copy."""
+        return torch_ops.rows_of_panels(  # type: ignore[no-any-return]
+            self._panels, self._layout, self.out_features, self.in_features
+        )
+
+    @property
+    def scale(self) -> Tensor:
+        """float32: [1], [out_features], or [out_features, ceil(in_features / group_size)]."""
+        if self._group_size == 0:
+            return self._scales
+        return torch_ops.scale_rows(  # type: ignore[no-any-return]
+            self._scales, self.out_features, self.in_features, self._group_size
+        )
+
+    @property
+    def group_size(self) -> int | None:
+        """Inputs that share a scale; None for one scale, or one an output."""
+        return self._group_size or None
+
+    @property
+    def packing(self) -> str:
+        """ "packed2" (two bits a weight) or "packed_base3" (1.6)."""
+        return "packed_base3" if self._layout.endswith("fives") else "packed2"
+
+    def quantized_weight(self) -> tuple[Tensor, Tensor]:
+        """Trits, int8 [out_features, in_features], and scale."""
+        trits = torch_ops.trits_of_panels(
+            self._panels, self._layout, self.out_features, self.in_features
+        )
+        return trits, self.scale
+
+    def dequantized_weight(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """trits · scale, [out_features, in_features]."""
+        return torch_ops.dequantized_panels(
+            self._panels,
+            self._scales,
+            self._layout,
+            self.out_features,
+            self.in_features,
+            self._group_size,
+            dtype,
+        )
+
+    @property
+    def packed_bytes(self) -> int:
+        """Memory that the packed weights take, in bytes."""
+        return self._panels.numel()
+
+    @property
+    def packed_layout(self) -> str:
+        return self._layout
+
+    def _hint_quantizer(self) -> str:
+        return "packed"
+
+    def _prefetch(self) -> bool:
+        return bool(
+            torch_ops.prefetch_packed(
+                self._panels,
+                self._scales,
+                self._own_identity,
+                self._layout,
+                self.out_features,
+                self.in_features,
+                self._group_size,
+                self._activation,
+            )
+        )
+
+    def _adopt(self, panels: Tensor, scales: Tensor) -> None:
+        self._buffers["_panels"], self._buffers["_scales"] = panels, scales
+
+    def _set_zero(self) -> None:
+        rows = torch.zeros(
+            self.out_features, -(-self.in_features // _fabric.TRITS_PER_BYTE), dtype=torch.uint8
+        )
+        scale = torch.ones(1)
+        if self._group_size:
+            scale = torch.ones(self.out_features, -(-self.in_features // self._group_size))
+        self._adopt(
+            torch_ops.panels_of_rows(rows, self.in_features, self._layout),
+            self._kernel_scale(scale),
+        )
+
+    def _kernel_scale(self, scale: Tensor) -> Tensor:
+        """A scale as the kernels read it. Raises ArgumentError for another shape."""
+        scale = scale.detach().to("cpu", torch.float32)
+        groups = -(-self.in_features // self._group_size) if self._group_size else 1
+        if self._group_size:
+            if tuple(scale.shape) != (self.out_features, groups):
+                raise errors.ArgumentError(
+                    f"scale is of shape {tuple(scale.shape)}; with groups of {self._group_size} it "
+                    f"must be ({self.out_features}, {groups})"
+                )
+            return torch_ops.ordered_scales(  # type: ignore[no-any-return]
+                scale.contiguous(), self.in_features, self._group_size
+            )
+        flat = tuple(scale.shape) in ((), (1,), (self.out_features,), (self.out_features, 1))
+        if not flat:
+            raise errors.ArgumentError(
+                f"scale is of shape {tuple(scale.shape)}; without a group_size it must be (1,) or "
+                f"({self.out_features},)"
+            )
+        return scale.reshape(-1).clone()
+
+    # --- life -------------------------------------------------------------------------------------
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)  # type: ignore[no-untyped-call]
+        destination[prefix + "packed"] = self.packed
+        destination[prefix + "scale"] = self.scale.clone()
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        own = {key: state_dict.get(prefix + key) for key in ("packed", "scale")}
+        rest = {
+            k: v for k, v in state_dict.items() if k not in (prefix + "packed", prefix + "scale")
+        }
+        super()._load_from_state_dict(  # type: ignore[no-untyped-call]
+            rest, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+        missing_keys.extend(prefix + key for key, value in own.items() if value is None)
+        packed, scale = own["packed"], own["scale"]
+        if packed is None or scale is None:
+            return
+        try:
+            with errors.as_own():
+                panels = torch_ops.panels_of_rows(packed.cpu(), self.in_features, self._layout)
+            if panels.numel() != self._panels.numel() or packed.shape[0] != self.out_features:
+                raise errors.ArgumentError(
+                    f"packed is of {packed.shape[0]} rows; the layer has {self.out_features} outputs"
+                )
+            self._adopt(panels, self._kernel_scale(scale))
+        except (errors.FabricError, RuntimeError) as error:
+            error_msgs.append(f"{prefix or 'the packed layer'}: {error}")
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        """As nn.Module's; trits and scales stay what they are, scales float32."""
+        before = {name: self._buffers[name] for name in _BUFFERS}
+        result = super()._apply(fn, recurse)
+        for name, old in before.items():
+            new = self._buffers[name]
+            assert old is not None
+            assert new is not None
+            if old.device.type == "meta" and new.device.type == "cpu":  # to_empty
+                self._set_zero()
+                break
+            if new.device.type == "meta":
+                continue
+            if new.dtype != old.dtype or not (new is old or torch.equal(new, old)):
+                self._buffers[name] = old
+        return result
+
+    def _state(self) -> dict[str, Any]:
+        """Portable: rows and scale, not the layout of this machine's kernels."""
+        state = super()._state()
+        state["_buffers"] = {k: v for k, v in state["_buffers"].items() if k not in _BUFFERS}
+        state["_rows"] = None if self._panels.device.type == "meta" else self.packed
+        state["_scale_rows"] = self.scale.clone() if state["_rows"] is not None else None
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        rows, scale = state.pop("_rows"), state.pop("_scale_rows")
+        super().__setstate__(state)
+        if rows is None:
+            size = _fabric.panel_bytes(self._layout, self.out_features, self.in_features)
+            panels = torch.empty(size, dtype=torch.uint8, device="meta")
+            scales = torch.ones(1, device="meta")
+        else:
+            packing = self.packing if self.packing == "packed_base3" else "auto"
+            self._layout = _layout(self._activation, packing, self._group_size)
+            panels = torch_ops.panels_of_rows(rows, self.in_features, self._layout)
+            scales = self._kernel_scale(scale)
+        self.register_buffer("_panels", panels, persistent=False)
+        self.register_buffer("_scales", scales, persistent=False)
+
+    def extra_repr(self) -> str:
+        groups = f", group_size={self._group_size}" if self._group_size else ""
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, "
+            f"bias={self.bias is not None}, name={self.name!r}, activation={self._activation!r}, "
+            f"packing={self.packing!r}{groups}{', offload=True' if self._offload else ''}"
+        )
+
+
+def _layout(activation: str, packing: str, group_size: int) -> str:
+    """The kernels' layout of a packing. Raises ArgumentError."""
+    if group_size and packing == "packed_base3":
+        raise errors.ArgumentError("packing 'packed_base3' takes no group scales; use 'packed2'")
+    return _fabric.packing_layout(activation, "packed2" if group_size else packing)
