@@ -125,6 +125,8 @@ bool Layer::lacks_statistics() const noexcept {
 }
 
 Layer::Snapshot Layer::adopt(const linear::QuantizedWeights& weights, const Executor& executor) {
+  // First: the layer's own weights count where its packing is chosen.
+  if (!packed_.weights) share_ = linear::WeightShare(spec_.outputs * spec_.depth);
   auto made = std::make_shared<LayerWeights>(
       PackedWeights(weights, linear::preferred_layout(spec_.activation), executor));
   std::shared_ptr<const LaneStatistics> statistics;
@@ -141,7 +143,6 @@ bool Layer::shares_trits(const LayerWeights& made) const {
 // Weights that moved without moving a trit are, to the device, the same.
 Layer::Snapshot Layer::adopt(std::shared_ptr<LayerWeights> made,
                              std::shared_ptr<const LaneStatistics> statistics) {
-  if (!packed_.weights) share_ = linear::WeightShare(spec_.outputs * spec_.depth);
   if (!statistics && shares_trits(*made)) {
     made->share_serial(*packed_.weights);
     statistics = packed_.statistics;
@@ -257,6 +258,7 @@ Result<Layer::Snapshot> Layer::snapshot(const PackedSource& source, const Execut
   auto owner = std::make_shared<PackedOwner>();
   if (source.panels_owner != nullptr) owner->panels = source.panels_owner->retain();
   if (source.scales_owner != nullptr) owner->scales = source.scales_owner->retain();
+  if (!packed_.weights) share_ = linear::WeightShare(spec_.outputs * spec_.depth);
   std::vector<double> values;
   if (source.group == 0) values.assign(source.scales.begin(), source.scales.end());
   before.packed = adopt(std::make_shared<LayerWeights>(PackedWeights(

@@ -298,7 +298,7 @@ class FabricLayer(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         """As nn.Module's; the identity stays on the CPU, and what it says."""
-        result = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        result = super()._apply(fn, recurse)
         self._buffers[IDENTITY] = self._own_identity.clone()
         return result
 
@@ -316,7 +316,7 @@ class FabricLayer(nn.Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
         name = state.pop("_name")
-        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        super().__setstate__(state)
         try:
             self._enter(name)
         except errors.PlacementError as error:

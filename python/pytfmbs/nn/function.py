@@ -51,6 +51,7 @@ class TFMBSLinearFunction(torch.autograd.Function):
         if layer is not None and not isinstance(layer, TFMBSLinear):
             raise TypeError(f"layer must be a TFMBSLinear or None, not {type(layer).__name__}")
         out_dtype = None
+        window: float | None
         try:
             if torch.is_autocast_enabled("cpu"):
                 out_dtype = torch_ops.autocast_dtype(input, weight)

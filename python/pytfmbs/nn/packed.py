@@ -50,6 +50,10 @@ class TFMBSPackedLinear(FabricLayer):
     Raises: as TFMBSLinear; ValueError for a group size or packing that does not exist.
     """
 
+    bias: nn.Parameter | None
+    _panels: Tensor
+    _scales: Tensor
+
     def __init__(
         self,
         in_features: int,
@@ -334,7 +338,7 @@ class TFMBSPackedLinear(FabricLayer):
     # --- life -------------------------------------------------------------------------------------
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)  # type: ignore[no-untyped-call]
+        super()._save_to_state_dict(destination, prefix, keep_vars)
         destination[prefix + "packed"] = self.packed
         destination[prefix + "scale"] = self.scale.clone()
 
@@ -352,7 +356,7 @@ class TFMBSPackedLinear(FabricLayer):
         rest = {
             k: v for k, v in state_dict.items() if k not in (prefix + "packed", prefix + "scale")
         }
-        super()._load_from_state_dict(  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(
             rest, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
         missing_keys.extend(prefix + key for key, value in own.items() if value is None)

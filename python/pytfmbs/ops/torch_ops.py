@@ -336,7 +336,8 @@ def dequantized_panels(
         return dequantized(trits, scale, dtype)
     rows = scale_rows(scale, out_features, in_features, group_size)
     each = rows.repeat_interleave(group_size, dim=1)[:, :in_features]
-    return trits.to(dtype) * each.to(dtype)
+    weight: Tensor = trits.to(dtype) * each.to(dtype)
+    return weight
 
 
 def _packed_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

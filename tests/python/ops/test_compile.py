@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import pytfmbs
 import torch
-from pytfmbs import Fabric, FabricConfig, TFMBSLinear, ops
+from pytfmbs import Fabric, FabricConfig, TFMBSLinear, TFMBSPackedLinear, ops
+from pytfmbs.ops import torch_ops
 from torch import Tensor, nn
 
 #: inductor compiles C++; aot_eager stops before it. Both go through the effect tokens.
@@ -120,6 +121,7 @@ def op_cases() -> list[Any]:
                 layer,
                 id=f"prefetch_trits-{label}",
             ),
+            *packed_cases(layer, trits, scale, activation, label),
             pytest.param(
                 ops.quantize_weight,
                 (layer.weight.detach(), quantizer),
@@ -136,8 +138,41 @@ def op_cases() -> list[Any]:
     return cases
 
 
+def packed_cases(
+    layer: TFMBSLinear, trits: torch.Tensor, scale: torch.Tensor, activation: str, label: str
+) -> list[Any]:
+    """The packed layers' ops, of a layer's trits and scale, and of group scales."""
+    cases = []
+    for packed in (
+        TFMBSPackedLinear.from_trits(trits, scale, layer.bias, activation=activation),
+        TFMBSPackedLinear.from_trits(trits, torch.rand(17, 1), group_size=32, activation=activation),
+    ):
+        form = (packed._panels, packed._scales)
+        size = (packed._layout, 17, 20)
+        group = packed.group_size or 0
+        x = torch.randn(3, 20, requires_grad=True)
+        found: dict[str, tuple[Any, ...]] = {
+            "packed_linear": (
+                x, *form, packed.bias, packed.fabric_identity, *size, group, activation, 0.5, None,
+            ),
+            "prefetch_packed": (*form, packed.fabric_identity, *size, group, activation),
+            "panels_of_trits": (trits, packed._layout),
+            "panels_of_rows": (packed.packed, 20, packed._layout),
+            "trits_of_panels": (packed._panels, *size),
+            "rows_of_panels": (packed._panels, *size),
+        }  # fmt: skip
+        if group:
+            found["ordered_scales"] = (packed.scale, 20, group)
+            found["scale_rows"] = (packed._scales, 17, 20, group)
+        cases += [
+            pytest.param(getattr(torch_ops, name), arguments, packed, id=f"{name}-{label}-{group}")
+            for name, arguments in found.items()
+        ]
+    return cases
+
+
 @pytest.mark.parametrize(("op", "arguments", "layer"), op_cases())
-def test_opcheck(op: Any, arguments: tuple[Any, ...], layer: TFMBSLinear) -> None:
+def test_opcheck(op: Any, arguments: tuple[Any, ...], layer: nn.Module) -> None:
     """layer is here to keep the place that the arguments name."""
     outcome = torch.library.opcheck(op, arguments)
     assert set(outcome) == {
