@@ -76,8 +76,8 @@ std::shared_ptr<Fabric> Fabric::open(Engine engine, const fabric::FabricConfig& 
 std::shared_ptr<Fabric> Fabric::open(std::unique_ptr<Driver> driver,
                                      const fabric::FabricConfig& config) {
   auto& registry = FabricRegistry::instance();
-  return registry.add(std::shared_ptr<Fabric>(new Fabric(
-      {registry.unique_name(), Engine::kLockstep, config}, std::move(driver))));
+  return registry.add(std::shared_ptr<Fabric>(
+      new Fabric({registry.unique_name(), Engine::kLockstep, config}, std::move(driver))));
 }
 
 std::shared_ptr<Fabric> Fabric::find_or_open(const FabricSpec& spec) {
@@ -287,7 +287,10 @@ Result<placement::LayerId> Fabric::enter(LayerDescription& layer,
   layers_.emplace(id, LayerRecord{.name = name,
                                   .wanted_name = suffix == 0 ? std::string{} : layer.name,
                                   .suffix = suffix,
-                                  .shape = {layer.outputs, layer.depth, layer.planes}});
+                                  .shape = {.outputs = layer.outputs,
+                                            .depth = layer.depth,
+                                            .planes = layer.planes,
+                                            .group_depth = layer.group_depth}});
   if (replacing) {
     names_.insert_or_assign(name, id);
     leave_locked(*replacing);
@@ -365,8 +368,8 @@ Result<Fabric::Ticket> Fabric::admit_locked(std::unique_lock<std::mutex> lock,
       .statistics = weights.statistics,
       .samples = samples,
       .load = !place.streamed && !hit,
-      .counted = driver_->counting() && (samples == 0 || products_ == Products::kDriver ||
-                                         weights.statistics != nullptr),
+      .counted = driver_->counting() &&
+                 (samples == 0 || products_ == Products::kDriver || weights.statistics != nullptr),
       .sequence = next_sequence_,
       .counts = {{}, scratch.take<fabric::TileCounters>(spec_.config.geometry.tiles())}};
   std::fill(work.counts.tiles.begin(), work.counts.tiles.end(), fabric::TileCounters{});

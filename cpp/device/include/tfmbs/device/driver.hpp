@@ -1,6 +1,7 @@
 // The driver interface: what executes, or accounts for, a device's work. Implementations stand side
-// by side: closed form (counters from a formula), stepped (every word and cycle), and lockstep of any
-// two. A device (fabric.hpp) has one, and calls it under its lock unless a comment says otherwise.
+// by side: closed form (counters from a formula), stepped (every word and cycle), and lockstep of
+// any two. A device (fabric.hpp) has one, and calls it under its lock unless a comment says
+// otherwise.
 #pragma once
 
 #include <array>
@@ -65,9 +66,10 @@ struct LayerWork {
 struct LayerInput {
   QuantizedActivations activations{};
   const ActivationCounts* counts{nullptr};  // as needs() says
-  // samples x outputs exact products of the kernels, for a driver that checks them; else empty.
+  // Exact products of the kernels, scale groups x samples x outputs (one group where the layer has
+  // no group scales), for a driver that checks them; else empty.
   std::span<const std::int32_t> products{};
-  // Receives samples x outputs products of a driver that computes them; else empty.
+  // Receives as many products of a driver that computes them; else empty.
   std::span<std::int32_t> sums{};
 };
 

@@ -45,6 +45,7 @@ struct LayerDescription {
   std::uint32_t planes{1};                        // trit planes of its activations
   std::optional<std::uint64_t> weight_address{};  // bytes, in tile 0's Bank A; none: automatic
   std::uint64_t tile_mask{0};                     // 0: the lowest min(tiles, groups) bits
+  std::uint32_t group_depth{0};                   // depths that share a scale; 0: all do
 };
 
 // The weights of one forward pass or load.
@@ -106,8 +107,8 @@ class Fabric {
 
   // --- layers ---------------------------------------------------------------------------------
   // A layer arrives, under a name of its own: a taken one gets a suffix, and `layer` is changed to
-  // what was agreed. Errors: kInvalidArgument (tile mask), kPlacement, kClosed. `replacing`: a layer
-  // that leaves if this one enters, so its name and place are free for it.
+  // what was agreed. Errors: kInvalidArgument (tile mask), kPlacement, kClosed. `replacing`: a
+  // layer that leaves if this one enters, so its name and place are free for it.
   Result<placement::LayerId> enter(LayerDescription& layer,
                                    std::optional<placement::LayerId> replacing = std::nullopt);
   void leave(placement::LayerId id) noexcept;
