@@ -16,7 +16,8 @@ Account::Account(LayerDescription layer, std::shared_ptr<Fabric> fabric,
       tile_slots_(static_cast<std::uint32_t>(std::popcount(
           layer.tile_mask != 0
               ? layer.tile_mask
-              : placement::default_tile_mask(fabric_->config().geometry, layer.outputs)))) {}
+              : placement::default_tile_mask(fabric_->config().geometry, layer.outputs)))),
+      group_depth_(layer.group_depth) {}
 
 Result<std::unique_ptr<Account>> Account::enter(LayerDescription layer,
                                                 std::shared_ptr<Fabric> fabric,

@@ -1,7 +1,9 @@
 #include "bank_images.hpp"
 
 #include <algorithm>
+#include <array>
 #include <bit>
+#include <ranges>
 #include <span>
 #include <utility>
 
@@ -12,6 +14,13 @@ namespace tfmbs::device {
 namespace {
 
 using fabric::Transfer;
+
+// A job's place in the loop order: pass, chunk, sample.
+struct Job {
+  std::uint64_t p{0};
+  std::uint64_t c{0};
+  std::uint64_t m{0};
+};
 
 // Work of one kind and place writes the same words: a load, a forward pass of one sample, or of
 // more (samples beyond the second write what the first two do).
@@ -38,16 +47,19 @@ BitPlaneMatrix planes_of(std::span<const std::int8_t> values, std::size_t rows, 
   return planes;
 }
 
-// Of one sample and one output's weights. The sum over p of 3^(5-p) times plane p's.
+// Of one sample and one output's weights, from depth `begin` on. The sum over p of 3^(5-p) times
+// plane p's.
 std::int32_t product(const ActivationPlanes& activations, std::size_t sample,
-                     const std::uint64_t* weights) {
+                     const std::uint64_t* weights, std::size_t begin) {
   std::int32_t sum = 0;
   for (std::uint32_t p = 0; p < activations.planes; ++p) {
     const std::uint64_t* a = activations.plane(p).row(sample);
     std::int32_t of_plane = 0;
-    for (std::size_t b = 0; b < bit_plane_blocks(activations.depth); ++b) {
-      for (std::size_t w = b * kBlockWords; w < b * kBlockWords + kPlaneWords; ++w) {
-        const std::uint64_t nonzero = a[w] & weights[w];
+    std::uint64_t mask = ~std::uint64_t{0} << begin % 64;
+    for (std::size_t b = begin / kBlockTrits; b < bit_plane_blocks(activations.depth); ++b) {
+      for (std::size_t w = std::max(b * kBlockWords, bit_plane_word(begin));
+           w < b * kBlockWords + kPlaneWords; ++w) {
+        const std::uint64_t nonzero = a[w] & weights[w] & std::exchange(mask, ~std::uint64_t{0});
         const std::uint64_t negative = nonzero & (a[w + kPlaneWords] ^ weights[w + kPlaneWords]);
         of_plane += std::popcount(nonzero) - 2 * std::popcount(negative);
       }
@@ -199,11 +211,11 @@ void BankImages::write_load(const BankImage& record, fabric::Device& device) {
   }
 }
 
-// Only what later jobs of the same forward did not overwrite is written. In a tile's last two
-// passes, the last three chunks and the last two samples cover both slots of Bank B, the remains of
-// a full chunk under a shorter last one included; the last four chunks cover both slots of a
-// streaming window for the same reason; and a last pass with fewer lanes leaves the results of the
-// pass before in the others.
+// Only what later jobs of the same forward did not overwrite is written. Which chunk of a pass uses
+// which slot of Bank B or of a streaming window is the same two passes before, and a chunk's last
+// two samples use the same slots of Bank B as its earlier ones: a tile's last two passes and two
+// samples cover all that was written. A last pass with fewer lanes leaves the results of the pass
+// before in the others; results are the sums of the last scale group.
 void BankImages::write_forward(const BankImage& record, fabric::Device& device) {
   const placement::Schedule& schedule = record.schedule;
   const std::uint64_t chunks = schedule.chunks();
@@ -216,6 +228,7 @@ void BankImages::write_forward(const BankImage& record, fabric::Device& device) 
       schedule.shape().planes};
   std::vector<std::uint32_t> words;
   std::vector<std::int32_t> sums;
+  const std::size_t last_group = schedule.scale_group_begin(schedule.scale_groups() - 1);
 
   for (std::uint32_t slot = 0; slot < schedule.tile_count(); ++slot) {
     if (slot >= schedule.groups()) break;  // a tile of the mask that never runs
@@ -223,33 +236,55 @@ void BankImages::write_forward(const BankImage& record, fabric::Device& device) 
     const std::uint64_t first_pass = last_pass == 0 ? 0 : last_pass - 1;
     const std::uint64_t tile_bit = std::uint64_t{1} << schedule.tile(slot);
 
+    // Backwards: a slot's words beyond those that later chunks cover.
+    std::array<std::uint32_t, 2> covered{};
+    const auto uncovers = [&covered](std::uint64_t index, std::uint32_t words_of_chunk) {
+      if (words_of_chunk <= covered[index % 2]) return false;
+      covered[index % 2] = words_of_chunk;
+      return true;
+    };
+    std::vector<Job> jobs;
     if (schedule.placement().streamed) {
-      const std::uint64_t last = last_pass * chunks + chunks - 1;
-      for (std::uint64_t s = last < 3 ? 0 : last - 3; s <= last; ++s) {
-        const placement::Group group = schedule.group(s / chunks, slot);
-        const BitPlaneMatrix rows = record.weights->rows(group.first_output, group.lanes);
-        pack_group_words(schedule, rows.view(), s % chunks, words);
-        device.place({.kind = Transfer::Kind::kWeights,
-                      .tile_mask = tile_bit,
-                      .word = schedule.weight_word(s / chunks, s % chunks),
-                      .source = words});
-      }
-    }
-    for (std::uint64_t p = first_pass; p <= last_pass; ++p) {
-      for (std::uint64_t c = chunks < 3 ? 0 : chunks - 3; c < chunks; ++c) {
-        for (std::uint64_t m = samples - kept; m < samples; ++m) {
-          pack_sample_words(schedule, tail, c, m - (samples - kept), words);
-          device.place({.kind = Transfer::Kind::kActivations,
-                        .tile_mask = tile_bit,
-                        .word = schedule.activation_word(schedule.job(p, c, m, samples)),
-                        .source = words});
+      for (std::uint64_t p = last_pass + 1; p-- > first_pass;) {
+        for (std::uint64_t c = chunks; c-- > 0;) {
+          const std::uint64_t window_slot = schedule.ping_pong() ? p * chunks + c : 0;
+          if (uncovers(window_slot, schedule.weight_words(c))) jobs.push_back({p, c, 0});
         }
       }
+      for (const Job& job : std::views::reverse(jobs)) {
+        const placement::Group group = schedule.group(job.p, slot);
+        const BitPlaneMatrix rows = record.weights->rows(group.first_output, group.lanes);
+        pack_group_words(schedule, rows.view(), job.c, words);
+        device.place({.kind = Transfer::Kind::kWeights,
+                      .tile_mask = tile_bit,
+                      .word = schedule.weight_word(job.p, job.c),
+                      .source = words});
+      }
+      jobs.clear();
+      covered = {};
+    }
+    for (std::uint64_t p = last_pass + 1; p-- > first_pass;) {
+      for (std::uint64_t c = chunks; c-- > 0;) {
+        for (std::uint64_t m = samples; m-- > samples - kept;) {
+          if (uncovers(schedule.job(p, c, m, samples), schedule.activation_words(c))) {
+            jobs.push_back({p, c, m});
+          }
+        }
+      }
+    }
+    for (const Job& job : std::views::reverse(jobs)) {
+      pack_sample_words(schedule, tail, job.c, job.m - (samples - kept), words);
+      device.place({.kind = Transfer::Kind::kActivations,
+                    .tile_mask = tile_bit,
+                    .word = schedule.activation_word(schedule.job(job.p, job.c, job.m, samples)),
+                    .source = words});
+    }
+    for (std::uint64_t p = first_pass; p <= last_pass; ++p) {
       const placement::Group group = schedule.group(p, slot);
       sums.resize(group.lanes);
       const BitPlaneMatrix rows = record.weights->rows(group.first_output, group.lanes);
       for (std::uint32_t n = 0; n < group.lanes; ++n) {
-        sums[n] = product(tail, kept - 1, rows.view().row(n));
+        sums[n] = product(tail, kept - 1, rows.view().row(n), last_group);
       }
       device.place_results(group.tile, 0, sums);
     }

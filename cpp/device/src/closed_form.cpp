@@ -21,10 +21,12 @@ using execution::Scratch;
 using execution::SerialExecutor;
 
 using SlotSums = std::array<std::uint64_t, Geometry::kMaxTiles>;
+using LaneSums = std::array<std::uint64_t, kernels::kPassLanes>;
 
-constexpr std::size_t kRowBlock = 16;  // rows whose fields are counted at a time
+constexpr std::size_t kRowBlock = 16;  // rows whose fields are counted at a time, at most
 static_assert(kRowBlock * kernels::kInt8Planes * kernels::fields_of(kMaxDepth) <
               kernels::kMaxTileFields);
+static_assert(kernels::kInt8Planes * kMaxDepth < kernels::kMaxTileFields);  // groups of one depth
 
 // Items of `trits` trits below which another thread costs more than it brings.
 constexpr std::size_t grain(std::size_t trits) noexcept {
@@ -49,7 +51,12 @@ class ForwardCounter {
         passes_(schedule.passes()),
         slots_(schedule.pass_tiles(0)),
         sparse_passes_(statistics.sparse_passes().size()),
-        full_passes_(passes_ - sparse_passes_) {
+        full_passes_(passes_ - sparse_passes_),
+        fields_(activations.planes.depth, schedule.shape().group_depth),
+        chunk_fields_(fields_, schedule.chunk_depth()),
+        row_block_(std::min<std::size_t>(
+            kRowBlock,
+            (kernels::kMaxTileFields - 1) / (activations.planes.planes * fields_.count()))) {
     std::fill_n(slot_cycles_.begin(), slots_, 0);
   }
 
@@ -107,16 +114,16 @@ class ForwardCounter {
   void count_lanes() {
     if (statistics_.all_occupied()) return;
     if (statistics_.nearly_full()) return count_nearly_full();
-    const std::size_t row_blocks = (samples_ + kRowBlock - 1) / kRowBlock;
+    const std::size_t row_blocks = (samples_ + row_block_ - 1) / row_block_;
     const auto count_row_blocks = [this](std::size_t begin, std::size_t end,
                                          const Executor& executor) {
       for (std::size_t b = begin; b < end; ++b) {
-        count_rows(b * kRowBlock, std::min<std::size_t>((b + 1) * kRowBlock, samples_), executor);
+        count_rows(b * row_block_, std::min<std::size_t>((b + 1) * row_block_, samples_), executor);
       }
     };
     // Threads share the rows, or where there are few, the blocks of lanes.
     if (row_blocks >= executor_.threads()) {
-      executor_.parallel_for(row_blocks, grain(kRowBlock * row_trits()),
+      executor_.parallel_for(row_blocks, grain(row_block_ * row_trits()),
                              [&](std::size_t begin, std::size_t end) {
                                count_row_blocks(begin, end, SerialExecutor{});
                              });
@@ -156,10 +163,15 @@ class ForwardCounter {
   [[nodiscard]] std::span<std::uint16_t> pack_fields(std::size_t begin, std::size_t end,
                                                      std::size_t lanes, Scratch& scratch) const {
     const std::size_t copies = kernels::field_copies(lanes);
-    const std::size_t plane_fields = kernels::fields_of(activations_.depth) * copies;
+    const std::size_t plane_fields = fields_.count() * copies;
     const std::size_t row_fields = plane_fields * activations_.planes;
     const auto fields = scratch.take<std::uint16_t>((end - begin) * row_fields);
     for (std::uint32_t p = 0; p < activations_.planes; ++p) {
+      if (fields_.grouped()) {
+        pack_group_fields(activations_.plane(p).slice(begin, end - begin), copies,
+                          fields.data() + p * plane_fields, row_fields);
+        continue;
+      }
       kernels::active().pack_fields({.activations = activations_.plane(p).row(begin),
                                      .rows = end - begin,
                                      .trits = activations_.depth,
@@ -170,33 +182,49 @@ class ForwardCounter {
     return fields;
   }
 
+  // As kernels::pack_fields, where fields begin anew at each scale group.
+  void pack_group_fields(BitPlaneView rows, std::size_t copies, std::uint16_t* fields,
+                         std::size_t row_stride) const noexcept {
+    for (std::size_t r = 0; r < rows.rows; ++r) {
+      const std::uint64_t* row = rows.row(r);
+      std::uint16_t* out = fields + r * row_stride;
+      fields_.for_each([&](std::size_t /*field*/, std::size_t first, std::size_t depths) {
+        out = std::fill_n(out, copies, DepthFields::bits(row, first, depths));
+      });
+    }
+  }
+
   // `fields` begin with row `begin`.
   void count_block(const LaneBlock& block, std::size_t begin, std::size_t end,
                    const std::uint16_t* fields) {
     const bool passes = block.first < sparse_passes_;
-    const std::size_t field_count = kernels::fields_of(activations_.depth);
     const std::size_t row_fields =
-        field_count * kernels::field_copies(block.lanes) * activations_.planes;
+        fields_.count() * kernels::field_copies(block.lanes) * activations_.planes;
     SlotSums slots;
     std::fill_n(slots.begin(), block.slots, 0);
-    std::array<std::uint64_t, kernels::kPassLanes> slowest{};
-    std::array<std::uint64_t, kernels::kPassLanes> stages{};
+    LaneSums slowest{};
+    LaneSums stages{};
     for (std::size_t run = 0; run < kRuns; ++run) {
       const std::size_t first = std::max(begin, run_begin(run));
       const std::size_t last = run + 1 == kRuns ? end : std::min(end, run_begin(run + 1));
       if (first >= last || first >= samples_) continue;
-      kernels::active().tile_cycles({.fields = fields + (first - begin) * row_fields,
-                                     .rows = last - first,
-                                     .planes = activations_.planes,
-                                     .field_count = field_count,
-                                     .chunk_fields = kernels::fields_of(schedule_.chunk_depth()),
-                                     .occupancy = statistics_.occupancy(block),
-                                     .slots = block.slots,
-                                     .lanes = block.lanes,
-                                     .floors = passes ? floors(run, block) : nullptr,
-                                     .slot_cycles = slots.data(),
-                                     .slowest = slowest.data(),
-                                     .stages = stages.data()});
+      const kernels::TileCyclesArgs args{.fields = fields + (first - begin) * row_fields,
+                                         .rows = last - first,
+                                         .planes = activations_.planes,
+                                         .field_count = fields_.count(),
+                                         .chunk_fields = chunk_fields_.largest(),
+                                         .occupancy = statistics_.occupancy(block),
+                                         .slots = block.slots,
+                                         .lanes = block.lanes,
+                                         .floors = passes ? floors(run, block) : nullptr,
+                                         .slot_cycles = slots.data(),
+                                         .slowest = slowest.data(),
+                                         .stages = stages.data()};
+      if (chunk_fields_.uniform()) {
+        kernels::active().tile_cycles(args);
+      } else {
+        count_chunks(args);
+      }
     }
     const std::scoped_lock lock(mutex_);
     for (std::size_t i = 0; i < block.used; ++i) {
@@ -205,6 +233,36 @@ class ForwardCounter {
     }
     if (!passes) return;
     for (std::size_t slot = 0; slot < block.slots; ++slot) slot_cycles_[slot] += slots[slot];
+  }
+
+  // The same for chunks that are not alike, as where a bank holds no whole number of a scale
+  // group's chunks: a chunk at a time, of fields that are copied together.
+  void count_chunks(const kernels::TileCyclesArgs& all) const {
+    Scratch scratch;
+    const std::size_t copies = kernels::field_copies(all.lanes);
+    const std::size_t rows = all.rows * all.planes;
+    const auto fields = scratch.take<std::uint16_t>(rows * chunk_fields_.largest() * copies);
+    const auto occupancy =
+        scratch.take<std::uint16_t>(all.slots * chunk_fields_.largest() * all.lanes);
+    const auto gather = [&](const std::uint16_t* from, std::size_t count, std::size_t width,
+                            std::size_t chunk, std::uint16_t* to) {
+      const std::size_t begin = chunk_fields_.begin(chunk) * width;
+      const std::size_t end = chunk_fields_.end(chunk) * width;
+      for (std::size_t i = 0; i < count; ++i, from += all.field_count * width) {
+        to = std::copy(from + begin, from + end, to);
+      }
+    };
+    for (std::size_t c = 0; c < chunks_; ++c) {
+      gather(all.fields, rows, copies, c, fields.data());
+      gather(all.occupancy, all.slots, all.lanes, c, occupancy.data());
+      kernels::TileCyclesArgs args = all;
+      args.fields = fields.data();
+      args.field_count = chunk_fields_.end(c) - chunk_fields_.begin(c);
+      args.chunk_fields = args.field_count;
+      args.occupancy = occupancy.data();
+      if (all.floors != nullptr) args.floors = all.floors + c * all.lanes;
+      kernels::active().tile_cycles(args);
+    }
   }
 
   // --- cycles of nearly full layers, from what their groups save beside full ones
@@ -235,16 +293,16 @@ class ForwardCounter {
                     std::uint64_t& slowest, std::uint64_t& stages) const noexcept {
     const bool pass = block.first < sparse_passes_;
     const std::uint32_t* floor = pass ? floors(run_of(sample, sample + 1), block) : nullptr;
-    const std::size_t chunk_fields = kernels::fields_of(schedule_.chunk_depth());
     std::array<std::size_t, Geometry::kMaxTiles> done;  // fields of earlier chunks
     std::fill_n(done.begin(), block.slots, 0);
     for (std::uint64_t c = 0; c < chunks_; ++c) {
       const std::uint32_t full = activation_counts_.cycles[sample * chunks_ + c];
+      const std::size_t chunk_end = chunk_fields_.end(c);
       std::uint32_t most = 0;
       for (std::uint32_t slot = 0; slot < block.slots; ++slot) {
         const auto fields = statistics_.partly_empty(block, slot);
         std::size_t end = done[slot];
-        while (end < fields.size() && fields[end].field < (c + 1) * chunk_fields) ++end;
+        while (end < fields.size() && fields[end].field < chunk_end) ++end;
         const std::uint32_t cycles =
             full - saved_cycles(sample, fields.subspan(done[slot], end - done[slot]));
         done[slot] = end;
@@ -259,8 +317,28 @@ class ForwardCounter {
   [[nodiscard]] std::uint32_t saved_cycles(
       std::uint64_t sample, std::span<const kernels::PartlyEmptyField> fields) const noexcept {
     const std::size_t depth = activations_.depth;
+    if (fields_.grouped()) return saved_group_cycles(sample, fields);
     if (values_ != nullptr) return kernels::saved_cycles(values_ + sample * depth, depth, fields);
     return kernels::saved_cycles(activations_.plane(0).row(sample), depth, fields);
+  }
+
+  [[nodiscard]] std::uint32_t saved_group_cycles(
+      std::uint64_t sample, std::span<const kernels::PartlyEmptyField> fields) const noexcept {
+    std::uint32_t saved = 0;
+    for (const auto& [field, empty] : fields) {
+      const std::size_t begin = fields_.begin(field);
+      const std::size_t depths = fields_.depths(field);
+      if (values_ != nullptr) {
+        const kernels::PartlyEmptyField alone{0, empty};
+        saved += kernels::saved_cycles(values_ + sample * activations_.depth + begin, depths,
+                                       {&alone, 1});
+        continue;
+      }
+      const unsigned all = DepthFields::bits(activations_.plane(0).row(sample), begin, depths);
+      saved += static_cast<std::uint32_t>(std::max(1, std::popcount(all)) -
+                                          std::max(1, std::popcount(all & ~unsigned{empty})));
+    }
+    return saved;
   }
 
   // --- the time line
@@ -311,9 +389,7 @@ class ForwardCounter {
     // tile_cycles counts a cycle a field for lanes without use, and for the tiles that the last
     // pass leaves idle.
     const std::uint64_t idle_lane =
-        statistics_.nearly_full()
-            ? 0
-            : samples_ * activations_.planes * kernels::fields_of(activations_.depth);
+        statistics_.nearly_full() ? 0 : samples_ * activations_.planes * fields_.count();
     std::uint64_t unused = 0;
     for (const LaneBlock& block : statistics_.blocks()) {
       if (block.first < sparse_passes_) unused += block.lanes - block.used;
@@ -426,6 +502,9 @@ class ForwardCounter {
   std::uint32_t slots_;
   std::size_t sparse_passes_;
   std::uint64_t full_passes_;
+  DepthFields fields_;
+  ChunkFields chunk_fields_;
+  std::size_t row_block_;
   std::uint64_t full_cycles_{0};  // over all samples and chunks
   std::size_t places_{0};
   std::mutex mutex_;               // of the sums that threads share:
@@ -454,7 +533,8 @@ ActivationNeeds needs_of(const placement::Schedule& schedule,
   const bool full_cycles = full_pass || statistics.nearly_full();
   return {.planes = !statistics.all_occupied() && !statistics.nearly_full(),
           .counts = true,
-          .chunk_depth = full_cycles ? schedule.chunk_depth() : 0};
+          .chunk_depth = full_cycles ? schedule.chunk_depth() : 0,
+          .group_depth = schedule.shape().group_depth};
 }
 
 void count_forward(const placement::Schedule& schedule, const LaneStatistics& statistics,

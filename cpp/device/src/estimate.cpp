@@ -18,7 +18,7 @@ using placement::Schedule;
 constexpr double kMaxProducts = 0x1p52;
 
 Status check_work(const ForwardQuery& query) {
-  const auto& [outputs, depth, planes] = query.shape;
+  const auto& [outputs, depth, planes, group_depth] = query.shape;
   if (outputs == 0 || depth == 0 || depth > kMaxDepth ||
       static_cast<double>(outputs) * static_cast<double>(depth) *
               static_cast<double>(query.samples) >

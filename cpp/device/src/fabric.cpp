@@ -287,7 +287,10 @@ Result<placement::LayerId> Fabric::enter(LayerDescription& layer,
   layers_.emplace(id, LayerRecord{.name = name,
                                   .wanted_name = suffix == 0 ? std::string{} : layer.name,
                                   .suffix = suffix,
-                                  .shape = {layer.outputs, layer.depth, layer.planes}});
+                                  .shape = {.outputs = layer.outputs,
+                                            .depth = layer.depth,
+                                            .planes = layer.planes,
+                                            .group_depth = layer.group_depth}});
   if (replacing) {
     names_.insert_or_assign(name, id);
     leave_locked(*replacing);

@@ -36,18 +36,20 @@ SlotCounts::SlotCounts(const std::vector<std::uint32_t>& counts) {
   for (const std::uint32_t count : counts) high_.push_back(static_cast<std::uint16_t>(count >> 16));
 }
 
-LaneStatistics::LaneStatistics(BitPlaneView weights, std::uint32_t lanes, std::uint32_t tile_slots)
-    : LaneStatistics(weights.rows, weights.trits, lanes, tile_slots) {
+LaneStatistics::LaneStatistics(BitPlaneView weights, std::uint32_t lanes, std::uint32_t tile_slots,
+                               std::uint32_t group_depth)
+    : LaneStatistics(weights.rows, weights.trits, lanes, tile_slots, group_depth) {
   add_rows(weights);
   finish();
 }
 
 LaneStatistics::LaneStatistics(std::size_t outputs, std::size_t depth, std::uint32_t lanes,
-                               std::uint32_t tile_slots)
+                               std::uint32_t tile_slots, std::uint32_t group_depth)
     : lanes_(lanes),
       tile_slots_(tile_slots),
       outputs_(outputs),
       depth_(depth),
+      fields_(depth, group_depth),
       full_groups_(tile_slots),
       counted_nonzeros_(std::size_t{tile_slots} * depth),
       counted_occupied_(std::size_t{tile_slots} * depth),
@@ -148,7 +150,14 @@ std::vector<LaneStatistics::Place> LaneStatistics::order_lanes(std::size_t group
 }
 
 void LaneStatistics::pack_group(std::size_t i, std::vector<std::uint16_t>& fields) const {
-  fields.resize(kernels::fields_of(depth_));
+  fields.resize(fields_.count());
+  if (fields_.grouped()) {
+    const std::uint64_t* row = or_rows_.data() + i * any_.size();
+    fields_.for_each([&](std::size_t field, std::size_t begin, std::size_t depths) {
+      fields[field] = DepthFields::bits(row, begin, depths);
+    });
+    return;
+  }
   kernels::active().pack_fields({.activations = or_rows_.data() + i * any_.size(),
                                  .rows = 1,
                                  .trits = depth_,
@@ -159,14 +168,14 @@ void LaneStatistics::pack_group(std::size_t i, std::vector<std::uint16_t>& field
 
 // False, and nothing is kept, where there are too many. A block is a lane.
 bool LaneStatistics::find_partly_empty(const std::vector<Place>& places) {
-  const std::size_t most = kernels::fields_of(depth_);
+  const std::size_t most = fields_.count();
   std::vector<std::vector<kernels::PartlyEmptyField>> found(places.size());
   std::vector<std::uint16_t> fields;
   std::size_t count = 0;
   for (std::size_t i = 0; i < places.size(); ++i) {
     pack_group(i, fields);
     for (std::size_t j = 0; j < fields.size(); ++j) {
-      const std::size_t depths = std::min(depth_ - j * kernels::kFieldTrits, kernels::kFieldTrits);
+      const std::size_t depths = fields_.depths(j);
       const auto empty = static_cast<std::uint16_t>(((1U << depths) - 1) & ~unsigned{fields[j]});
       if (empty == 0) continue;
       if (++count > most) return false;
@@ -227,7 +236,7 @@ void LaneStatistics::add_blocks(std::size_t first, std::size_t lanes, std::uint3
                        .first = first,
                        .used = used,
                        .first_place = place});
-    occupancy_.resize(occupancy_.size() + kernels::fields_of(depth_) * slots * width);
+    occupancy_.resize(occupancy_.size() + fields_.count() * slots * width);
     first += used;
     lanes -= used;
   }

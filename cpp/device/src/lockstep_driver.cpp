@@ -59,7 +59,8 @@ class LockstepDriver final : public Driver {
     const ActivationNeeds b = second_->needs(*second_work_);
     return {.planes = a.planes || b.planes,
             .counts = a.counts || b.counts,
-            .chunk_depth = std::max(a.chunk_depth, b.chunk_depth)};
+            .chunk_depth = std::max(a.chunk_depth, b.chunk_depth),
+            .group_depth = std::max(a.group_depth, b.group_depth)};
   }
 
   Status run(LayerWork& work, const LayerInput& input,
@@ -207,9 +208,13 @@ class LockstepDriver final : public Driver {
     const auto at = static_cast<std::uint64_t>(sum - sums.begin());
     const auto& schedule = work.schedule;
     const std::uint64_t output = at % schedule.shape().outputs;
+    const std::uint64_t row = at / schedule.shape().outputs;
     const std::uint64_t group = output / geometry_.lanes();
     const auto slot = static_cast<std::uint32_t>(group % schedule.tile_count());
-    return stop(&work, "the result of sample " + std::to_string(at / schedule.shape().outputs) +
+    const std::string depths = schedule.scale_groups() == 1
+                                   ? std::string{}
+                                   : ", scale group " + std::to_string(row / work.samples);
+    return stop(&work, "the result of sample " + std::to_string(row % work.samples) + depths +
                            ", output " + std::to_string(output) + " (pass " +
                            std::to_string(group / schedule.tile_count()) + ", tile " +
                            std::to_string(schedule.tile(slot)) + ") is " +

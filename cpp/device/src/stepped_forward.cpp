@@ -45,7 +45,7 @@ class SteppedForward {
         }
         add_results_out(at(q - 1));
       }
-      if (job.c > 0) add_partials_in(job);
+      if (!schedule_.begins_scale_group(job.c)) add_partials_in(job);
       if (q + 1 < jobs) {
         const Job next = at(q + 1);
         if (begins_chunk(next) && schedule_.placement().streamed && schedule_.ping_pong()) {
@@ -76,7 +76,8 @@ class SteppedForward {
   }
   [[nodiscard]] std::span<std::uint32_t> sums_of(const Job& job,
                                                  const placement::Group& group) noexcept {
-    return {sums_.data() + job.m * schedule_.shape().outputs + group.first_output, group.lanes};
+    const std::uint64_t row = schedule_.scale_group(job.c) * activations_.samples + job.m;
+    return {sums_.data() + row * schedule_.shape().outputs + group.first_output, group.lanes};
   }
 
   void add_weights(const Job& job) {
@@ -133,7 +134,7 @@ class SteppedForward {
                        .lanes = group.lanes,
                        .tile_mask = bit,
                        .planes = schedule_.shape().planes,
-                       .accumulate = job.c > 0});
+                       .accumulate = !schedule_.begins_scale_group(job.c)});
     }
     return tasks;
   }

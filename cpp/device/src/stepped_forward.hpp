@@ -17,7 +17,8 @@ namespace tfmbs::device {
 Status load_stepped(fabric::Device& device, const placement::Schedule& schedule,
                     BitPlaneView weights);
 
-// Runs a forward; sums gets samples x outputs exact products. The device counts as it steps.
+// Runs a forward; sums gets scale groups x samples x outputs exact products. The device counts as
+// it steps.
 Status forward_stepped(fabric::Device& device, const placement::Schedule& schedule,
                        BitPlaneView weights, const ActivationPlanes& activations,
                        std::span<std::int32_t> sums);

@@ -78,8 +78,9 @@ class TimeLine {
   [[nodiscard]] std::uint64_t streamed_pass_words() const noexcept {
     return schedule_.placement().streamed ? schedule_.tile_pass_words() : 0;
   }
+  // Partial sums in: between the chunks of a scale group.
   [[nodiscard]] std::uint64_t partial_words() const noexcept {
-    return schedule_.shape().outputs * samples_ * (chunks_ - 1);
+    return schedule_.shape().outputs * samples_ * (chunks_ - schedule_.scale_groups());
   }
   [[nodiscard]] std::uint64_t words_read() const noexcept {
     return pass_activation_words() * passes_ + partial_words() +
@@ -98,7 +99,8 @@ class TimeLine {
   // DMA words beside job (p, c, m), as docs/fabric.md lists them.
   [[nodiscard]] std::uint64_t words_beside(std::uint64_t p, std::uint64_t c,
                                            std::uint64_t m) const noexcept {
-    std::uint64_t words = c > 0 ? schedule_.pass_outputs(p) : 0;  // partial sums in
+    // Partial sums in.
+    std::uint64_t words = schedule_.begins_scale_group(c) ? 0 : schedule_.pass_outputs(p);
     if (m > 0 || c > 0) {
       words += schedule_.pass_outputs(p);  // results of the job before, of the same pass
     } else if (p > 0) {

@@ -53,9 +53,14 @@ Schedule::Schedule(const Geometry& geometry, const LayerShape& shape,
     ping_pong_ = window >= geometry.bank_depth() / 2 && window >= 2 * kTritsPerWord;
     depth_limit = whole_words_of_depth(ping_pong_ ? window / 2 : window);
   }
-  chunk_depth_ = static_cast<std::uint32_t>(std::min<std::uint64_t>(depth_limit, shape.depth));
+  group_depth_ = shape.group_depth == 0 ? shape.depth
+                                        : std::min<std::uint64_t>(shape.group_depth, shape.depth);
+  chunk_depth_ = static_cast<std::uint32_t>(std::min<std::uint64_t>(depth_limit, group_depth_));
   passes_ = (groups_ + tile_count_ - 1) / tile_count_;
-  chunks_ = (shape.depth + chunk_depth_ - 1) / chunk_depth_;
+  scale_groups_ = (shape.depth + group_depth_ - 1) / group_depth_;
+  group_chunks_ = (group_depth_ + chunk_depth_ - 1) / chunk_depth_;
+  const std::uint64_t last_group = shape.depth - (scale_groups_ - 1) * group_depth_;
+  chunks_ = (scale_groups_ - 1) * group_chunks_ + (last_group + chunk_depth_ - 1) / chunk_depth_;
 }
 
 Group Schedule::group(std::uint64_t p, std::uint32_t slot) const noexcept {

@@ -33,10 +33,10 @@ class Account {
   }
   // For weights of the layer's shape: of all rows, or to be added in portions.
   [[nodiscard]] LaneStatistics statistics_of(BitPlaneView weights) const {
-    return {weights, fabric_->config().geometry.lanes(), tile_slots_};
+    return {weights, fabric_->config().geometry.lanes(), tile_slots_, group_depth_};
   }
   [[nodiscard]] LaneStatistics begin_statistics() const {
-    return {outputs_, depth_, fabric_->config().geometry.lanes(), tile_slots_};
+    return {outputs_, depth_, fabric_->config().geometry.lanes(), tile_slots_, group_depth_};
   }
 
   Result<Fabric::Ticket> admit(const LayerWeights& weights, std::uint64_t samples,
@@ -57,6 +57,7 @@ class Account {
   std::uint64_t outputs_;
   std::uint64_t depth_;
   std::uint32_t tile_slots_;
+  std::uint32_t group_depth_;
 };
 
 }  // namespace tfmbs::device

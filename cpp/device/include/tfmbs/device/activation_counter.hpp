@@ -8,6 +8,7 @@
 #include <mutex>
 #include <span>
 
+#include "tfmbs/device/depth_fields.hpp"
 #include "tfmbs/execution/workspace.hpp"
 #include "tfmbs/format/activations.hpp"
 
@@ -17,8 +18,9 @@ namespace tfmbs::device {
 struct ActivationNeeds {
   bool planes{false};  // of int8 activations, all of them
   bool counts{false};  // ActivationCounts
-  std::uint32_t chunk_depth{
-      0};  // of ActivationCounts::cycles, a multiple of 15 or the depth; 0: none
+  // Of the largest chunk of ActivationCounts::cycles, a multiple of 15 or a scale group; 0: none.
+  std::uint32_t chunk_depth{0};
+  std::uint32_t group_depth{0};  // depths of a scale group; 0: one
 };
 
 // A row here is a sample's plane.
@@ -59,20 +61,31 @@ class ActivationCounter {
  private:
   // What is found in some samples.
   struct Part {
+    execution::Scratch* memory;
     std::span<std::uint32_t> columns;
     bool alone;  // of all samples, so `columns` are the counter's
     std::uint64_t nonzeros{0};
     std::uint64_t full_rows{0};
+    // Of int8 activations with scale groups, which the kernel counts with each group padded to
+    // whole fields: some rows, their cycles, and the columns.
+    std::span<std::int8_t> padded_rows{};
+    std::span<std::uint32_t> padded_cycles{};
+    std::span<std::uint32_t> padded_columns{};
   };
   [[nodiscard]] Part begin_part(std::size_t begin, std::size_t end, execution::Scratch& memory);
-  void count_rows(const ActivationRows& block, std::size_t row, std::size_t rows,
-                  Part& part) noexcept;
+  void count_rows(const ActivationRows& block, std::size_t row, std::size_t rows, Part& part);
+  void count_group_values(const std::int8_t* values, std::size_t row, std::size_t rows, Part& part);
+  // Cycles of the rows; gives their steps.
+  std::uint64_t count_group_fields(const std::uint64_t* planes, std::size_t row,
+                                   std::size_t rows) noexcept;
   void end_part(const Part& part);
 
   ActivationCounts counts_;
   std::size_t samples_;
   std::size_t depth_;
   std::size_t chunk_depth_;
+  DepthFields fields_;
+  ChunkFields chunk_fields_;
   std::size_t chunks_;
   std::mutex mutex_;  // of what the parts add up
 };

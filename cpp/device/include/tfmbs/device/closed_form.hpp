@@ -27,8 +27,9 @@ struct ForwardCounts {
                                        const LaneStatistics& statistics) noexcept;
 
 // Adds the counts of all stages of one forward pass but for the load of a resident layer that
-// missed. `statistics` must be of the schedule's lanes and tile count, the activations and their
-// counts as needs_of() says. Preconditions: samples > 0. Throws std::bad_alloc.
+// missed. `statistics` must be of the schedule's lanes, tile count and group depth, the
+// activations and their counts as needs_of() says. Preconditions: samples > 0. Throws
+// std::bad_alloc.
 void count_forward(const placement::Schedule& schedule, const LaneStatistics& statistics,
                    const QuantizedActivations& activations,
                    const ActivationCounts& activation_counts, const execution::Executor& executor,

@@ -66,9 +66,10 @@ struct LayerWork {
 struct LayerInput {
   QuantizedActivations activations{};
   const ActivationCounts* counts{nullptr};  // as needs() says
-  // samples x outputs exact products of the kernels, for a driver that checks them; else empty.
+  // Exact products of the kernels, scale groups x samples x outputs (one group where the layer has
+  // no group scales), for a driver that checks them; else empty.
   std::span<const std::int32_t> products{};
-  // Receives samples x outputs products of a driver that computes them; else empty.
+  // Receives as many products of a driver that computes them; else empty.
   std::span<std::int32_t> sums{};
 };
 

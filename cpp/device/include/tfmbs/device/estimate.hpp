@@ -32,7 +32,7 @@ struct ForwardEstimate {
   std::uint64_t jobs{0};  // passes x chunks x samples
 };
 
-// The forward's counters where every job takes the mean, a shorter last chunk its share of it.
+// The forward's counters where every job takes the mean, a smaller chunk its share of it.
 // Cycles are rounded to whole ones. Exact where all depths of all samples cost the same. Errors:
 // kInvalidArgument (an empty or too large layer, a tile mask, a mean that no job can have),
 // kPlacement (it does not lie in the bank, or is not of the words that such a layer takes).

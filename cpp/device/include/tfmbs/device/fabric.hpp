@@ -45,6 +45,7 @@ struct LayerDescription {
   std::uint32_t planes{1};                        // trit planes of its activations
   std::optional<std::uint64_t> weight_address{};  // bytes, in tile 0's Bank A; none: automatic
   std::uint64_t tile_mask{0};                     // 0: the lowest min(tiles, groups) bits
+  std::uint32_t group_depth{0};                   // depths that share a scale; 0: all do
 };
 
 // The weights of one forward pass or load.

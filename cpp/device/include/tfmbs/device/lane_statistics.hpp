@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "tfmbs/device/depth_fields.hpp"
 #include "tfmbs/format/bit_planes.hpp"
 #include "tfmbs/kernels/saved_cycles.hpp"
 
@@ -45,16 +46,17 @@ class SlotCounts {
 // the groups that are not full are empty in no more fields of depths (kernels::kFieldTrits), all
 // together, than a row has: what they save beside full ones is then counted from these fields. A
 // short last group often makes it so: of four outputs, a third of whose weights are zero, one depth
-// in 81 is empty.
+// in 81 is empty. With group scales (group_depth, 0: none) fields begin anew at each scale group.
 class LaneStatistics {
  public:
-  LaneStatistics(BitPlaneView weights, std::uint32_t lanes, std::uint32_t tile_slots);
+  LaneStatistics(BitPlaneView weights, std::uint32_t lanes, std::uint32_t tile_slots,
+                 std::uint32_t group_depth = 0);
 
   // The same in portions, for weights whose planes are never all in memory: add_rows() with
   // consecutive outputs, any number at a time, `outputs` in all; then finish(), once, and only then
   // the rest.
   LaneStatistics(std::size_t outputs, std::size_t depth, std::uint32_t lanes,
-                 std::uint32_t tile_slots);
+                 std::uint32_t tile_slots, std::uint32_t group_depth = 0);
   void add_rows(BitPlaneView rows);
   void finish();
 
@@ -115,6 +117,7 @@ class LaneStatistics {
   std::uint32_t tile_slots_;
   std::size_t outputs_;
   std::size_t depth_;
+  DepthFields fields_;
   std::vector<std::uint64_t> slot_nonzeros_;
   std::vector<std::uint64_t> slot_occupied_;
   SlotCounts nonzeros_;

@@ -26,6 +26,8 @@ struct LayerShape {
   std::uint64_t outputs{0};
   std::uint64_t depth{0};
   std::uint32_t planes{1};
+  // Depths that share a scale: a *scale group*; the last one may be shorter. 0: all depths do.
+  std::uint32_t group_depth{0};
 
   friend bool operator==(const LayerShape&, const LayerShape&) = default;
 };
@@ -85,15 +87,33 @@ class Schedule {
     return std::min(per_pass, shape_.outputs - p * per_pass);
   }
 
-  // Chunks of depth; all of chunk_depth() but perhaps the last.
+  // Scale groups, runs of depths: one where the layer has no group scales.
+  [[nodiscard]] std::uint64_t scale_groups() const noexcept { return scale_groups_; }
+  [[nodiscard]] std::uint64_t scale_group(std::uint64_t c) const noexcept {
+    return c / group_chunks_;
+  }
+  [[nodiscard]] std::uint64_t scale_group_begin(std::uint64_t g) const noexcept {
+    return g * group_depth_;
+  }
+
+  // Chunks of depth, none across the end of a scale group. Chunk 0 is the largest; all of a group's
+  // are as large but perhaps its last.
   [[nodiscard]] std::uint32_t chunk_depth() const noexcept { return chunk_depth_; }
   [[nodiscard]] std::uint64_t chunks() const noexcept { return chunks_; }
   [[nodiscard]] std::uint64_t chunk_begin(std::uint64_t c) const noexcept {
-    return c * chunk_depth_;
+    return scale_group_begin(scale_group(c)) + c % group_chunks_ * chunk_depth_;
   }
   [[nodiscard]] std::uint32_t chunk_depths(std::uint64_t c) const noexcept {
+    const std::uint64_t group_end = std::min(scale_group_begin(scale_group(c) + 1), shape_.depth);
     return static_cast<std::uint32_t>(
-        std::min<std::uint64_t>(chunk_depth_, shape_.depth - chunk_begin(c)));
+        std::min<std::uint64_t>(chunk_depth_, group_end - chunk_begin(c)));
+  }
+  // A group's first chunk takes no partial sums in; its last one's sums are the group's.
+  [[nodiscard]] bool begins_scale_group(std::uint64_t c) const noexcept {
+    return c % group_chunks_ == 0;
+  }
+  [[nodiscard]] bool ends_scale_group(std::uint64_t c) const noexcept {
+    return c + 1 == chunks_ || begins_scale_group(c + 1);
   }
 
   // Words of one tile's weights for a chunk, and of one sample's activations for it.
@@ -127,6 +147,9 @@ class Schedule {
   std::uint32_t tile_count_{0};
   std::uint64_t groups_{0};
   std::uint64_t passes_{0};
+  std::uint64_t group_depth_{0};  // the layer's depth where it has no group scales
+  std::uint64_t scale_groups_{0};
+  std::uint64_t group_chunks_{0};  // of a whole scale group
   std::uint64_t chunks_{0};
   std::uint32_t chunk_depth_{0};
   bool ping_pong_{false};
