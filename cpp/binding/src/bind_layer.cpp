@@ -76,12 +76,14 @@ class LayerHandle {
 LayerHandle make_layer(const std::optional<FabricHandle>& fabric, const std::string& name,
                        std::uint64_t outputs, std::uint64_t depth,
                        const std::string& weight_quantizer, const std::string& activation,
-                       nb::handle weight_addr, nb::handle tile_mask, LayerHandle* replacing) {
+                       nb::handle weight_addr, nb::handle tile_mask, LayerHandle* replacing,
+                       std::uint32_t group) {
   LayerSpec spec{.identity = {.name = name},
                  .outputs = outputs,
                  .depth = depth,
                  .quantizer = check(linear::parse_weight_quantizer(weight_quantizer)),
-                 .activation = check(linear::parse_activation(activation))};
+                 .activation = check(linear::parse_activation(activation)),
+                 .group = group};
   if (!weight_addr.is_none()) {
     spec.identity.weight_address =
         unsigned_argument(weight_addr, "weight_addr", ErrorCode::kPlacement);
@@ -163,12 +165,13 @@ void bind_layer(nb::module_& m) {
           [](LayerHandle* self, const std::optional<FabricHandle>& fabric, const std::string& name,
              std::uint64_t outputs, std::uint64_t depth, const std::string& weight_quantizer,
              const std::string& activation, nb::handle weight_addr, nb::handle tile_mask,
-             LayerHandle* replacing) {
-            new (self) LayerHandle(make_layer(fabric, name, outputs, depth, weight_quantizer,
-                                              activation, weight_addr, tile_mask, replacing));
+             LayerHandle* replacing, std::uint32_t group) {
+            new (self)
+                LayerHandle(make_layer(fabric, name, outputs, depth, weight_quantizer, activation,
+                                       weight_addr, tile_mask, replacing, group));
           },
           "fabric"_a.none(), "name"_a, "outputs"_a, "depth"_a, "weight_quantizer"_a, "activation"_a,
-          "weight_addr"_a.none(), "tile_mask"_a.none(), "replacing"_a = nb::none(),
+          "weight_addr"_a.none(), "tile_mask"_a.none(), "replacing"_a = nb::none(), "group"_a = 0,
           "fabric: None for a layer without a device. replacing: a layer of the same device whose "
           "name and place are free for this one; it "
           "leaves if this one enters, and is of no use then.")

@@ -157,7 +157,7 @@ class ForwardCounter {
   }
 
   [[nodiscard]] static std::size_t log2_lanes(const LaneBlock& block) noexcept {
-    return static_cast<std::size_t>(std::countr_zero(block.lanes));
+    return std::min<std::size_t>(static_cast<std::size_t>(std::countr_zero(block.lanes)), 5);
   }
 
   [[nodiscard]] std::span<std::uint16_t> pack_fields(std::size_t begin, std::size_t end,

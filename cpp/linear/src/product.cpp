@@ -237,8 +237,70 @@ void multiply(const ActivationQuantizer& input, const PackedWeights& weights,
   });
 }
 
+std::size_t scale_groups(const PackedWeights& weights) noexcept {
+  return weights.has_groups() ? weights.group_scales().groups() : 1;
+}
+
+namespace {
+
+// One sample's activations as integers.
+void activation_values(const ActivationQuantizer& input, std::size_t sample,
+                       std::span<std::int8_t> values) noexcept {
+  const QuantizedActivations activations = input.activations();
+  for (std::size_t k = 0; k < values.size(); ++k) {
+    values[k] = activations.values != nullptr
+                    ? activations.values[sample * values.size() + k]
+                    : static_cast<std::int8_t>(activations.planes.plane(0).trit(sample, k));
+  }
+}
+
+void multiply_group_sums(const ActivationQuantizer& input, const PackedWeights& weights,
+                         std::span<std::int32_t> sums) {
+  const std::size_t outputs = weights.outputs();
+  const std::size_t depth = weights.depth();
+  const std::size_t group = weights.group_scales().group;
+  Scratch memory;
+  const auto values = memory.take<std::int8_t>(depth);
+  std::fill(sums.begin(), sums.end(), 0);
+  for (std::size_t m = 0; m < input.samples(); ++m) {
+    activation_values(input, m, values);
+    for (std::size_t n = 0; n < outputs; ++n) {
+      const BitPlaneMatrix row = weights.rows(n, 1);
+      for (std::size_t k = 0; k < depth; ++k) {
+        sums[(k / group * input.samples() + m) * outputs + n] += values[k] * row.view().trit(0, k);
+      }
+    }
+  }
+}
+
+// The grouped products' formula (kernels.hpp), in Float.
+template <typename Float>
+void apply_group_epilogue(std::span<const std::int32_t> sums, const ActivationQuantizer& input,
+                          const PackedWeights& weights, const LinearArgs& args) {
+  const std::size_t outputs = weights.outputs();
+  const GroupScalesView& scales = weights.group_scales();
+  Scratch memory;
+  const auto scaled = memory.take<Float>(args.samples * outputs);
+  for (std::size_t m = 0; m < args.samples; ++m) {
+    for (std::size_t n = 0; n < outputs; ++n) {
+      Float sum = 0;
+      for (std::size_t g = 0; g < scales.groups(); ++g) {
+        const auto exact = static_cast<Float>(sums[(g * args.samples + m) * outputs + n]);
+        const Float product = exact * static_cast<Float>(scales.values[scales.index(n, g)]);
+        sum += product;
+      }
+      scaled[m * outputs + n] = sum;
+    }
+  }
+  apply_epilogue({.row = 0, .row_end = args.samples, .output = 0, .output_end = outputs},
+                 {.scaled = scaled.data()}, weights, input.scales(), args);
+}
+
+}  // namespace
+
 void multiply_sums(const ActivationQuantizer& input, const PackedWeights& weights,
                    std::span<std::int32_t> sums) {
+  if (weights.has_groups()) return multiply_group_sums(input, weights, sums);
   const OutputPart all{
       .row = 0, .row_end = input.samples(), .output = 0, .output_end = weights.outputs()};
   multiply_block(all, input, weights, sums.data(), weights.outputs(), nullptr);
@@ -246,6 +308,10 @@ void multiply_sums(const ActivationQuantizer& input, const PackedWeights& weight
 
 void apply_epilogue(std::span<const std::int32_t> sums, const ActivationQuantizer& input,
                     const PackedWeights& weights, const LinearArgs& args) {
+  if (weights.has_groups()) {
+    if (is_wide(args)) return apply_group_epilogue<double>(sums, input, weights, args);
+    return apply_group_epilogue<float>(sums, input, weights, args);
+  }
   apply_epilogue({.row = 0, .row_end = args.samples, .output = 0, .output_end = weights.outputs()},
                  {.exact = sums.data()}, weights, input.scales(), args);
 }

@@ -82,7 +82,8 @@ Result<std::shared_ptr<Layer>> Layer::make(LayerSpec spec, std::shared_ptr<devic
                                  .depth = its.depth,
                                  .planes = mode_of(its.activation).planes,
                                  .weight_address = its.identity.weight_address,
-                                 .tile_mask = its.identity.tile_mask},
+                                 .tile_mask = its.identity.tile_mask,
+                                 .group_depth = its.group},
                                 fabric, replacing == nullptr ? nullptr : replacing->account_.get());
   if (!account) return std::move(account).error();
   layer->account_ = std::move(account).value();
@@ -240,6 +241,12 @@ Result<Layer::Snapshot> Layer::snapshot(const PackedSource& source, const Execut
     return std::move(s).error();
   }
   if (auto s = check_packed(source); !s) return std::move(s).error();
+  if (source.group != spec_.group) {
+    return Error{ErrorCode::kInvalidArgument, "layer '" + spec_.identity.name + "' has groups of " +
+                                                  std::to_string(spec_.group) +
+                                                  " inputs, and was given scales for " +
+                                                  std::to_string(source.group)};
+  }
   const WeightSource panels = watched(source.panels.bytes, source.panels.size(),
                                       source.panels_version, source.panels_owner);
   const WeightSource scales = watched(source.scales.data(), source.scales.size_bytes(),
@@ -338,7 +345,9 @@ Status Layer::run(const Snapshot& snapshot, const LinearArgs& args, const Execut
                            .counts = counter ? &counter->counts() : nullptr};
   std::vector<std::int32_t> sums;
   const device::Products products = fabric_->products();
-  if (products != device::Products::kKernels) sums.resize(args.samples * spec_.outputs);
+  if (products != device::Products::kKernels) {
+    sums.resize(linear::scale_groups(weights) * args.samples * spec_.outputs);
+  }
   if (products == device::Products::kDriver) {
     given.sums = sums;
   } else {

@@ -7,7 +7,7 @@ namespace tfmbs::runtime {
 namespace {
 
 LayerKey key_of(std::string_view identity, const Layer& layer) noexcept {
-  return {identity, layer.spec().quantizer, layer.spec().activation};
+  return {identity, layer.spec().quantizer, layer.spec().activation, layer.spec().group};
 }
 
 }  // namespace
@@ -42,7 +42,8 @@ Result<std::shared_ptr<Layer>> LayerRegistry::find_or_make(const LayerKey& key,
                  .outputs = outputs,
                  .depth = depth,
                  .quantizer = key.quantizer,
-                 .activation = key.activation};
+                 .activation = key.activation,
+                 .group = key.group};
   if (auto s = check_limits(spec); !s) return std::move(s).error();
   // Made without the lock, since the device may be busy; of two that race, one is kept.
   auto fabric =

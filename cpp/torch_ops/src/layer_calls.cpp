@@ -1,5 +1,6 @@
 #include "layer_calls.hpp"
 
+#include "tfmbs/format/group_scales.hpp"
 #include "tfmbs/format/large_memory.hpp"
 
 namespace tfmbs::torch_ops {
@@ -16,11 +17,10 @@ Operands prepare_operands(const Tensor& input, const runtime::TensorView& weight
                           Operands::Options options) {
   const ScalarType out_type = out_dtype.value_or(input.scalar_type());
   Operands operands{as_contiguous(input, "input"), std::nullopt, input, {}};
-  runtime::LinearRequest request{
-      .input = view_of(operands.input),
-      .weight = weight,
-      .wide_bias = options.wide_bias,
-      .relu = options.relu};
+  runtime::LinearRequest request{.input = view_of(operands.input),
+                                 .weight = weight,
+                                 .wide_bias = options.wide_bias,
+                                 .relu = options.relu};
   if (bias) {
     operands.bias = as_contiguous(*bias, "bias");
     request.bias = view_of(*operands.bias);
@@ -44,8 +44,12 @@ runtime::LayerKey key_of(const Tensor& identity, const Text& quantizer, const Te
   return {identity_text(identity), require(linear::parse_weight_quantizer(quantizer.view())),
           activation_of(activation)};
 }
-runtime::LayerKey trit_key(const Tensor& identity, const Text& activation) {
-  return {identity_text(identity), linear::WeightQuantizer::kCustom, activation_of(activation)};
+runtime::LayerKey trit_key(const Tensor& identity, const Text& activation,
+                           std::int64_t group_size) {
+  check(group_size >= 0 && group_size <= static_cast<std::int64_t>(kMostScaleGroup),
+        "tfmbs: group_size is ", group_size, "; allowed are 32, 64, 128, 256, and 0 for none");
+  return {identity_text(identity), linear::WeightQuantizer::kCustom, activation_of(activation),
+          static_cast<std::uint32_t>(group_size)};
 }
 
 }  // namespace tfmbs::torch_ops

@@ -35,12 +35,14 @@ struct Operands {
 [[nodiscard]] runtime::LayerKey key_of(const Tensor& identity, const Text& quantizer,
                                        const Text& activation);
 // Of a layer whose trits come from outside the library.
-[[nodiscard]] runtime::LayerKey trit_key(const Tensor& identity, const Text& activation);
+[[nodiscard]] runtime::LayerKey trit_key(const Tensor& identity, const Text& activation,
+                                         std::int64_t group_size = 0);
 
-// Calls something of a layer. Where another thread moves the layer meanwhile, its identity finds the
-// layer that took its place; what the handle is doing then takes microseconds.
+// Calls something of a layer. Where another thread moves the layer meanwhile, its identity finds
+// the layer that took its place; what the handle is doing then takes microseconds.
 template <typename Call>
-auto on_layer(const runtime::LayerKey& key, std::int64_t outputs, std::int64_t depth, const Call& call) {
+auto on_layer(const runtime::LayerKey& key, std::int64_t outputs, std::int64_t depth,
+              const Call& call) {
   constexpr int kAttempts = 1000;
   for (int attempt = 1;; ++attempt) {
     const auto layer = require(runtime::LayerRegistry::instance().find_or_make(

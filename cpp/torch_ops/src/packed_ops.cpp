@@ -1,5 +1,5 @@
-// Ops of packed layers: the product, and the ways between trits, rows of files (row-aligned PT-5) and
-// the kernels' panels.
+// Ops of packed layers: the product, and the ways between trits, rows of files (row-aligned PT-5)
+// and the kernels' panels.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -38,7 +38,6 @@ WeightPanelsView panels_view(const Tensor& panels, const Text& layout, std::int6
                         .layout = require(parse_weight_layout(layout.view())),
                         .outputs = size_argument(out_features, "out_features"),
                         .depth = size_argument(in_features, "in_features")};
-  if (in_features == 0) view.outputs = static_cast<std::size_t>(out_features);
   const std::size_t bytes = in_features == 0 ? 0 : view.size();
   check(static_cast<std::size_t>(panels.numel()) == bytes, "tfmbs: panels hold ", panels.numel(),
         " bytes; ", out_features, " x ", in_features, " weights packed as ",
@@ -74,18 +73,19 @@ class PackedWeight {
 };
 
 Tensor packed_linear(const Tensor& input, const Tensor& panels, const Tensor& scale,
-                     const std::optional<Tensor>& bias, const Tensor& identity,
-                     const Text& layout, std::int64_t out_features, std::int64_t in_features,
-                     std::int64_t group_size, const Text& activation,
-                     std::optional<double> /*ste_clip*/, std::optional<ScalarType> out_dtype) {
+                     const std::optional<Tensor>& bias, const Tensor& identity, const Text& layout,
+                     std::int64_t out_features, std::int64_t in_features, std::int64_t group_size,
+                     const Text& activation, std::optional<double> /*ste_clip*/,
+                     std::optional<ScalarType> out_dtype) {
   const PackedWeight weights(panels, scale, layout, out_features, in_features, group_size);
   const std::int64_t sizes[] = {out_features, in_features};
   const Operands operands =
       prepare_operands(input, {.type = float_type(input.scalar_type()), .sizes = sizes}, bias,
                        out_dtype, Operands::Options{.relu = false, .wide_bias = true});
-  on_layer(trit_key(identity, activation), out_features, in_features, [&](runtime::Layer& layer) {
-    return layer.forward(weights.source(), operands.args, TorchExecutor{});
-  });
+  on_layer(trit_key(identity, activation, group_size), out_features, in_features,
+           [&](runtime::Layer& layer) {
+             return layer.forward(weights.source(), operands.args, TorchExecutor{});
+           });
   return operands.output;
 }
 
@@ -93,10 +93,9 @@ bool prefetch_packed(const Tensor& panels, const Tensor& scale, const Tensor& id
                      const Text& layout, std::int64_t out_features, std::int64_t in_features,
                      std::int64_t group_size, const Text& activation) {
   const PackedWeight weights(panels, scale, layout, out_features, in_features, group_size);
-  return on_layer(trit_key(identity, activation), out_features, in_features,
-                  [&](runtime::Layer& layer) {
-                    return layer.prefetch(weights.source(), TorchExecutor{});
-                  });
+  return on_layer(
+      trit_key(identity, activation, group_size), out_features, in_features,
+      [&](runtime::Layer& layer) { return layer.prefetch(weights.source(), TorchExecutor{}); });
 }
 
 // --- between the forms: a portion of rows at a time, on every thread -----------------------------
@@ -142,10 +141,10 @@ Tensor panels_of_trits(const Tensor& trits, const Text& layout) {
         pack_bit_planes({values + first * columns, count * columns}, count, columns);
     if (!planes) {
       const std::uint64_t at = first * columns + planes.error().offset.value_or(0);
-      raise({ErrorCode::kInvalidArgument,
-             "trits hold " + std::to_string(values[at]) + " at row " +
-                 std::to_string(at / columns) + ", column " + std::to_string(at % columns) +
-                 "; allowed are -1, 0 and +1"});
+      raise({ErrorCode::kInvalidArgument, "trits hold " + std::to_string(values[at]) + " at row " +
+                                              std::to_string(at / columns) + ", column " +
+                                              std::to_string(at % columns) +
+                                              "; allowed are -1, 0 and +1"});
     }
     require(set_panel_rows(to, first, planes.value().view()));
   });
@@ -158,8 +157,8 @@ Tensor panels_of_rows(const Tensor& packed, std::int64_t in_features, const Text
   const auto rows = static_cast<std::size_t>(packed.size(0));
   const std::size_t columns = size_argument(in_features, "in_features");
   const std::size_t row_bytes = pt5_bytes(columns);
-  check(static_cast<std::size_t>(packed.size(1)) == row_bytes, "tfmbs: packed has ",
-        packed.size(1), " bytes a row; ", in_features, " weights take ", row_bytes);
+  check(static_cast<std::size_t>(packed.size(1)) == row_bytes, "tfmbs: packed has ", packed.size(1),
+        " bytes a row; ", in_features, " weights take ", row_bytes);
   const Tensor dense = as_contiguous(packed, "packed");
   const auto* bytes = static_cast<const std::uint8_t*>(data_of(dense, "packed"));
   auto [panels, span] = empty_panels(layout, rows, columns);
@@ -240,10 +239,9 @@ Tensor ordered_scales(const Tensor& scale, std::int64_t in_features, std::int64_
 Tensor scale_rows(const Tensor& ordered, std::int64_t out_features, std::int64_t in_features,
                   std::int64_t group_size) {
   check(group_size > 0, "tfmbs: group_size is ", group_size);
-  const GroupScalesView view{static_cast<const float*>(data_of(ordered, "scale")),
-                             static_cast<std::size_t>(group_size),
-                             size_argument(out_features, "out_features"),
-                             size_argument(in_features, "in_features")};
+  const GroupScalesView view{
+      static_cast<const float*>(data_of(ordered, "scale")), static_cast<std::size_t>(group_size),
+      size_argument(out_features, "out_features"), size_argument(in_features, "in_features")};
   check(ordered.scalar_type() == ScalarType::Float &&
             static_cast<std::size_t>(ordered.numel()) == view.size(),
         "tfmbs: ", ordered.numel(), " group scales; ", view.size(), " are needed");
@@ -269,12 +267,10 @@ STABLE_TORCH_LIBRARY_FRAGMENT(tfmbs, m) {
       "int out_features, int in_features, int group_size, str activation) -> bool");
   m.def("panels_of_trits(Tensor trits, str layout) -> Tensor");
   m.def("panels_of_rows(Tensor packed, int in_features, str layout) -> Tensor");
-  m.def(
-      "trits_of_panels(Tensor panels, str layout, int out_features, int in_features) -> Tensor");
+  m.def("trits_of_panels(Tensor panels, str layout, int out_features, int in_features) -> Tensor");
   m.def("rows_of_panels(Tensor panels, str layout, int out_features, int in_features) -> Tensor");
   m.def("ordered_scales(Tensor scale, int in_features, int group_size) -> Tensor");
-  m.def(
-      "scale_rows(Tensor ordered, int out_features, int in_features, int group_size) -> Tensor");
+  m.def("scale_rows(Tensor ordered, int out_features, int in_features, int group_size) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(tfmbs, CPU, m) {

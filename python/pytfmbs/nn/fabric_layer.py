@@ -38,6 +38,7 @@ class FabricLayer(nn.Module):
     _own_identity: Tensor  # as the buffer, out of reach of what averages or broadcasts buffers
     _quantizer_name: str
     _offload: bool = False
+    _group_size: int = 0  # inputs that share a scale; 0: no groups
 
     def _init_fabric_layer(
         self,
@@ -269,6 +270,7 @@ class FabricLayer(nn.Module):
             None if self._offload else self._given_addr,
             None if self._offload else self._given_mask,
             replacing,
+            self._group_size,
         )
         self._layer = layer
         self._own_identity = identity_tensor(layer.identity)

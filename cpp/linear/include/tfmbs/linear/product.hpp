@@ -16,11 +16,16 @@ namespace tfmbs::linear {
 void multiply(const ActivationQuantizer& input, const PackedWeights& weights,
               const LinearArgs& args, const execution::Executor& executor);
 
-// The exact sums alone, samples x outputs: for a device that checks its own against them.
+// Scale groups of weights: one where they have no group scales.
+[[nodiscard]] std::size_t scale_groups(const PackedWeights& weights) noexcept;
+
+// The exact sums alone, scale groups x samples x outputs: for a device that checks its own against
+// them. With group scales it is a plain loop. Throws std::bad_alloc.
 void multiply_sums(const ActivationQuantizer& input, const PackedWeights& weights,
                    std::span<std::int32_t> sums);
 
-// The epilogue alone, of sums that a device computed: samples x outputs.
+// The epilogue alone, of sums that a device computed, scale groups x samples x outputs. Throws
+// std::bad_alloc.
 void apply_epilogue(std::span<const std::int32_t> sums, const ActivationQuantizer& input,
                     const PackedWeights& weights, const LinearArgs& args);
 

@@ -21,6 +21,7 @@ struct LayerKey {
   std::string_view identity;
   linear::WeightQuantizer quantizer{linear::WeightQuantizer::kSign};
   linear::Activation activation{linear::Activation::kTernary};
+  std::uint32_t group{0};  // of a packed layer's scales
 };
 
 class LayerRegistry {
@@ -45,13 +46,17 @@ class LayerRegistry {
 
   struct Key {
     explicit Key(const LayerKey& key)
-        : identity(key.identity), quantizer(key.quantizer), activation(key.activation) {}
+        : identity(key.identity),
+          quantizer(key.quantizer),
+          activation(key.activation),
+          group(key.group) {}
     operator LayerKey() const noexcept {  // NOLINT(google-explicit-constructor): a view
-      return {identity, quantizer, activation};
+      return {identity, quantizer, activation, group};
     }
     std::string identity;
     linear::WeightQuantizer quantizer;
     linear::Activation activation;
+    std::uint32_t group;
   };
   // So that a view finds its key.
   struct Hash {
@@ -65,7 +70,8 @@ class LayerRegistry {
   struct Equal {
     using is_transparent = void;
     [[nodiscard]] bool operator()(const LayerKey& a, const LayerKey& b) const noexcept {
-      return a.identity == b.identity && a.quantizer == b.quantizer && a.activation == b.activation;
+      return a.identity == b.identity && a.quantizer == b.quantizer &&
+             a.activation == b.activation && a.group == b.group;
     }
   };
 

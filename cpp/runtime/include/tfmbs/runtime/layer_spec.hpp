@@ -40,6 +40,7 @@ struct LayerSpec {
   std::uint64_t depth{0};
   linear::WeightQuantizer quantizer{linear::WeightQuantizer::kSign};
   linear::Activation activation{linear::Activation::kTernary};
+  std::uint32_t group{0};  // inputs that share a scale of a packed layer; 0: no groups
 
   // "tfmbs1;name=fc1;out=60;in=784;quantizer=sign;...": the whole, for exporters.
   [[nodiscard]] std::string to_text() const;

@@ -1,5 +1,5 @@
-// Weights of a packed layer: they lie in the kernels' own layout in memory of a tensor's, and are read
-// there.
+// Weights of a packed layer: they lie in the kernels' own layout in memory of a tensor's, and are
+// read there.
 #pragma once
 
 #include <cstdint>
