@@ -30,8 +30,7 @@ def test_same_numbers_nothing_counted(fabric: Fabric, quantizer: str, activation
     wanted = layer(x)
     (wanted_grad,) = torch.autograd.grad(wanted.sum(), x)
     layer.offload = True
-    assert layer._host is not None
-    assert not layer._host.telemetry  # counting is work, and nobody would read it
+    assert b"fabric=none" in layer._layer.identity  # no device at all
     assert fabric.profile_detailed()["layers"] == {}
     before = fabric.profile()
     got = layer(x)

@@ -11,6 +11,7 @@ import pytfmbs
 import torch
 from bad_calls import NAN, ONE, Case, Stage, assert_refused, each
 from pytfmbs import ArgumentError, EncodingError, FabricError, convert
+from pytfmbs.ops.identity import identity_tensor
 from torch import nn
 
 
@@ -43,10 +44,20 @@ CASES: list[Case] = [
     ),
     # ops
     (
-        "op: text",
-        lambda s: pytfmbs.ops.linear(s.x, s.layer.weight, None, "fc1", False),
+        "op: identity",
+        lambda s: pytfmbs.ops.linear(
+            s.x, s.layer.weight, None, identity_tensor(b"fc1"), "sign", "ternary", None, False
+        ),
         RuntimeError,
-        "expected 'tfmbs1;'",
+        "expected 'tfmbs2;'",
+    ),
+    (
+        "op: identity of another dtype",
+        lambda s: pytfmbs.ops.linear(
+            s.x, s.layer.weight, None, s.x[0], "sign", "ternary", None, False
+        ),
+        RuntimeError,
+        "identity must be a contiguous vector of uint8",
     ),
     (
         "op: quantizer",
