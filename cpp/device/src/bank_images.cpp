@@ -13,8 +13,8 @@ namespace {
 
 using fabric::Transfer;
 
-// Work of one kind and place writes the same words: a load, a forward pass of one sample, or of more
-// (samples beyond the second write what the first two do).
+// Work of one kind and place writes the same words: a load, a forward pass of one sample, or of
+// more (samples beyond the second write what the first two do).
 std::size_t kind_of(std::uint64_t samples) noexcept {
   return static_cast<std::size_t>(std::min<std::uint64_t>(samples, 2));
 }
@@ -138,7 +138,10 @@ void BankImages::add(LayerWork& work, std::uint64_t samples) noexcept {
   record->weights.swap(discarded);
   // At the end, but for work that was admitted later and committed first.
   auto place = records_.end();
-  while (place != records_.begin() && std::prev(place)->sequence > work.sequence) --place;
+  while (place != records_.begin() &&
+         (std::prev(place) == record || std::prev(place)->sequence > work.sequence)) {
+    --place;
+  }
   records_.splice(place, records_, record);
   if (!newest || (*newest)->sequence <= work.sequence) newest = record;
   if (samples == 0) return;

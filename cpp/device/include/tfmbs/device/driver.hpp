@@ -1,6 +1,7 @@
 // The driver interface: what executes, or accounts for, a device's work. Implementations stand side
-// by side: closed form (counters from a formula), stepped (every word and cycle), and lockstep of any
-// two. A device (fabric.hpp) has one, and calls it under its lock unless a comment says otherwise.
+// by side: closed form (counters from a formula), stepped (every word and cycle), and lockstep of
+// any two. A device (fabric.hpp) has one, and calls it under its lock unless a comment says
+// otherwise.
 #pragma once
 
 #include <array>
@@ -97,7 +98,8 @@ class Driver {
   // Without the lock.
   [[nodiscard]] virtual ActivationNeeds needs(const LayerWork& work) const noexcept = 0;
   // Everything that may fail; without the lock where concurrent(). Throws std::bad_alloc. After an
-  // error or an exception, abort() follows.
+  // error or an exception, abort() follows, or commit() of the load alone: samples are 0 then, and
+  // counts hold nothing of the work.
   virtual Status run(LayerWork& work, const LayerInput& input,
                      const execution::Executor& executor) = 0;
   // Gives what the work counted, for the layer's own account.

@@ -106,14 +106,15 @@ class Fabric {
 
   // --- layers ---------------------------------------------------------------------------------
   // A layer arrives, under a name of its own: a taken one gets a suffix, and `layer` is changed to
-  // what was agreed. Errors: kInvalidArgument (tile mask), kPlacement, kClosed. `replacing`: a layer
-  // that leaves if this one enters, so its name and place are free for it.
+  // what was agreed. Errors: kInvalidArgument (tile mask), kPlacement, kClosed. `replacing`: a
+  // layer that leaves if this one enters, so its name and place are free for it.
   Result<placement::LayerId> enter(LayerDescription& layer,
                                    std::optional<placement::LayerId> replacing = std::nullopt);
   void leave(placement::LayerId id) noexcept;
 
   // A layer's work on the device, from its admission to its commit. One that ends without commit()
-  // has not happened: counters, residency and memory are as before.
+  // has not happened: counters, residency and memory are as before. Only a load that later work of
+  // the same layer found stays, as a prefetch.
   class Ticket {
    public:
     Ticket(Ticket&& other) noexcept;
@@ -182,6 +183,9 @@ class Fabric {
   Fabric(FabricSpec spec, std::unique_ptr<Driver> driver);
   // Waits for submitted tasks, takes the lock, and gives kClosed where there is no device any more.
   Result<std::unique_lock<std::mutex>> enter_device();
+  // The same once no call waits for the work under way to end: for new work, which would prolong
+  // it.
+  Result<std::unique_lock<std::mutex>> enter_for_work();
   // The same once no work is under way: for what sees or changes the memory.
   Result<std::unique_lock<std::mutex>> enter_quiet();
   void await_quiet(std::unique_lock<std::mutex>& lock);
@@ -191,6 +195,7 @@ class Fabric {
                               const LayerWeights& weights, std::uint64_t samples,
                               execution::Scratch& scratch);
   void commit(Ticket& ticket) noexcept;
+  void commit_locked(Ticket& ticket) noexcept;
   void abort(Ticket& ticket) noexcept;
   void end_work() noexcept;
   [[nodiscard]] LayerProfile layer_profile_locked(placement::LayerId id,
@@ -217,6 +222,8 @@ class Fabric {
   placement::LayerId next_layer_{1};
   std::uint64_t next_sequence_{1};
   std::size_t under_way_{0};                  // tickets of a concurrent driver
+  std::size_t waiting_{0};                    // calls that wait until there are none
+  std::condition_variable turn_;              // new work's: none waits
   std::vector<placement::LayerId> departed_;  // left while work was under way
   std::unique_ptr<fabric::TaskQueue> queue_;
 };
