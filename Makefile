@@ -97,8 +97,9 @@ test-threads: .venv/.installed-build
 	[ -f $(THREADS)/build.ninja ] || cmake -S . -B $(THREADS) -G Ninja \
 	  -DCMAKE_BUILD_TYPE=Debug \
 	  -DCMAKE_CXX_FLAGS_DEBUG='-O1 -g1' -DTFMBS_SANITIZE=thread -DTFMBS_BUILD_TESTS=ON; \
-	cmake --build $(THREADS) --target test_runtime test_c_interface; \
-	ctest --test-dir $(THREADS) -V -R '^(runtime|c_interface)$$'
+	cmake --build $(THREADS) --target test_device test_runtime test_c_interface; \
+	export TFMBS_TEST_PERCENT=$${TFMBS_TEST_PERCENT:-10}; \
+	ctest --test-dir $(THREADS) -V -R '^(device|runtime|c_interface)$$'
 
 # Cross-compiles the format and the kernels, and runs their tests on emulated CPUs: the kernels' on one
 # of each ISA variant (cpp/kernels/CMakeLists.txt). An emulated program cannot be started by another,

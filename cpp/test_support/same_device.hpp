@@ -26,6 +26,24 @@ inline void expect_same_bytes(Fabric& a, Fabric& b) {
   }
 }
 
+// A resident layer's words of Bank A.
+inline void expect_same_weights(Fabric& a, Fabric& b, const placement::LayerShape& shape,
+                                const LayerProfile& profile) {
+  const Geometry& geometry = a.config().geometry;
+  const auto first =
+      static_cast<std::uint32_t>((profile.weight_address.value() - geometry.bank_a_base(0)) / 4);
+  const placement::Schedule schedule(
+      geometry, shape, {.tile_mask = profile.tile_mask, .first_word = first, .words = 0});
+  for (std::uint32_t slot = 0; slot < schedule.pass_tiles(0); ++slot) {
+    std::vector<std::uint32_t> left(schedule.slot_passes(slot) * schedule.tile_pass_words());
+    std::vector<std::uint32_t> right(left.size());
+    const std::uint64_t address = geometry.bank_a_base(schedule.tile(slot)) + 4ULL * first;
+    ASSERT_TRUE(a.read(address, left).ok());
+    ASSERT_TRUE(b.read(address, right).ok());
+    EXPECT_EQ(left, right) << profile.name << " on tile " << schedule.tile(slot);
+  }
+}
+
 inline void expect_same_device(Fabric& a, Fabric& b) {
   const Profile pa = a.profile().value();
   const Profile pb = b.profile().value();

@@ -150,7 +150,10 @@ void BankImages::add(LayerWork& work, std::uint64_t samples) noexcept {
   record->weights.swap(discarded);
   // At the end, but for work that was admitted later and committed first.
   auto place = records_.end();
-  while (place != records_.begin() && std::prev(place)->sequence > work.sequence) --place;
+  while (place != records_.begin() &&
+         (std::prev(place) == record || std::prev(place)->sequence > work.sequence)) {
+    --place;
+  }
   records_.splice(place, records_, record);
   if (!newest || (*newest)->sequence <= work.sequence) newest = record;
   if (samples == 0) return;

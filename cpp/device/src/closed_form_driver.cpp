@@ -19,7 +19,6 @@ class ClosedFormDriver final : public MachineDriver {
   void prepare(LayerWork& work) override {
     if (images_.full() && under_way_ == 0) images_.materialize(machine());
     images_.reserve(work);
-    if (work.load && work.counted) count_load(work.schedule, work.counts);
     ++under_way_;
   }
 
@@ -42,6 +41,7 @@ class ClosedFormDriver final : public MachineDriver {
     --under_way_;
     images_.commit(work);
     if (!work.counted || !counting()) return {};
+    if (work.load) count_load(work.schedule, work.counts);
     machine().account(work.counts.total, work.counts.tiles);
     return work.counts.total;
   }

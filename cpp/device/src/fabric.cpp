@@ -106,6 +106,14 @@ Result<std::unique_lock<std::mutex>> Fabric::enter_device() {
   return lock;
 }
 
+Result<std::unique_lock<std::mutex>> Fabric::enter_for_work() {
+  queue_->drain();
+  std::unique_lock lock(mutex_);
+  turn_.wait(lock, [this] { return waiting_ == 0; });
+  if (!driver_) return closed_error(spec_);
+  return lock;
+}
+
 Result<std::unique_lock<std::mutex>> Fabric::enter_quiet() {
   queue_->drain();
   std::unique_lock lock(mutex_);
@@ -115,18 +123,25 @@ Result<std::unique_lock<std::mutex>> Fabric::enter_quiet() {
 }
 
 void Fabric::await_quiet(std::unique_lock<std::mutex>& lock) {
+  if (under_way_ == 0) return;
+  ++waiting_;
   quiet_.wait(lock, [this] { return under_way_ == 0; });
+  if (--waiting_ == 0) turn_.notify_all();
 }
 
 Status Fabric::load(std::uint64_t address, std::span<const std::uint32_t> words) {
   auto lock = enter_quiet();
   if (!lock) return std::move(lock).error();
-  if (auto s = driver_->load(address, words); !s) return s;
+  std::vector<placement::LayerId> overwritten;
   const auto where = spec_.config.geometry.locate(address, 4 * words.size());
-  if (where && where.value().region == Region::kBankA) {
-    count_evictions(bank_map_.overwrite(std::uint64_t{1} << where.value().tile, where.value().word,
-                                        static_cast<std::uint32_t>(words.size())));
+  const bool in_bank_a = where && where.value().region == Region::kBankA;
+  if (in_bank_a) {
+    overwritten = bank_map_.loaded_in(std::uint64_t{1} << where.value().tile, where.value().word,
+                                      static_cast<std::uint32_t>(words.size()));
   }
+  if (auto s = driver_->load(address, words); !s) return s;
+  if (in_bank_a) bank_map_.unload(overwritten);
+  count_evictions(overwritten);
   return {};
 }
 
@@ -273,17 +288,10 @@ Result<placement::LayerId> Fabric::enter(LayerDescription& layer,
                                  : placement::default_tile_mask(geometry, layer.outputs);
   auto [name, suffix] = free_name(layer.name, replacing);
   const placement::LayerId id = next_layer_;
-  std::vector<placement::LayerId> evicted;
-  if (auto s = bank_map_.enter(id, name, layer.outputs, layer.depth, mask, layer.weight_address,
-                               evicted, replacing);
-      !s) {
-    return std::move(s).error();
+  // Room for all that may leave while work is under way.
+  if (departed_.capacity() <= departed_.size() + layers_.size()) {
+    departed_.reserve(2 * (departed_.size() + layers_.size()) + 8);
   }
-  Unless entered([&]() noexcept {
-    bank_map_.leave(id);
-    layers_.erase(id);
-  });
-  if (departed_.capacity() <= layers_.size()) departed_.reserve(2 * layers_.size() + 8);
   layers_.emplace(id, LayerRecord{.name = name,
                                   .wanted_name = suffix == 0 ? std::string{} : layer.name,
                                   .suffix = suffix,
@@ -291,13 +299,22 @@ Result<placement::LayerId> Fabric::enter(LayerDescription& layer,
                                             .depth = layer.depth,
                                             .planes = layer.planes,
                                             .group_depth = layer.group_depth}});
-  if (replacing) {
-    names_.insert_or_assign(name, id);
-    leave_locked(*replacing);
-  } else {
-    names_.emplace(name, id);
+  Unless recorded([&]() noexcept { layers_.erase(id); });
+  const auto entry = names_.try_emplace(name, id);  // or the name is the replaced layer's
+  Unless named([&]() noexcept {
+    if (entry.second) names_.erase(entry.first);
+  });
+  // Last of what may fail, for layers make way.
+  std::vector<placement::LayerId> evicted;
+  if (auto s = bank_map_.enter(id, name, layer.outputs, layer.depth, mask, layer.weight_address,
+                               evicted, replacing);
+      !s) {
+    return std::move(s).error();
   }
-  entered.keep();
+  named.keep();
+  recorded.keep();
+  entry.first->second = id;
+  if (replacing) leave_locked(*replacing);
   ++next_layer_;
   count_evictions(evicted);
   layer.name = std::move(name);
@@ -345,7 +362,7 @@ void Fabric::count_evictions(const std::vector<placement::LayerId>& evicted) noe
 
 Result<Fabric::Ticket> Fabric::admit(placement::LayerId id, const LayerWeights& weights,
                                      std::uint64_t samples, execution::Scratch& scratch) {
-  auto lock = enter_device();
+  auto lock = enter_for_work();
   if (!lock) return std::move(lock).error();
   return admit_locked(std::move(lock).value(), id, weights, samples, scratch);
 }
@@ -404,6 +421,10 @@ void Fabric::Ticket::commit() noexcept { std::exchange(fabric_, nullptr)->commit
 
 void Fabric::commit(Ticket& ticket) noexcept {
   if (!ticket.lock_.owns_lock()) ticket.lock_ = std::unique_lock(mutex_);
+  commit_locked(ticket);
+}
+
+void Fabric::commit_locked(Ticket& ticket) noexcept {
   const LayerWork& work = ticket.work_;
   const fabric::Counters counted = driver_->commit(ticket.work_);
   count_evictions(ticket.admission_.evicted);
@@ -415,10 +436,19 @@ void Fabric::commit(Ticket& ticket) noexcept {
   ticket.lock_.unlock();
 }
 
-// A layer whose place was taken meanwhile has been evicted by what took it.
 void Fabric::abort(Ticket& ticket) noexcept {
   if (!ticket.lock_.owns_lock()) ticket.lock_ = std::unique_lock(mutex_);
-  driver_->abort(ticket.work_);
+  LayerWork& work = ticket.work_;
+  if (work.load && bank_map_.admitted_since(work.layer, ticket.admission_)) {
+    // Later work found the layer loaded: the load stays, as a prefetch.
+    work.samples = 0;
+    work.counts.total = {};
+    work.counts.total.residency_misses = 1;
+    std::fill(work.counts.tiles.begin(), work.counts.tiles.end(), fabric::TileCounters{});
+    commit_locked(ticket);
+    return;
+  }
+  driver_->abort(work);
   bank_map_.undo(ticket.work_.layer, ticket.admission_, [this](placement::LayerId id) {
     const auto found = layers_.find(id);
     if (found == layers_.end() || !driver_->counting()) return;
@@ -439,7 +469,7 @@ void Fabric::end_work() noexcept {
 }
 
 Result<bool> Fabric::prefetch(placement::LayerId id, const LayerWeights& weights) {
-  auto lock = enter_device();
+  auto lock = enter_for_work();
   if (!lock) return std::move(lock).error();
   if (!layers_.contains(id)) return gone_error(spec_);
   if (!bank_map_.can_reside(id)) return false;
@@ -474,6 +504,7 @@ LayerProfile Fabric::layer_profile(placement::LayerId id) {
 void Fabric::before_fork() {
   queue_->before_fork();
   mutex_.lock();
+  ++waiting_;
   while (under_way_ != 0) {  // in other threads, which need nothing that this one holds
     mutex_.unlock();
     std::this_thread::yield();
@@ -482,6 +513,7 @@ void Fabric::before_fork() {
 }
 
 void Fabric::after_fork_in_parent() {
+  if (--waiting_ == 0) turn_.notify_all();
   mutex_.unlock();
   queue_->after_fork_in_parent();
 }
@@ -489,6 +521,8 @@ void Fabric::after_fork_in_parent() {
 void Fabric::after_fork_in_child() {
   // Threads that waited are counted in it, and do not exist here.
   std::construct_at(&quiet_);
+  std::construct_at(&turn_);
+  waiting_ = 0;
   mutex_.unlock();
   queue_->after_fork_in_child();
 }

@@ -31,24 +31,10 @@ class LockstepDriver final : public Driver {
   [[nodiscard]] Products products() const noexcept override { return Products::kBoth; }
 
   void prepare(LayerWork& work) override {
-    first_before_ = first_->save();
-    second_before_ = second_->save();
-    second_work_.emplace(LayerWork{.layer = work.layer,
-                                   .name = work.name,
-                                   .schedule = work.schedule,
-                                   .weights = work.weights,
-                                   .statistics = work.statistics,
-                                   .samples = work.samples,
-                                   .load = work.load,
-                                   .counted = work.counted,
-                                   .sequence = work.sequence,
-                                   .counts = {work.counts.total, second_tiles_}});
-    std::fill(second_tiles_.begin(), second_tiles_.end(), fabric::TileCounters{});
-    first_->prepare(work);
     try {
-      second_->prepare(*second_work_);
+      prepare_both(work);
     } catch (...) {
-      first_->abort(work);
+      forget_before();
       throw;
     }
     prepared_ = true;
@@ -70,7 +56,7 @@ class LockstepDriver final : public Driver {
     std::vector<std::int32_t> second_sums;
     const auto run_one = [&](Driver& driver, LayerWork& its, std::vector<std::int32_t>& sums) {
       LayerInput own = input;
-      own.products = {};
+      if (driver.products() != Products::kBoth) own.products = {};
       if (driver.products() == Products::kDriver) sums.resize(input.products.size());
       own.sums = sums;
       if (!driver.needs(its).counts) own.counts = nullptr;
@@ -160,6 +146,29 @@ class LockstepDriver final : public Driver {
     std::unique_ptr<State> second;
   };
 
+  void prepare_both(LayerWork& work) {
+    first_before_ = first_->save();
+    second_before_ = second_->save();
+    second_work_.emplace(LayerWork{.layer = work.layer,
+                                   .name = work.name,
+                                   .schedule = work.schedule,
+                                   .weights = work.weights,
+                                   .statistics = work.statistics,
+                                   .samples = work.samples,
+                                   .load = work.load,
+                                   .counted = work.counted,
+                                   .sequence = work.sequence,
+                                   .counts = {work.counts.total, second_tiles_}});
+    std::fill(second_tiles_.begin(), second_tiles_.end(), fabric::TileCounters{});
+    first_->prepare(work);
+    try {
+      second_->prepare(*second_work_);
+    } catch (...) {
+      first_->abort(work);
+      throw;
+    }
+  }
+
   void forget_before() noexcept {
     first_before_.reset();
     second_before_.reset();
@@ -171,10 +180,18 @@ class LockstepDriver final : public Driver {
   template <typename Call>
   Status on_both(const Call& call) {
     if (stopped_) return *stopped_;
-    const Status first = call(*first_);
-    const Status second = call(*second_);
-    if (!first || !second) return errors_agree(nullptr, first, second);
-    return compare(nullptr, {}, {});
+    auto first_before = first_->save();
+    auto second_before = second_->save();
+    try {
+      const Status first = call(*first_);
+      const Status second = call(*second_);
+      if (!first || !second) return errors_agree(nullptr, first, second);
+      return compare(nullptr, {}, {});
+    } catch (...) {  // no memory: in one of them, or to compare them
+      first_->restore(std::move(first_before));
+      second_->restore(std::move(second_before));
+      throw;
+    }
   }
 
   // --- what is compared ------------------------------------------------------------------------
@@ -276,19 +293,33 @@ class LockstepDriver final : public Driver {
     const auto word = static_cast<std::uint32_t>(first - first_words_.begin());
     std::string where = "word " + std::to_string(word) + " of " + std::string(region) +
                         " of tile " + std::to_string(tile) + ", address " + hex(base + 4ULL * word);
-    if (work != nullptr) where += pass_of(*work, region, word);
+    if (work != nullptr) where += job_of(*work, region, tile, word);
     return stop(work, where + ", is " + hex(*first) + " and " + hex(*second));
   }
 
-  // Which pass and chunk of the work last wrote a word of Bank A.
-  static std::string pass_of(const LayerWork& work, std::string_view region, std::uint32_t word) {
-    if (region != "Bank A") return {};
+  // Which pass, chunk and sample of the work wrote a word of a bank last.
+  static std::string job_of(const LayerWork& work, std::string_view region, std::uint32_t tile,
+                            std::uint32_t word) {
+    if (region == "the results") return {};
+    const bool weights = region == "Bank A";
     const auto& schedule = work.schedule;
+    const auto within = [word](std::uint32_t first, std::uint32_t words) {
+      return word >= first && word - first < words;
+    };
+    std::uint32_t slot = 0;
+    while (slot < schedule.tile_count() && schedule.tile(slot) != tile) ++slot;
     for (std::uint64_t p = schedule.passes(); p-- > 0;) {
+      if (slot >= schedule.pass_tiles(p)) continue;
       for (std::uint64_t c = schedule.chunks(); c-- > 0;) {
-        const std::uint32_t first = schedule.weight_word(p, c);
-        if (word >= first && word - first < schedule.weight_words(c)) {
-          return " (pass " + std::to_string(p) + ", chunk " + std::to_string(c) + ")";
+        const std::string job = " (pass " + std::to_string(p) + ", chunk " + std::to_string(c);
+        if (weights && within(schedule.weight_word(p, c), schedule.weight_words(c))) {
+          return job + ")";
+        }
+        for (std::uint64_t m = weights ? 0 : work.samples; m-- > 0;) {
+          if (within(schedule.activation_word(schedule.job(p, c, m, work.samples)),
+                     schedule.activation_words(c))) {
+            return job + ", sample " + std::to_string(m) + ")";
+          }
         }
       }
     }

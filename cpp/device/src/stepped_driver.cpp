@@ -34,16 +34,15 @@ class SteppedDriver final : public MachineDriver {
   Status run(LayerWork& work, const LayerInput& input,
              const execution::Executor& /*executor*/) override {
     const BitPlaneMatrix weights = work.weights->rows(0, work.schedule.shape().outputs);
-    if (work.load) {
-      if (auto s = load_stepped(machine(), work.schedule, weights.view()); !s) return s;
-    }
-    if (work.samples == 0) return {};
-    return forward_stepped(machine(), work.schedule, weights.view(), input.activations.planes,
-                           input.sums);
+    const bool counts = counting();
+    set_counting(counts && work.counted);
+    Status status = step(work, weights.view(), input);
+    set_counting(counts);
+    return status;
   }
 
   fabric::Counters commit(LayerWork& work) noexcept override {
-    account(work.counts.total);
+    if (work.counted) account(work.counts.total);
     before_.reset();
     return counters() - counters_before_;
   }
@@ -59,6 +58,14 @@ class SteppedDriver final : public MachineDriver {
   void settle() override {}
 
  private:
+  Status step(const LayerWork& work, BitPlaneView weights, const LayerInput& input) {
+    if (work.load) {
+      if (auto s = load_stepped(machine(), work.schedule, weights); !s) return s;
+    }
+    if (work.samples == 0) return {};
+    return forward_stepped(machine(), work.schedule, weights, input.activations.planes, input.sums);
+  }
+
   std::unique_ptr<State> before_;
   fabric::Counters counters_before_{};
 };

@@ -18,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "test_share.hpp"
 #include "tfmbs/format/bit_planes.hpp"
 #include "tfmbs/kernels/kernels.hpp"
 
@@ -52,20 +53,9 @@ bool is_inherited(const KernelSet& set, Function KernelSet::* operation) {
   return false;
 }
 
-// One seed a case; TFMBS_TEST_SEED moves them all. A failure prints the case's seed.
-inline std::uint64_t case_seed(std::uint64_t index) {
-  const char* text = std::getenv("TFMBS_TEST_SEED");
-  const std::uint64_t base = text != nullptr ? std::strtoull(text, nullptr, 10) : 20240229;
-  return base * 1000003 + index;
-}
-
-// TFMBS_TEST_PERCENT: the share of a long random test's cases that runs. Below 100, as for emulated
-// CPUs, code that variants share is tested with one of them.
-inline std::size_t test_percent() {
-  const char* text = std::getenv("TFMBS_TEST_PERCENT");
-  return text != nullptr ? std::strtoull(text, nullptr, 10) : 100;
-}
-inline std::size_t case_count(std::size_t all) { return (all * test_percent() + 99) / 100; }
+using testing::case_count;
+using testing::case_seed;
+using testing::test_percent;
 
 class Random {
  public:

@@ -54,11 +54,17 @@ Status BankMap::enter(LayerId id, std::string name, std::uint64_t outputs, std::
     }
     tenant.given_word = static_cast<std::uint32_t>(word);
     tenant.word = *tenant.given_word;
-    evicted = overwrite(tile_mask, tenant.word, static_cast<std::uint32_t>(tenant.words));
-    if (replacing) std::erase(evicted, *replacing);
+  }
+  std::vector<LayerId> overwritten;
+  if (tenant.given_word) {
+    overwritten = loaded_in(tile_mask, tenant.word, static_cast<std::uint32_t>(tenant.words));
   }
   if (occupants_.capacity() <= tenants_.size()) occupants_.reserve(2 * tenants_.size() + 8);
   Tenant& entered = tenants_.emplace(id, std::move(tenant)).first->second;
+  // Nothing fails from here on.
+  unload(overwritten);
+  if (replacing) std::erase(overwritten, *replacing);
+  evicted = std::move(overwritten);
   if (occupies(entered)) occupants_.push_back(id);
   ++era_;
   return {};
@@ -103,11 +109,13 @@ Result<BankMap::Admission> BankMap::admit(LayerId id, std::uint64_t serial) {
     if (auto s = place(id, tenant, serial, admission); !s) return std::move(s).error();
   } catch (...) {
     admission.last_use = tenant.last_use;
+    admission.clock_after = clock_;
     admission.era_after = era_;
     undo(id, admission, [](LayerId) {});
     throw;
   }
   admission.last_use = tenant.last_use;
+  admission.clock_after = clock_;
   admission.era_after = era_;
   return admission;
 }
@@ -125,33 +133,18 @@ Status BankMap::place(LayerId id, Tenant& tenant, std::uint64_t serial, Admissio
   return {};
 }
 
-// Not where the layer was admitted again since: it lies there.
+// Not where the layer was admitted again since, or lost the place that the admission gave it.
 void BankMap::put_back(LayerId id, const Admission& admission) noexcept {
   const auto found = tenants_.find(id);
   if (found == tenants_.end() || found->second.last_use != admission.last_use) return;
   Tenant& tenant = found->second;
+  if (!tenant.loaded && !admission.placement.streamed) return;
   set_loaded(id, tenant, admission.loaded);
   tenant.serial = admission.serial;
   tenant.word = admission.word;
   tenant.last_use = admission.last_use_before;
   tenant.window = admission.window;
   tenant.window_era = admission.window_era;
-  if (clock_ == admission.last_use) clock_ = admission.clock_before;
-}
-
-bool BankMap::put_back_evicted(LayerId id) noexcept {
-  const auto found = tenants_.find(id);
-  if (found == tenants_.end() || found->second.loaded) return true;
-  Tenant& tenant = found->second;
-  for (const LayerId other_id : occupants_) {
-    const Tenant& other = tenants_.at(other_id);
-    if (other_id != id && (other.tile_mask & tenant.tile_mask) != 0 &&
-        overlaps(tenant.word, tenant.words, other.word, other.words)) {
-      return false;
-    }
-  }
-  set_loaded(id, tenant, true);
-  return true;
 }
 
 bool BankMap::settle(LayerId id, Tenant& tenant, std::uint64_t serial, Admission& admission) {
@@ -219,17 +212,27 @@ Status BankMap::set_pinned(LayerId id, bool pinned) {
 
 std::vector<LayerId> BankMap::overwrite(std::uint64_t tile_mask, std::uint32_t word,
                                         std::uint32_t words) {
-  std::vector<LayerId> evicted;
+  std::vector<LayerId> overwritten = loaded_in(tile_mask, word, words);
+  unload(overwritten);
+  return overwritten;
+}
+
+void BankMap::unload(const std::vector<LayerId>& overwritten) noexcept {
+  for (const LayerId id : overwritten) set_loaded(id, tenants_.at(id), false);
+  ++era_;
+}
+
+std::vector<LayerId> BankMap::loaded_in(std::uint64_t tile_mask, std::uint32_t word,
+                                        std::uint32_t words) const {
+  std::vector<LayerId> found;
   for (const LayerId id : occupants_) {
     const Tenant& tenant = tenants_.at(id);
     if (tenant.loaded && (tenant.tile_mask & tile_mask) != 0 &&
         overlaps(word, words, tenant.word, tenant.words)) {
-      evicted.push_back(id);
+      found.push_back(id);
     }
   }
-  for (const LayerId id : evicted) set_loaded(id, tenants_.at(id), false);
-  ++era_;
-  return evicted;
+  return found;
 }
 
 std::vector<BankMap::Run> BankMap::free_runs(LayerId id, std::uint64_t tile_mask,

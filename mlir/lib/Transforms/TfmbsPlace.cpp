@@ -147,14 +147,14 @@ bool Placer::try_place(placement::BankMap& map) {
     Layer& layer = layers_[id];
     layer.placed.reset();
     if (layer.given || layer.streams) continue;
-    // Whoever is placed is pinned, so residency is room without an eviction.
+    // A placed layer is pinned, so residency is room without an eviction.
     if (map.can_reside(id) && map.set_pinned(id, true).ok()) {
       const auto admission = map.admit(id, kSerial);
       if (admission && windows_fit(map, layer.tile_mask)) {
         layer.placed = geometry_.bank_a_base(0) + 4ULL * admission.value().placement.first_word;
         continue;
       }
-      map.unload(id);
+      if (admission) map.undo(id, admission.value(), [](placement::LayerId) {});
     }
     layer.streams = true;
     found_more = true;

@@ -7,6 +7,7 @@ every cycle. They must agree in results, in every counter, and in the bytes of e
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +18,15 @@ import torch
 from cases import campaign, generator, sparse, tensor
 from hypothesis import event, given, target
 from hypothesis import strategies as st
-from pytfmbs import Fabric, FabricConfig, PlacementError, TFMBSLinear
+from pytfmbs import (
+    Fabric,
+    FabricConfig,
+    FabricError,
+    MismatchError,
+    PlacementError,
+    TFMBSLinear,
+)
+from pytfmbs.errors import from_code
 from reference import quantize_input, quantize_weight, same_bits
 from torch import nn
 
@@ -82,7 +91,7 @@ class Case:
     layers: tuple[Shape, ...]
     steps: tuple[Step, ...]
     seed: int
-    peek: bool = field(default=False)  # look at the banks after every step, not at the end only
+    peek: bool = field(default=False)  # compare after every step, not at the end only
 
 
 def around(values: list[int], low: int, high: int) -> st.SearchStrategy[int]:
@@ -257,6 +266,22 @@ class Side:
 
 def check(case: Case) -> dict[str, Any]:
     """Runs a case on both engines; asserts that nothing differs. Returns the profile."""
+    return check_in_lockstep(case) if case.peek else check_beside(case)
+
+
+def check_in_lockstep(case: Case) -> dict[str, Any]:
+    """Products, counters and memory are compared after every step, by the device: it raises
+    MismatchError."""
+    side = Side(case, "lockstep")
+    with torch.no_grad():
+        for number, step in enumerate(case.steps):
+            side.run(step, case.layers[step.layer], (case.seed, 2, number))
+    return side.fabric.profile_detailed()
+
+
+def check_beside(case: Case) -> dict[str, Any]:
+    """Outputs are compared after every step, the rest at the end: until then the closed form's banks
+    are records of what was done."""
     fast, slow = Side(case, "closed_form"), Side(case, "stepped")
     with torch.no_grad():
         for number, step in enumerate(case.steps):
@@ -266,19 +291,13 @@ def check(case: Case) -> dict[str, Any]:
                 assert a is b, f"step {number}: one engine gave a result, the other none"
             else:
                 assert same_bits(a, b), f"step {number}: results differ"
-            if case.peek:
-                compare_memory(fast, slow, f"after step {number}")
     assert fast.log == slow.log
-    compare_memory(fast, slow, "at the end")
+    a_bytes, b_bytes = fast.memory(), slow.memory()
+    differing = [region for region in b_bytes if a_bytes[region] != b_bytes[region]]
+    assert not differing, f"bytes differ in {differing}"
     profile = fast.fabric.profile_detailed()
     assert profile == slow.fabric.profile_detailed()
     return profile
-
-
-def compare_memory(fast: Side, slow: Side, when: str) -> None:
-    a, b = fast.memory(), slow.memory()
-    differing = [region for region in b if a[region] != b[region]]
-    assert not differing, f"{when}: bytes differ in {differing}"
 
 
 @campaign(2000)
@@ -396,11 +415,51 @@ def test_counters_are_the_pages(
     del keeper
 
 
+def test_lockstep_gives_what_the_closed_form_gives() -> None:
+    """Two layers, training and inference: outputs, gradients and counters; also of a pickled twin."""
+
+    def life(engine: str) -> tuple[list[torch.Tensor], dict[str, Any]]:
+        torch.manual_seed(5)
+        fabric = Fabric(FabricConfig(2, 15, 60), engine=engine)
+        assert fabric.engine == engine
+        model = nn.Sequential(
+            TFMBSLinear(30, 40, fabric=fabric, name="first", activation="int8"),
+            nn.ReLU(),
+            TFMBSLinear(40, 20, fabric=fabric, name="second"),
+        )
+        x = torch.randn(3, 30)
+        seen = [model(x)]
+        seen[0].sum().backward()
+        seen += [p.grad for p in model.parameters() if p.grad is not None]
+        model.eval()
+        with torch.no_grad():
+            seen += [model(x), model(x[:1])]
+        twin = pickle.loads(pickle.dumps(fabric))
+        assert twin.engine == engine
+        assert twin.spec == fabric.spec
+        return seen, fabric.profile_detailed()
+
+    seen, profile = life("lockstep")
+    expected, expected_profile = life("closed_form")
+    assert len(seen) == len(expected) > 4
+    assert all(same_bits(a, b) for a, b in zip(seen, expected, strict=True))
+    assert profile == expected_profile
+    assert profile["cycles"] > 0
+
+
+def test_a_mismatch_is_an_error_of_the_fabric() -> None:
+    assert issubclass(MismatchError, FabricError)
+    assert not issubclass(MismatchError, ValueError)
+    error = from_code("mismatch", "they differ", None)
+    assert type(error) is MismatchError
+    assert str(error) == "they differ"
+
+
 def test_a_forward_on_paper() -> None:
     """The smallest example of the page, worked out by hand: 30 depths, 20 outputs, 2 samples, on 2
     tiles of 15 lanes."""
     config = FabricConfig(2, 15, 60)
-    for engine in ("closed_form", "stepped"):
+    for engine in ("closed_form", "stepped", "lockstep"):
         fabric = Fabric(config, engine=engine)
         layer = TFMBSLinear(30, 20, False, fabric=fabric)
         x = torch.ones(2, 30)

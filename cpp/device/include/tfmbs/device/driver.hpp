@@ -99,7 +99,8 @@ class Driver {
   // Without the lock.
   [[nodiscard]] virtual ActivationNeeds needs(const LayerWork& work) const noexcept = 0;
   // Everything that may fail; without the lock where concurrent(). Throws std::bad_alloc. After an
-  // error or an exception, abort() follows.
+  // error or an exception, abort() follows, or commit() of the load alone: samples are 0 then, and
+  // counts hold nothing of the work.
   virtual Status run(LayerWork& work, const LayerInput& input,
                      const execution::Executor& executor) = 0;
   // Gives what the work counted, for the layer's own account.

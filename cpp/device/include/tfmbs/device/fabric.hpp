@@ -114,7 +114,8 @@ class Fabric {
   void leave(placement::LayerId id) noexcept;
 
   // A layer's work on the device, from its admission to its commit. One that ends without commit()
-  // has not happened: counters, residency and memory are as before.
+  // has not happened: counters, residency and memory are as before. Only a load that later work of
+  // the same layer found stays, as a prefetch.
   class Ticket {
    public:
     Ticket(Ticket&& other) noexcept;
@@ -183,6 +184,9 @@ class Fabric {
   Fabric(FabricSpec spec, std::unique_ptr<Driver> driver);
   // Waits for submitted tasks, takes the lock, and gives kClosed where there is no device any more.
   Result<std::unique_lock<std::mutex>> enter_device();
+  // The same once no call waits for the work under way to end: for new work, which would prolong
+  // it.
+  Result<std::unique_lock<std::mutex>> enter_for_work();
   // The same once no work is under way: for what sees or changes the memory.
   Result<std::unique_lock<std::mutex>> enter_quiet();
   void await_quiet(std::unique_lock<std::mutex>& lock);
@@ -192,6 +196,7 @@ class Fabric {
                               const LayerWeights& weights, std::uint64_t samples,
                               execution::Scratch& scratch);
   void commit(Ticket& ticket) noexcept;
+  void commit_locked(Ticket& ticket) noexcept;
   void abort(Ticket& ticket) noexcept;
   void end_work() noexcept;
   [[nodiscard]] LayerProfile layer_profile_locked(placement::LayerId id,
@@ -218,6 +223,8 @@ class Fabric {
   placement::LayerId next_layer_{1};
   std::uint64_t next_sequence_{1};
   std::size_t under_way_{0};                  // tickets of a concurrent driver
+  std::size_t waiting_{0};                    // calls that wait until there are none
+  std::condition_variable turn_;              // new work's: none waits
   std::vector<placement::LayerId> departed_;  // left while work was under way
   std::unique_ptr<fabric::TaskQueue> queue_;
 };

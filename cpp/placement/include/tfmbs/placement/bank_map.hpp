@@ -57,7 +57,8 @@ class BankMap {
     // and of the map.
     std::uint64_t clock_before{0};
     std::uint64_t era_before{0};
-    std::uint64_t last_use{0};   // the tenant's, and
+    std::uint64_t last_use{0};  // the tenant's, and
+    std::uint64_t clock_after{0};
     std::uint64_t era_after{0};  // the map's, as admit() left them
   };
 
@@ -76,26 +77,36 @@ class BankMap {
   // where pinned and given layers leave no window; nothing has changed then.
   Result<Admission> admit(LayerId id, std::uint64_t serial);
 
-  // The work that an admission was for has failed: the map is as if it had not been made. Where
-  // others were admitted since, what they took stays theirs: `still_evicted` is called with each
-  // layer that finds its place taken.
+  // The work that an admission was for has failed: the map is as if it had not been made. Where the
+  // map has changed since, that stands: the words of the layers that made way may have been written
+  // by others, so they stay out, and `still_evicted` is called with each.
   template <typename StillEvicted>
   void undo(LayerId id, const Admission& admission, const StillEvicted& still_evicted) noexcept {
+    const bool last = era_ == admission.era_after && clock_ == admission.clock_after;
     put_back(id, admission);
-    for (const LayerId other : admission.evicted) {
-      if (!put_back_evicted(other)) still_evicted(other);
-    }
-    if (era_ == admission.era_after) {
+    if (last) {
+      for (const LayerId other : admission.evicted) set_loaded(other, tenants_.at(other), true);
       era_ = admission.era_before;
-    } else {
-      ++era_;
+      clock_ = admission.clock_before;
+      return;
     }
+    for (const LayerId other : admission.evicted) still_evicted(other);
+    ++era_;
+  }
+  // Whether the layer was admitted again since, and so may have found what this admission loads.
+  [[nodiscard]] bool admitted_since(LayerId id, const Admission& admission) const noexcept {
+    const auto found = tenants_.find(id);
+    return found != tenants_.end() && found->second.last_use != admission.last_use;
   }
 
   // Pinned layers are not evicted. Errors: kPlacement where the layer can never be resident.
   Status set_pinned(LayerId id, bool pinned);
   // The words were overwritten from outside: whoever is loaded there loses its place.
   std::vector<LayerId> overwrite(std::uint64_t tile_mask, std::uint32_t word, std::uint32_t words);
+  // The same in two steps, of which the second cannot fail: who would lose its place, and does.
+  [[nodiscard]] std::vector<LayerId> loaded_in(std::uint64_t tile_mask, std::uint32_t word,
+                                               std::uint32_t words) const;
+  void unload(const std::vector<LayerId>& overwritten) noexcept;
 
   [[nodiscard]] const Tenant& tenant(LayerId id) const { return tenants_.at(id); }
   // Whether admit() would make the layer resident, evicting others if need be, and not stream it.
@@ -127,7 +138,6 @@ class BankMap {
   void vacate(LayerId id) noexcept;
   void set_loaded(LayerId id, Tenant& tenant, bool loaded) noexcept;
   void put_back(LayerId id, const Admission& admission) noexcept;
-  bool put_back_evicted(LayerId id) noexcept;
   Status place(LayerId id, Tenant& tenant, std::uint64_t serial, Admission& admission);
 
   // A layer that fits is found or placed, in `admission`; false, with nothing changed, where what
