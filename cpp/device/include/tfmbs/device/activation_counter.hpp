@@ -11,6 +11,8 @@
 #include "tfmbs/execution/workspace.hpp"
 #include "tfmbs/format/activations.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::device {
 
 // What a device wants of a forward pass's activations besides what the product reads.
@@ -78,3 +80,5 @@ class ActivationCounter {
 };
 
 }  // namespace tfmbs::device
+
+#pragma GCC visibility pop

@@ -9,6 +9,8 @@
 #include <type_traits>
 #include <vector>
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::execution {
 
 class Workspace {
@@ -86,3 +88,5 @@ class Scratch {
 [[nodiscard]] std::size_t workspace_bytes() noexcept;
 
 }  // namespace tfmbs::execution
+
+#pragma GCC visibility pop

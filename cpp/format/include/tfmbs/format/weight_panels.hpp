@@ -21,6 +21,8 @@
 #include "tfmbs/format/bit_planes.hpp"
 #include "tfmbs/format/error.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs {
 
 enum class WeightLayout : std::uint8_t {
@@ -133,3 +135,5 @@ class WeightPanels {
 };
 
 }  // namespace tfmbs
+
+#pragma GCC visibility pop
