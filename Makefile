@@ -184,4 +184,4 @@ format: .venv/.installed-lint
 .PHONY: clean
 clean:
 	rm -rf $(BUILD) dist demo-output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
-	rm -f python/pytfmbs/*.so python/pytfmbs/*.dylib python/pytfmbs/_fabric.pyi
+	rm -f python/pytfmbs/*.so python/pytfmbs/*.so.* python/pytfmbs/*.dylib python/pytfmbs/_fabric.pyi

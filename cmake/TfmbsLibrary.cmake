@@ -15,6 +15,12 @@ add_library(tfmbs SHARED ${CMAKE_CURRENT_LIST_DIR}/version.cpp ${TFMBS_LAYER_OBJ
 target_link_libraries(tfmbs PRIVATE Threads::Threads)
 add_library(tfmbs::tfmbs ALIAS tfmbs)
 tfmbs_compile_settings(tfmbs)
+# Before 1.0 a minor version may break what the one before it promised.
+set(TFMBS_SOVERSION ${PROJECT_VERSION_MAJOR})
+if(PROJECT_VERSION_MAJOR EQUAL 0)
+  string(APPEND TFMBS_SOVERSION .${PROJECT_VERSION_MINOR})
+endif()
+set_target_properties(tfmbs PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${TFMBS_SOVERSION})
 target_include_directories(tfmbs PUBLIC $<BUILD_INTERFACE:${PROJECT_BINARY_DIR}/include>
                                         $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 foreach(layer IN LISTS TFMBS_LAYERS)
@@ -35,7 +41,6 @@ install(EXPORT tfmbsTargets NAMESPACE tfmbs:: DESTINATION ${TFMBS_CMAKE_DIR} COM
 configure_package_config_file(
   ${CMAKE_CURRENT_LIST_DIR}/tfmbsConfig.cmake.in ${PROJECT_BINARY_DIR}/tfmbsConfig.cmake
   INSTALL_DESTINATION ${TFMBS_CMAKE_DIR})
-# Before 1.0 a minor version may break what the one before it promised.
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/tfmbsConfigVersion.cmake
                                  COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/tfmbsConfig.cmake ${PROJECT_BINARY_DIR}/tfmbsConfigVersion.cmake

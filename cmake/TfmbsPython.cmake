@@ -45,7 +45,15 @@ function(tfmbs_install_python target)
           RUNTIME DESTINATION ${TFMBS_PYTHON_DIR} COMPONENT python EXCLUDE_FROM_ALL
           LIBRARY DESTINATION ${TFMBS_PYTHON_DIR} COMPONENT python EXCLUDE_FROM_ALL)
 endfunction()
-tfmbs_install_python(tfmbs)
+# libtfmbs under its soname alone, the one name that is asked for at run time: a wheel holds no links,
+# and two files would be two devices. It needs no run path.
+install(FILES $<TARGET_FILE:tfmbs> DESTINATION ${TFMBS_PYTHON_DIR}
+        RENAME $<TARGET_SONAME_FILE_NAME:tfmbs> COMPONENT python EXCLUDE_FROM_ALL)
+# As CMake strips the targets that it installs.
+install(CODE "if(CMAKE_INSTALL_DO_STRIP)
+  execute_process(COMMAND \"${CMAKE_STRIP}\" -x
+    \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${TFMBS_PYTHON_DIR}/$<TARGET_SONAME_FILE_NAME:tfmbs>\")
+endif()" COMPONENT python EXCLUDE_FROM_ALL)
 
 # The libraries of the Python package, without the tests.
 add_custom_target(python_libraries)

@@ -6,7 +6,8 @@ set(TFMBS_WARNINGS -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-convers
 
 function(tfmbs_compile_settings target)
   target_compile_features(${target} PUBLIC cxx_std_20)
-  set_target_properties(${target} PROPERTIES CXX_EXTENSIONS OFF POSITION_INDEPENDENT_CODE ON)
+  set_target_properties(${target} PROPERTIES CXX_EXTENSIONS OFF POSITION_INDEPENDENT_CODE ON
+                        CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
   # -ffp-contract=off: the float epilogue is a formula with each operation rounded once.
   target_compile_options(${target} PRIVATE ${TFMBS_WARNINGS} -ffp-contract=off
                                            $<$<BOOL:${TFMBS_WERROR}>:-Werror>)

@@ -18,6 +18,8 @@ NB_MODULE(_fabric, m) {
   // Modules, caches and compiled graphs that live to the interpreter's end hold layers and devices.
   nanobind::set_leak_warnings(false);
   m.def("version", &tfmbs::version, "The version of the C++ library.");
+  m.def(
+      "library", [] { return TFMBS_LIBRARY; }, "The C++ library's file, in this package's folder.");
   tfmbs::binding::register_errors();
   tfmbs::binding::bind_format(m);
   tfmbs::binding::bind_kernels(m);

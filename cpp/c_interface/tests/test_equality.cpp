@@ -13,6 +13,7 @@
 #include "same_device.hpp"
 #include "tfmbs/c/layer.h"
 #include "tfmbs/format/pt5.hpp"
+#include "tfmbs/linear/activation.hpp"
 #include "tfmbs/runtime/layer.hpp"
 
 namespace tfmbs::runtime {
@@ -213,6 +214,13 @@ TEST(CInterface, EqualsTheRuntimeInEveryRespect) {
     EXPECT_TRUE(device->profile().value().layers.empty());
     if (HasFailure()) return;
   }
+}
+
+// The table of modes stands in the order of the constants.
+TEST(CInterface, ActivationsAreTheModesOfTheirNumbers) {
+  ASSERT_EQ(linear::activation_modes().size(), 2U);
+  EXPECT_EQ(linear::activation_modes()[TFMBS_TERNARY].name, "ternary");
+  EXPECT_EQ(linear::activation_modes()[TFMBS_INT8].name, "int8");
 }
 
 TEST(CInterface, SamplesAndSizesOfNothing) {

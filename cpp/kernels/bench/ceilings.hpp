@@ -8,6 +8,8 @@
 
 #include "peaks.hpp"
 
+#pragma GCC visibility push(default)
+
 extern "C" {
 
 // Reads every cache line; returns something that depends on them.
@@ -28,3 +30,5 @@ double tfmbs_read_rate(const void* data, std::size_t bytes, unsigned threads,
                        double seconds) noexcept;
 
 }  // extern "C"
+
+#pragma GCC visibility pop

@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#pragma GCC visibility push(default)
+
 extern "C" {
 
 struct tfmbs_bench_layer;
@@ -28,3 +30,5 @@ double tfmbs_bench_forwards(tfmbs_bench_layer* const* layers, std::size_t count,
                             std::size_t calls) noexcept;
 
 }  // extern "C"
+
+#pragma GCC visibility pop

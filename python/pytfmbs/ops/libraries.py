@@ -1,4 +1,4 @@
-"""Loads the C++ libraries, or says what to do where they are missing."""
+"""Loads the C++ libraries, or says what to do where they are missing, and where they are."""
 
 from __future__ import annotations
 
@@ -27,3 +27,10 @@ def load_torch_ops() -> None:
             f"{library.name} does not load with torch {torch.__version__} "
             f"(2.10 or later is needed): {error}"
         ) from error
+
+
+def runtime_library() -> Path:
+    """The file of libtfmbs that this process uses: a second copy would be a second device."""
+    from pytfmbs import _fabric
+
+    return _PACKAGE / _fabric.library()

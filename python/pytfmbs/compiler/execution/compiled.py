@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from pytfmbs import errors
 from pytfmbs._fabric import Fabric, FabricConfig
+from pytfmbs.ops.libraries import runtime_library
 
 from ..emission.module import MlirModule
 from ..toolchain import pipelines
@@ -24,7 +25,6 @@ from . import signature
 from .signature import Signature, TensorType
 
 _LIBRARY_SUFFIX = ".dylib" if sys.platform == "darwin" else ".so"
-_RUNTIME = Path(__file__).resolve().parents[2] / f"libtfmbs{_LIBRARY_SUFFIX}"
 _BFLOAT16 = Path(__file__).with_name("bfloat16.ll")
 _OPT_LEVELS = range(4)
 
@@ -177,7 +177,7 @@ class _Runtime:
     """The C interface's account of errors, a thread at a time."""
 
     def __init__(self) -> None:
-        library = ctypes.CDLL(str(_RUNTIME))
+        library = ctypes.CDLL(str(runtime_library()))
         self.clear_error = library.tfmbs_clear_error
         self.clear_error.restype = None
         self._last_error = library.tfmbs_last_error
@@ -348,7 +348,8 @@ def _build(tools: Toolchain, lowered: Path, bfloat16: bool, target: Target, leve
         )
     flags = ["-shared", *objects, "-o", str(library)]
     if target == "runtime":
-        flags += [str(_RUNTIME), "-Xlinker", "-rpath", "-Xlinker", str(_RUNTIME.parent)]
+        runtime = runtime_library()
+        flags += [str(runtime), "-Xlinker", "-rpath", "-Xlinker", str(runtime.parent)]
     if sys.platform != "darwin":
         # A call of what nobody defines is an error here; and a name of the module's own is its own.
         flags += ["-Wl,--no-undefined", "-Wl,-Bsymbolic"]

@@ -9,6 +9,8 @@
 #include "tfmbs/device/fabric.hpp"
 #include "tfmbs/device/lane_statistics.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::device {
 
 // Leaves the device at its end. Safe to use from several threads.
@@ -61,3 +63,5 @@ class Account {
 };
 
 }  // namespace tfmbs::device
+
+#pragma GCC visibility pop

@@ -12,6 +12,8 @@
 #include "tfmbs/execution/workspace.hpp"
 #include "tfmbs/format/activations.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::device {
 
 // What a device wants of a forward pass's activations besides what the product reads.
@@ -91,3 +93,5 @@ class ActivationCounter {
 };
 
 }  // namespace tfmbs::device
+
+#pragma GCC visibility pop

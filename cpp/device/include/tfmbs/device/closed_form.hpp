@@ -13,6 +13,8 @@
 #include "tfmbs/format/activations.hpp"
 #include "tfmbs/placement/schedule.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::device {
 
 // Of one piece of work. The tiles' counters, one for every tile of the device, are the caller's
@@ -39,3 +41,5 @@ void count_forward(const placement::Schedule& schedule, const LaneStatistics& st
 void count_load(const placement::Schedule& schedule, ForwardCounts& counts) noexcept;
 
 }  // namespace tfmbs::device
+
+#pragma GCC visibility pop

@@ -27,6 +27,8 @@
 #include "tfmbs/placement/bank_map.hpp"
 #include "tfmbs/placement/schedule.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::device {
 
 // What one piece of work left, or would have left, in the banks (bank_images.hpp).
@@ -150,3 +152,5 @@ class Driver {
                                                   const fabric::FabricConfig& config);
 
 }  // namespace tfmbs::device
+
+#pragma GCC visibility pop

@@ -8,6 +8,8 @@
 #include "tfmbs/format/geometry.hpp"
 #include "tfmbs/placement/schedule.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::device {
 
 struct ForwardQuery {
@@ -39,3 +41,5 @@ struct ForwardEstimate {
 Result<ForwardEstimate> estimate_forward(const ForwardQuery& query);
 
 }  // namespace tfmbs::device
+
+#pragma GCC visibility pop

@@ -25,6 +25,8 @@
 #include "tfmbs/format/error.hpp"
 #include "tfmbs/placement/bank_map.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::device {
 
 struct LayerProfile {
@@ -230,3 +232,5 @@ class Fabric {
 };
 
 }  // namespace tfmbs::device
+
+#pragma GCC visibility pop

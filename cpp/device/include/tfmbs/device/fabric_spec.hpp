@@ -9,6 +9,8 @@
 #include "tfmbs/fabric/config.hpp"
 #include "tfmbs/format/error.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::device {
 
 // The drivers that a device can be opened with (driver.hpp).
@@ -39,3 +41,5 @@ struct FabricSpec {
 };
 
 }  // namespace tfmbs::device
+
+#pragma GCC visibility pop

@@ -2,6 +2,8 @@
 // unlocked. Called on the thread that forks, by the handlers of the layer above.
 #pragma once
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::device {
 
 void before_fork();
@@ -9,3 +11,5 @@ void after_fork_in_parent();
 void after_fork_in_child();
 
 }  // namespace tfmbs::device
+
+#pragma GCC visibility pop

@@ -11,6 +11,8 @@
 #include "tfmbs/format/bit_planes.hpp"
 #include "tfmbs/kernels/saved_cycles.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::device {
 
 // Lanes of kernels::tile_cycles: up to 32 of LaneStatistics' lanes, or where layers are nearly
@@ -140,3 +142,5 @@ class LaneStatistics {
 };
 
 }  // namespace tfmbs::device
+
+#pragma GCC visibility pop

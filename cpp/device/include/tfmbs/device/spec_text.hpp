@@ -10,6 +10,8 @@
 
 #include "tfmbs/format/error.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::device {
 
 [[nodiscard]] std::string percent_encode(std::string_view text);
@@ -71,3 +73,5 @@ class FieldReader {
 };
 
 }  // namespace tfmbs::device
+
+#pragma GCC visibility pop

@@ -6,6 +6,8 @@
 
 #include "tfmbs/format/bit_planes.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::device {
 
 // Immutable. A device holds a reference as long as it may be asked for the bytes in Bank A.
@@ -29,3 +31,5 @@ class WeightTrits {
 [[nodiscard]] std::uint64_t next_weight_serial() noexcept;
 
 }  // namespace tfmbs::device
+
+#pragma GCC visibility pop

@@ -3,6 +3,8 @@
 
 #include <cstddef>
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::execution {
 
 // A borrowed reference to a callable void(begin, end); it allocates nothing.
@@ -49,3 +51,5 @@ class SerialExecutor final : public Executor {
 void set_process_executor(const Executor& executor) noexcept;
 
 }  // namespace tfmbs::execution
+
+#pragma GCC visibility pop

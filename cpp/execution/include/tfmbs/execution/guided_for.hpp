@@ -5,6 +5,8 @@
 
 #include "tfmbs/execution/executor.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::execution {
 
 // Calls body on disjoint ranges that cover [0, count), several times a thread, each half of a
@@ -14,3 +16,5 @@ namespace tfmbs::execution {
 void guided_for(const Executor& executor, std::size_t count, RangeFunction body);
 
 }  // namespace tfmbs::execution
+
+#pragma GCC visibility pop

@@ -9,6 +9,8 @@
 #include <type_traits>
 #include <vector>
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::execution {
 
 class Workspace {
@@ -87,3 +89,5 @@ class Scratch {
 [[nodiscard]] std::size_t workspace_bytes() noexcept;
 
 }  // namespace tfmbs::execution
+
+#pragma GCC visibility pop

@@ -4,6 +4,8 @@
 #include "tfmbs/fabric/energy.hpp"
 #include "tfmbs/format/geometry.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::fabric {
 
 struct FabricConfig {
@@ -14,3 +16,5 @@ struct FabricConfig {
 };
 
 }  // namespace tfmbs::fabric
+
+#pragma GCC visibility pop

@@ -9,6 +9,8 @@
 #include "tfmbs/fabric/energy.hpp"
 #include "tfmbs/format/geometry.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::fabric {
 
 // Meanings: docs/fabric.md, "Counters".
@@ -97,3 +99,5 @@ inline constexpr std::array<TileCounterField, 8> kTileCounterFields{{
 static_assert(sizeof(TileCounters) == kTileCounterFields.size() * sizeof(std::uint64_t));
 
 }  // namespace tfmbs::fabric
+
+#pragma GCC visibility pop

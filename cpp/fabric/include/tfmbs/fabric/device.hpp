@@ -13,6 +13,8 @@
 #include "tfmbs/fabric/timing.hpp"
 #include "tfmbs/format/error.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::fabric {
 
 // One DMA transfer. Words come from `source` or go to `destination`, whichever the kind uses.
@@ -99,3 +101,5 @@ class Device {
 };
 
 }  // namespace tfmbs::fabric
+
+#pragma GCC visibility pop

@@ -3,6 +3,8 @@
 
 #include "tfmbs/format/error.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::fabric {
 
 // Picojoules an operation. Defaults: 45 nm, M. Horowitz, ISSCC 2014; derivation in docs/fabric.md.
@@ -18,3 +20,5 @@ struct EnergyTable {
 Status validate(const EnergyTable& table);
 
 }  // namespace tfmbs::fabric
+
+#pragma GCC visibility pop

@@ -7,6 +7,8 @@
 #include "tfmbs/format/error.hpp"
 #include "tfmbs/format/geometry.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::fabric {
 
 struct TaskDescriptor {
@@ -28,3 +30,5 @@ struct TaskDescriptor {
 Status validate(const TaskDescriptor& task, const Geometry& geometry);
 
 }  // namespace tfmbs::fabric
+
+#pragma GCC visibility pop

@@ -7,6 +7,8 @@
 #include "tfmbs/fabric/task_descriptor.hpp"
 #include "tfmbs/format/error.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::fabric {
 
 // The state of one submitted task; a handle keeps it alive, nothing else does once it has run.
@@ -43,3 +45,5 @@ class TaskQueue {
 };
 
 }  // namespace tfmbs::fabric
+
+#pragma GCC visibility pop

@@ -6,6 +6,8 @@
 
 #include "tfmbs/format/bit_planes.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs {
 
 // `planes` planes, the most significant first, each a matrix of samples x depth.
@@ -34,3 +36,5 @@ struct ActivationRows {
 };
 
 }  // namespace tfmbs
+
+#pragma GCC visibility pop

@@ -11,6 +11,8 @@
 
 #include "tfmbs/format/error.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs {
 
 inline constexpr std::size_t kBlockTrits = 512;
@@ -79,3 +81,5 @@ Result<BitPlaneMatrix> pack_bit_planes(std::span<const std::int8_t> trits, std::
 Status unpack_bit_planes(BitPlaneView planes, std::span<std::int8_t> trits);
 
 }  // namespace tfmbs
+
+#pragma GCC visibility pop

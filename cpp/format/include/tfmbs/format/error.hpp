@@ -7,6 +7,8 @@
 #include <utility>
 #include <variant>
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs {
 
 // One code per class of the Python exception hierarchy; the binding maps them one to one.
@@ -66,3 +68,5 @@ class [[nodiscard]] Result {
 };
 
 }  // namespace tfmbs
+
+#pragma GCC visibility pop

@@ -8,6 +8,8 @@
 // with m = 41, with 63 in the low six bits, or with a sign and m = 0 are not written.
 #pragma once
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::five_code {
 
 inline constexpr int kMagnitudes = 21;  // a class of t[4]
@@ -27,3 +29,5 @@ constexpr int fifth(int byte) noexcept {
 }
 
 }  // namespace tfmbs::five_code
+
+#pragma GCC visibility pop

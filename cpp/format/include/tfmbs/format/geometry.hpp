@@ -5,6 +5,8 @@
 
 #include "tfmbs/format/error.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs {
 
 enum class Region : std::uint8_t { kResults, kBankA, kBankB, kBroadcast };
@@ -98,3 +100,5 @@ static_assert(Geometry{}.first_bank() == 0x1000 && Geometry{}.tile_stride() == 0
               "the default geometry is the published address map");
 
 }  // namespace tfmbs
+
+#pragma GCC visibility pop

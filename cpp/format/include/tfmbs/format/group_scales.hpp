@@ -12,6 +12,8 @@
 #include "tfmbs/format/error.hpp"
 #include "tfmbs/format/weight_panels.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs {
 
 // The sizes of a group, in inputs. The last group of an output has what is left.
@@ -86,3 +88,5 @@ class GroupScales {
 };
 
 }  // namespace tfmbs
+
+#pragma GCC visibility pop

@@ -8,6 +8,8 @@
 #include "tfmbs/format/bit_planes.hpp"
 #include "tfmbs/format/error.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs {
 
 // A rectangle of a weight matrix: outputs [output, output + lanes) at depths [depth, depth +
@@ -36,3 +38,5 @@ void pack_activations(BitPlaneView row, std::size_t depth, std::size_t depths,
                       std::span<std::uint32_t> words) noexcept;
 
 }  // namespace tfmbs
+
+#pragma GCC visibility pop

@@ -7,6 +7,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::large_memory {
 
 inline constexpr std::size_t kAlignment = 64;  // a cache line
@@ -47,3 +49,5 @@ struct Part {
 }  // namespace detail
 
 }  // namespace tfmbs::large_memory
+
+#pragma GCC visibility pop

@@ -6,6 +6,8 @@
 
 #include "tfmbs/format/error.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs {
 
 // 127 * 2^24 < 2^31, so int32 is exact for int8 x trit.
@@ -18,3 +20,5 @@ Status check_layer_size(std::string_view name, std::uint64_t outputs, std::uint6
                         ErrorCode code);
 
 }  // namespace tfmbs
+
+#pragma GCC visibility pop

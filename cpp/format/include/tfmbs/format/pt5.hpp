@@ -8,6 +8,8 @@
 
 #include "tfmbs/format/error.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs {
 
 inline constexpr std::size_t kTritsPerByte = 5;
@@ -57,3 +59,5 @@ struct WordMasks {
 [[nodiscard]] std::uint32_t word_from_masks(WordMasks masks) noexcept;
 
 }  // namespace tfmbs
+
+#pragma GCC visibility pop

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <string>
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs {
 
 [[nodiscard]] inline std::string hex(std::uint64_t value) {
@@ -17,3 +19,5 @@ namespace tfmbs {
 }
 
 }  // namespace tfmbs
+
+#pragma GCC visibility pop

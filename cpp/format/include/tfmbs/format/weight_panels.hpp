@@ -22,6 +22,8 @@
 #include "tfmbs/format/bit_planes.hpp"
 #include "tfmbs/format/error.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs {
 
 enum class WeightLayout : std::uint8_t {
@@ -161,3 +163,5 @@ class WeightPanels {
 };
 
 }  // namespace tfmbs
+
+#pragma GCC visibility pop

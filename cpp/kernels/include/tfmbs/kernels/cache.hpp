@@ -3,6 +3,8 @@
 
 #include <cstddef>
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::kernels {
 
 // Bytes of the last-level cache that a core reaches (of its own complex, where a package has
@@ -10,3 +12,5 @@ namespace tfmbs::kernels {
 [[nodiscard]] std::size_t last_level_cache_bytes() noexcept;
 
 }  // namespace tfmbs::kernels
+
+#pragma GCC visibility pop

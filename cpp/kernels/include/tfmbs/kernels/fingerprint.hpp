@@ -5,8 +5,12 @@
 #include <cstddef>
 #include <cstdint>
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::kernels {
 
 [[nodiscard]] std::uint64_t fingerprint(const void* data, std::size_t bytes) noexcept;
 
 }  // namespace tfmbs::kernels
+
+#pragma GCC visibility pop

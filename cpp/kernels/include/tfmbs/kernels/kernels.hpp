@@ -14,6 +14,8 @@
 #include "tfmbs/format/limits.hpp"
 #include "tfmbs/format/weight_panels.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::kernels {
 
 enum class FloatType : std::uint8_t { kFloat32, kFloat64, kBFloat16, kFloat16 };
@@ -289,3 +291,5 @@ Status select_status();
 Status select(std::string_view name);
 
 }  // namespace tfmbs::kernels
+
+#pragma GCC visibility pop

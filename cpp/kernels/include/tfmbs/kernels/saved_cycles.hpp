@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <span>
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::kernels {
 
 // Field `field` of a row (kFieldTrits depths), some of whose depths are empty: bit i stands for
@@ -25,3 +27,5 @@ struct PartlyEmptyField {
                                          std::span<const PartlyEmptyField> fields) noexcept;
 
 }  // namespace tfmbs::kernels
+
+#pragma GCC visibility pop

@@ -7,6 +7,8 @@
 
 #include "tfmbs/kernels/kernels.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::kernels {
 
 struct AbsoluteSum {
@@ -21,3 +23,5 @@ struct AbsoluteSum {
                                        double threshold) noexcept;
 
 }  // namespace tfmbs::kernels
+
+#pragma GCC visibility pop

@@ -12,6 +12,8 @@
 #include "tfmbs/format/error.hpp"
 #include "tfmbs/kernels/kernels.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::linear {
 
 enum class Activation : std::uint8_t { kTernary, kInt8 };
@@ -82,3 +84,5 @@ struct ActivationMode {
 Result<Activation> parse_activation(std::string_view text);
 
 }  // namespace tfmbs::linear
+
+#pragma GCC visibility pop

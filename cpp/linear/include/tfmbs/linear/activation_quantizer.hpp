@@ -11,6 +11,8 @@
 #include "tfmbs/linear/activation.hpp"
 #include "tfmbs/linear/linear_args.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::linear {
 
 // One value a sample: its scale (null for 1), and 1 where it holds a value that is not finite.
@@ -87,3 +89,5 @@ class ActivationQuantizer {
 };
 
 }  // namespace tfmbs::linear
+
+#pragma GCC visibility pop

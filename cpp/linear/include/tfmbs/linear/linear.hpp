@@ -9,6 +9,8 @@
 #include "tfmbs/linear/linear_args.hpp"
 #include "tfmbs/linear/packed_weights.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::linear {
 
 // Quantizes the input, multiplies, and applies scales, bias and ReLU. Throws std::bad_alloc; the
@@ -18,3 +20,5 @@ void linear(const PackedWeights& weights, Activation activation, const LinearArg
             const execution::Executor& executor = execution::process_executor());
 
 }  // namespace tfmbs::linear
+
+#pragma GCC visibility pop

@@ -5,6 +5,8 @@
 
 #include "tfmbs/kernels/kernels.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::linear {
 
 // Row-major, contiguous: samples x depth in, samples x outputs out. The arithmetic after the exact
@@ -21,3 +23,5 @@ struct LinearArgs {
 };
 
 }  // namespace tfmbs::linear
+
+#pragma GCC visibility pop

@@ -12,6 +12,8 @@
 #include "tfmbs/format/weight_panels.hpp"
 #include "tfmbs/linear/quantized_weights.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::linear {
 
 class PackedWeights {
@@ -64,3 +66,5 @@ class PackedWeights {
 };
 
 }  // namespace tfmbs::linear
+
+#pragma GCC visibility pop

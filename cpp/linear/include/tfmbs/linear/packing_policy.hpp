@@ -10,6 +10,8 @@
 #include "tfmbs/format/weight_panels.hpp"
 #include "tfmbs/linear/activation.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::linear {
 
 enum class WeightStorage : std::uint8_t { kAuto, kCached, kStreamed };
@@ -43,3 +45,5 @@ class WeightShare {
 };
 
 }  // namespace tfmbs::linear
+
+#pragma GCC visibility pop

@@ -10,6 +10,8 @@
 #include "tfmbs/linear/linear_args.hpp"
 #include "tfmbs/linear/packed_weights.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::linear {
 
 // Products and epilogue of the whole output, of what `input` quantized. Throws std::bad_alloc.
@@ -33,3 +35,5 @@ void apply_epilogue(std::span<const std::int32_t> sums, const ActivationQuantize
 void bias_alone(const PackedWeights& weights, const LinearArgs& args);
 
 }  // namespace tfmbs::linear
+
+#pragma GCC visibility pop

@@ -10,6 +10,8 @@
 #include "tfmbs/linear/weight_quantizer.hpp"
 #include "tfmbs/linear/weight_sources.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::linear {
 
 struct QuantizedWeights {
@@ -36,3 +38,5 @@ Result<QuantizedWeights> read_trits(const TritSource& source);
 Result<QuantizedWeights> read_stream(const StreamSource& source);
 
 }  // namespace tfmbs::linear
+
+#pragma GCC visibility pop

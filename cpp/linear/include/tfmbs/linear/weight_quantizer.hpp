@@ -6,6 +6,8 @@
 
 #include "tfmbs/format/error.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::linear {
 
 // kCustom: trits come from a quantizer outside the library.
@@ -16,3 +18,5 @@ enum class WeightQuantizer : std::uint8_t { kSign, kAbsmean, kTwn, kCustom };
 Result<WeightQuantizer> parse_weight_quantizer(std::string_view text);
 
 }  // namespace tfmbs::linear
+
+#pragma GCC visibility pop

@@ -8,6 +8,8 @@
 
 #include "tfmbs/kernels/kernels.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::linear {
 
 // Floats, contiguous, to be quantized.
@@ -37,3 +39,5 @@ struct StreamSource {
 };
 
 }  // namespace tfmbs::linear
+
+#pragma GCC visibility pop

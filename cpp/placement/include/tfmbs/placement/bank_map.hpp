@@ -13,6 +13,8 @@
 #include "tfmbs/format/geometry.hpp"
 #include "tfmbs/placement/schedule.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::placement {
 
 using LayerId = std::uint64_t;
@@ -158,3 +160,5 @@ class BankMap {
 };
 
 }  // namespace tfmbs::placement
+
+#pragma GCC visibility pop

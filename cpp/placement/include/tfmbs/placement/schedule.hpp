@@ -10,6 +10,8 @@
 #include "tfmbs/format/geometry.hpp"
 #include "tfmbs/format/pt5.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::placement {
 
 // Where a layer's weights lie in Bank A, the same words in every tile of the mask.
@@ -156,3 +158,5 @@ class Schedule {
 };
 
 }  // namespace tfmbs::placement
+
+#pragma GCC visibility pop

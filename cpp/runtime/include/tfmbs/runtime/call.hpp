@@ -12,6 +12,8 @@
 #include "tfmbs/kernels/kernels.hpp"
 #include "tfmbs/linear/linear_args.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::runtime {
 
 // A borrowed tensor. Row-major and contiguous unless `strides` are given.
@@ -51,3 +53,5 @@ struct LinearCall {
 Result<LinearCall> build_call(const LinearRequest& request);
 
 }  // namespace tfmbs::runtime
+
+#pragma GCC visibility pop

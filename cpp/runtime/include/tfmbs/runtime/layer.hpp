@@ -21,6 +21,8 @@
 #include "tfmbs/runtime/weight_source.hpp"
 #include "tfmbs/runtime/weight_watcher.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::runtime {
 
 // Errors: kInvalidArgument where weights of outputs x depth are not of the specification's shape.
@@ -145,3 +147,5 @@ class Layer {
 };
 
 }  // namespace tfmbs::runtime
+
+#pragma GCC visibility pop

@@ -14,6 +14,8 @@
 #include "tfmbs/format/error.hpp"
 #include "tfmbs/runtime/layer.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::runtime {
 
 // An identity's text (LayerIdentity::to_text) and what changes the layer's numbers.
@@ -80,3 +82,5 @@ class LayerRegistry {
 };
 
 }  // namespace tfmbs::runtime
+
+#pragma GCC visibility pop

@@ -13,6 +13,8 @@
 #include "tfmbs/linear/activation.hpp"
 #include "tfmbs/linear/weight_quantizer.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::runtime {
 
 // What a layer is called on its device. It changes no number, so ops carry it as data.
@@ -52,3 +54,5 @@ struct LayerSpec {
 Status check_limits(const LayerSpec& spec);
 
 }  // namespace tfmbs::runtime
+
+#pragma GCC visibility pop

@@ -8,6 +8,8 @@
 #include "tfmbs/device/weight_trits.hpp"
 #include "tfmbs/linear/packed_weights.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::runtime {
 
 // Immutable once shared.
@@ -32,3 +34,5 @@ class LayerWeights final : public device::WeightTrits {
 };
 
 }  // namespace tfmbs::runtime
+
+#pragma GCC visibility pop

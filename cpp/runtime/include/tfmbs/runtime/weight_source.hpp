@@ -10,6 +10,8 @@
 #include "tfmbs/kernels/kernels.hpp"
 #include "tfmbs/linear/weight_sources.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::runtime {
 
 // A reference to a weight's memory, which keeps its address from being reused by other weights:
@@ -67,3 +69,5 @@ void mark_changes(WeightSource& source, const CountsVersions& counts_versions,
 }
 
 }  // namespace tfmbs::runtime
+
+#pragma GCC visibility pop

@@ -8,6 +8,8 @@
 #include "tfmbs/kernels/kernels.hpp"
 #include "tfmbs/runtime/weight_source.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::runtime {
 
 // Not thread-safe.
@@ -56,3 +58,5 @@ class WeightWatcher {
 };
 
 }  // namespace tfmbs::runtime
+
+#pragma GCC visibility pop
