@@ -17,13 +17,15 @@ TEST(ActivationModes, NamesRoundTrip) {
     EXPECT_EQ(parsed.value(), mode.id);
     EXPECT_EQ(name_of(mode.id), mode.name);
     EXPECT_EQ(&mode_of(mode.id), &mode);
-    allowed += (allowed.empty() ? "'" : ", '") + std::string(mode.name) + "'";
+    allowed.append(allowed.empty() ? "'" : ", '").append(mode.name).append("'");
   }
   for (const char* wrong : {"", "Ternary", "int", "int8 "}) {
     const auto parsed = parse_activation(wrong);
     ASSERT_FALSE(parsed.ok());
     EXPECT_EQ(parsed.error().code, ErrorCode::kInvalidArgument);
-    EXPECT_NE(parsed.error().message.find("'" + std::string(wrong) + "'"), std::string::npos);
+    std::string quoted = "'";
+    quoted.append(wrong).append("'");
+    EXPECT_NE(parsed.error().message.find(quoted), std::string::npos);
     EXPECT_NE(parsed.error().message.find(allowed), std::string::npos);
   }
 }

@@ -10,6 +10,8 @@
 #include "tfmbs/format/bit_planes.hpp"
 #include "tfmbs/kernels/kernels.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::device {
 
 class DepthFields {
@@ -103,3 +105,5 @@ class ChunkFields {
 };
 
 }  // namespace tfmbs::device
+
+#pragma GCC visibility pop

@@ -10,6 +10,8 @@
 #include "tfmbs/format/weight_panels.hpp"
 #include "tfmbs/runtime/weight_source.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs::runtime {
 
 struct PackedSource {
@@ -33,3 +35,5 @@ struct PackedSource {
 Status check_packed(const PackedSource& source);
 
 }  // namespace tfmbs::runtime
+
+#pragma GCC visibility pop
