@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ..nn.linear import TFMBSLinear
+from ..nn.fabric_layer import FabricLayer
 from .plan import Plan
 from .records import layers_of
 
@@ -16,14 +16,14 @@ from .records import layers_of
 class _Setting:
     """Where a layer is told to be; None is automatic."""
 
-    layer: TFMBSLinear
+    layer: FabricLayer
     offload: bool
     tile_mask: int | None
     weight_addr: int | None
     pinned: bool
 
     @classmethod
-    def of(cls, layer: TFMBSLinear) -> _Setting:
+    def of(cls, layer: FabricLayer) -> _Setting:
         return cls(
             layer, layer.offload, layer.given_tile_mask, layer.given_weight_addr, layer.pinned
         )
@@ -81,7 +81,7 @@ def apply(plan: Plan, model: nn.Module) -> Application:
 
 
 def _wanted(plan: Plan, model: nn.Module) -> list[_Setting]:
-    layers: dict[str, TFMBSLinear] = {}
+    layers: dict[str, FabricLayer] = {}
     for layer in layers_of(model):
         if layer.fabric.config != plan.config:
             raise ValueError(

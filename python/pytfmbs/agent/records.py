@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from .. import _fabric
-from ..nn.linear import TFMBSLinear
+from ..nn.fabric_layer import FabricLayer
 from ..quantization.activations import ACTIVATIONS
 
 _MAX_COUNT = 2**64 - 1  # counters and tile masks are of 64 bits
@@ -121,13 +121,13 @@ def from_hints(hints: Iterable[Mapping[str, Any]]) -> list[LayerRecord]:
     return [LayerRecord.from_dict(hint) for hint in hints]
 
 
-def layers_of(model: nn.Module) -> list[TFMBSLinear]:
-    """The TFMBSLinears of a model, each once, in the model's order."""
-    return [module for module in model.modules() if isinstance(module, TFMBSLinear)]
+def layers_of(model: nn.Module) -> list[FabricLayer]:
+    """A model's layers on the fabric, trainable and packed, each once, in the model's order."""
+    return [module for module in model.modules() if isinstance(module, FabricLayer)]
 
 
 def from_model(model: nn.Module, config: _fabric.FabricConfig) -> list[LayerRecord]:
-    """Hints of a model's TFMBSLinears, with their counters.
+    """Hints of a model's layers on the fabric, with their counters.
 
     Raises ValueError where the model has none, or where they are not all on one device of `config`.
     """

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._fabric import TRITS_PER_WORD, Fabric
-from ..nn.linear import TFMBSLinear
+from ..nn.fabric_layer import FabricLayer
 from ..quantization.packing import unpack_pt5
 
 try:
@@ -38,7 +38,7 @@ _DENSE, _SKIP = "#C4C4C4", "#0072B2"
 _TRIT_COLOURS = ListedColormap([_MINUS, _ZERO, _PLUS]).with_extremes(bad=_FREE)
 
 
-def sram_map(layers: Iterable[TFMBSLinear]) -> Figure:
+def sram_map(layers: Iterable[FabricLayer]) -> Figure:
     """Bank A of every tile, as it is: each trit that it holds, and which layer it belongs to.
 
     layers: of one device; those that are not resident are left out.
@@ -152,7 +152,7 @@ def cycles_bar(profile: Mapping[str, Any], *, samples: int = 1, noun: str = "sam
 
 
 def trit_weights(
-    layer: TFMBSLinear,
+    layer: FabricLayer,
     image_shape: tuple[int, int] | None = None,
     *,
     columns: int = 15,
@@ -209,7 +209,7 @@ class _Region:
     stop: int
 
 
-def _regions(layer: TFMBSLinear) -> list[_Region]:
+def _regions(layer: FabricLayer) -> list[_Region]:
     """Where a resident layer lies (docs/fabric.md, "A layer")."""
     hint = layer.telemetry_hint
     if not hint["resident"]:
@@ -267,7 +267,7 @@ def _trit_patches() -> list[Patch]:
     ]
 
 
-def _describe(layer: TFMBSLinear) -> str:
+def _describe(layer: FabricLayer) -> str:
     return f"{layer.name} ({layer.in_features} → {layer.out_features})"
 
 
