@@ -3,7 +3,11 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <mutex>
+#include <optional>
 #include <utility>
+
+#include "tfmbs/format/panel_check.hpp"
 
 namespace tfmbs::linear {
 namespace {
@@ -56,25 +60,37 @@ PackedWeights::PackedWeights(const PackedWeights& other, WeightLayout layout,
   });
 }
 
-PackedWeights::PackedWeights(WeightPanelsView panels, GroupScalesView groups,
-                             std::vector<double> scales, std::shared_ptr<const void> owner,
-                             const Executor& executor)
-    : view_(panels),
-      groups_(groups),
-      owner_(std::move(owner)),
-      scales_(std::move(scales)),
-      sparsity_(0.0) {
+Result<PackedWeights> PackedWeights::borrow(WeightPanelsView panels, GroupScalesView groups,
+                                            std::vector<double> scales,
+                                            std::shared_ptr<const void> owner,
+                                            const Executor& executor) {
   std::atomic<std::uint64_t> zeros{0};
-  for_each_panels(
-      panels.outputs, panels.depth, executor, [&](std::size_t first, std::size_t count) {
-        for (std::size_t row = first; row < first + count; row += kPanelOutputs) {
-          const BitPlaneMatrix planes = rows(row, std::min(kPanelOutputs, first + count - row));
-          zeros += count_zeros(planes.view());
-        }
-      });
+  std::mutex mutex;
+  std::optional<Error> fault;  // the first of them in memory, whatever thread finds it
+  const std::size_t outputs = panels.depth == 0 ? 0 : panels.outputs;  // nothing to read
+  for_each_panels(outputs, panels.depth, executor, [&](std::size_t first, std::size_t count) {
+    const std::size_t end = (first + count + kPanelOutputs - 1) / kPanelOutputs;
+    for (std::size_t p = first / kPanelOutputs; p < end; ++p) {
+      auto planes = checked_panel_rows(panels, p);
+      if (planes) {
+        zeros += count_zeros(planes.value().view());
+        continue;
+      }
+      const std::scoped_lock lock(mutex);
+      if (!fault || *planes.error().offset < *fault->offset) fault = planes.error();
+      return;
+    }
+  });
+  if (fault) return *std::move(fault);
+  PackedWeights made;
+  made.view_ = panels;
+  made.groups_ = groups;
+  made.owner_ = std::move(owner);
+  made.scales_ = std::move(scales);
   const auto size = static_cast<double>(panels.outputs) * static_cast<double>(panels.depth);
-  if (size > 0.0) sparsity_ = static_cast<double>(zeros) / size;
-  mark_nan_outputs();
+  if (size > 0.0) made.sparsity_ = static_cast<double>(zeros) / size;
+  made.mark_nan_outputs();
+  return made;
 }
 
 void PackedWeights::mark_nan_outputs() {

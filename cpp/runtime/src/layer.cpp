@@ -268,9 +268,15 @@ Result<Layer::Snapshot> Layer::snapshot(const PackedSource& source, const Execut
   if (!packed_.weights) share_ = linear::WeightShare(spec_.outputs * spec_.depth);
   std::vector<double> values;
   if (source.group == 0) values.assign(source.scales.begin(), source.scales.end());
-  before.packed = adopt(std::make_shared<LayerWeights>(PackedWeights(
-                            source.panels, source.groups(), std::move(values), owner, executor)),
-                        nullptr);
+  auto borrowed =
+      PackedWeights::borrow(source.panels, source.groups(), std::move(values), owner, executor);
+  if (!borrowed) return std::move(borrowed).error();
+  auto made = std::make_shared<LayerWeights>(std::move(borrowed).value());
+  // Weights written in place are the memory of those before: comparing would find them the same.
+  const bool in_place = at_panels.verdict != WeightWatcher::Verdict::kCurrent && packed_.weights &&
+                        packed_.weights->packed().panels().bytes == made->packed().panels().bytes;
+  before.packed = in_place ? std::exchange(packed_, {}) : Snapshot{};
+  if (auto replaced = adopt(std::move(made), nullptr); !in_place) before.packed = replaced;
   static_cast<void>(watcher_.note(panels, at_panels));
   static_cast<void>(scales_watcher_.note(scales, at_scales));
   return take_snapshot();

@@ -122,12 +122,12 @@ def from_hints(hints: Iterable[Mapping[str, Any]]) -> list[LayerRecord]:
 
 
 def layers_of(model: nn.Module) -> list[FabricLayer]:
-    """The layers of a model that run on a fabric, each once, in the model's order."""
+    """A model's layers on the fabric, trainable and packed, each once, in the model's order."""
     return [module for module in model.modules() if isinstance(module, FabricLayer)]
 
 
 def from_model(model: nn.Module, config: _fabric.FabricConfig) -> list[LayerRecord]:
-    """Hints of a model's layers, with their counters.
+    """Hints of a model's layers on the fabric, with their counters.
 
     Raises ValueError where the model has none, or where they are not all on one device of `config`.
     """

@@ -30,6 +30,11 @@ def freeze(model: nn.Module, **options: Any) -> nn.Module:
                 f"{path!r}: a {type(layer).__name__} has ways of its own that a packed layer lacks; "
                 "replace it by TFMBSLinear first (and its ReLU by nn.ReLU)"
             )
+        if layer.weight.dtype == torch.float64 and not layer.has_float32_scales():
+            raise ArgumentError(
+                f"{path!r}: its scales are float64, which a packed layer would round to float32: "
+                "convert the model with .float() first"
+            )
 
     return _swap_all(
         model,
@@ -53,6 +58,11 @@ def thaw(model: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
             raise ArgumentError(
                 f"{path!r}: a trainable layer has one scale, or one an output, and this one has "
                 f"one for {layer.group_size} inputs; train what dequantized_weight() gives instead"
+            )
+        if not bool((layer.scale > 0).all()):
+            raise ArgumentError(
+                f"{path!r}: a trainable layer's scales are above 0, and this layer has some that are "
+                "not (NaN, where a weight was)"
             )
 
     def trainable(layer: TFMBSPackedLinear) -> TFMBSLinear:

@@ -16,7 +16,7 @@ from ..quantization.fixed_scale import FixedScaleQuantizer
 from ..quantization.quantizers import WeightQuantizer
 from .fabric_layer import FabricLayer, checked_clip
 
-_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 _Parameter = nn.Parameter
 _is_traced = torch.compiler.is_dynamo_compiling
@@ -74,7 +74,7 @@ class TFMBSLinear(FabricLayer, nn.Linear):
         ste_clip: float | None = None,
         tile_mask: int | None = None,
     ) -> None:
-        if (dtype or torch.get_default_dtype()) not in _DTYPES:
+        if (dtype or torch.get_default_dtype()) not in DTYPES:
             raise TypeError(
                 f"dtype is {dtype}; TFMBSLinear takes float32, float64, bfloat16 and float16"
             )
@@ -226,6 +226,11 @@ class TFMBSLinear(FabricLayer, nn.Linear):
             if self._custom:  # the ops check them, and this calls none
                 quantizers.check_trits(trits)
             return trits, scale
+
+    def has_float32_scales(self, scale: Tensor | None = None) -> bool:
+        """Whether float32 holds the scales exactly. scale: quantized_weight()'s, if it is known."""
+        scale = self.quantized_weight()[1] if scale is None else scale
+        return scale.dtype != torch.float64 or torch.equal(scale.float().double(), scale)
 
     def _prefetch(self) -> bool:
         if self._custom:

@@ -13,7 +13,7 @@ from ..ops import torch_ops
 from ..ops.dense import check_layout
 from ..quantization.quantizers import WeightQuantizer
 from .fabric_layer import FabricLayer, checked_clip
-from .linear import TFMBSLinear
+from .linear import DTYPES, TFMBSLinear
 
 #: Inputs that may share a scale.
 GROUP_SIZES = (32, 64, 128, 256)
@@ -73,12 +73,15 @@ class TFMBSPackedLinear(FabricLayer):
     ) -> None:
         super().__init__()
         self._check_options(name, fabric, activation)
-        if group_size is not None and group_size not in GROUP_SIZES:
-            allowed = ", ".join(map(str, GROUP_SIZES))
-            raise ValueError(f"group_size is {group_size!r}; allowed are {allowed}, or None")
+        if (dtype or torch.get_default_dtype()) not in DTYPES:
+            raise TypeError(
+                f"dtype is {dtype}; a layer takes float32, float64, bfloat16 and float16"
+            )
+        size = _checked_group(group_size)
+        torch.empty((out_features, in_features), device="meta")  # raises what nn.Linear raises
         clip = checked_clip(ste_clip)
         self.in_features, self.out_features = in_features, out_features
-        self._group_size = group_size or 0
+        self._group_size = size
         self._quantizer_name = "custom"
         self._layout = _layout(activation, packing, self._group_size)
         self._init_fabric_layer(name, fabric, weight_addr, tile_mask, activation, clip)
@@ -93,7 +96,7 @@ class TFMBSPackedLinear(FabricLayer):
         )
         self.register_buffer("_panels", panels, persistent=False)
         self.register_buffer("_scales", torch.ones(1, device="meta"), persistent=False)
-        if torch.device(device or "cpu").type != "meta":
+        if torch.empty(0, device=device).device.type != "meta":  # torch's default device, for None
             self._set_zero()
 
     # --- made from --------------------------------------------------------------------------------
@@ -116,17 +119,32 @@ class TFMBSPackedLinear(FabricLayer):
         if not isinstance(trits, Tensor) or trits.dim() != 2:
             raise errors.ArgumentError("trits must be a matrix, out_features x in_features")
         outputs, inputs = trits.shape
-        layer = cls(
-            inputs, outputs, bias is not None, device="meta", group_size=group_size, **options
-        )
         values = trits.detach().to(torch.int8)
         if trits.dtype != torch.int8 and not torch.equal(values.to(trits.dtype), trits.detach()):
             raise errors.ArgumentError("trits hold values other than -1, 0 and +1")
         if bias is not None:
-            layer.bias = nn.Parameter(bias.detach().clone(), requires_grad=bias.requires_grad)
+            if not bias.dtype.is_floating_point:
+                raise TypeError(f"bias is {bias.dtype}; it must be of a float dtype")
+            if tuple(bias.shape) != (outputs,):
+                raise errors.ArgumentError(
+                    f"bias is of shape {tuple(bias.shape)}; it must be ({outputs},)"
+                )
+        # Before the layer is there, and takes a place on the device.
+        size = _checked_group(group_size)
+        kind, packing = options.get("activation", "int8"), options.get("packing", "auto")
+        cls._check_options(options.get("name"), options.get("fabric"), kind)
+        layout = _layout(kind, packing, size)
+        scales = _kernel_scale(
+            torch.as_tensor(scale, dtype=torch.float32), outputs, inputs, size
+        )
         with errors.as_own():
-            panels = torch_ops.panels_of_trits(values, layer._layout)
-        layer._adopt(panels, layer._kernel_scale(torch.as_tensor(scale, dtype=torch.float32)))
+            panels = torch_ops.panels_of_trits(values, layout)
+        layer = cls(
+            inputs, outputs, bias is not None, device="meta", group_size=group_size, **options
+        )
+        if bias is not None:
+            layer.bias = nn.Parameter(bias.detach().clone(), requires_grad=bias.requires_grad)
+        layer._adopt(panels, scales)
         return layer
 
     @classmethod
@@ -142,9 +160,11 @@ class TFMBSPackedLinear(FabricLayer):
 
         Raises ArgumentError where the scales are float64 values that float32 does not hold.
         """
-        if not isinstance(linear, TFMBSLinear):
-            if type(linear) is not nn.Linear:
-                raise TypeError(f"linear must be an nn.Linear, not {type(linear).__name__}")
+        if type(linear) is not TFMBSLinear:
+            if type(linear) is not nn.Linear:  # a subclass has ways of its own
+                raise TypeError(
+                    f"linear must be an nn.Linear or a TFMBSLinear, not {type(linear).__name__}"
+                )
             twin = TFMBSLinear(
                 linear.in_features,
                 linear.out_features,
@@ -157,7 +177,7 @@ class TFMBSPackedLinear(FabricLayer):
             layer = cls.from_linear(twin, **{"name": None, "activation": "int8", **options})
             return layer.train(linear.training)
         trits, scale = linear.quantized_weight()
-        if scale.dtype == torch.float64 and not torch.equal(scale.float().double(), scale):
+        if not linear.has_float32_scales(scale):
             raise errors.ArgumentError(
                 f"layer {linear.name!r} has float64 scales, which a packed layer would round to "
                 "float32: convert it with .float() first"
@@ -205,7 +225,7 @@ class TFMBSPackedLinear(FabricLayer):
     def _forward_onnx(self, input: Tensor) -> Tensor:
         """What pytfmbs.onnx translates: the weight it names is of its shape alone."""
         out_dtype = torch_ops.autocast_dtype(input, input)
-        shape_only = torch.zeros((self.out_features, self.in_features), dtype=input.dtype)
+        shape_only = input.new_zeros(1, 1).expand(self.out_features, self.in_features)
         return torch_ops.onnx_linear(  # type: ignore[no-any-return]
             input,
             shape_only,
@@ -304,36 +324,22 @@ class TFMBSPackedLinear(FabricLayer):
 
     def _set_zero(self) -> None:
         rows = torch.zeros(
-            self.out_features, -(-self.in_features // _fabric.TRITS_PER_BYTE), dtype=torch.uint8
+            self.out_features,
+            -(-self.in_features // _fabric.TRITS_PER_BYTE),
+            dtype=torch.uint8,
+            device="cpu",
         )
-        scale = torch.ones(1)
+        shape: tuple[int, ...] = (1,)
         if self._group_size:
-            scale = torch.ones(self.out_features, -(-self.in_features // self._group_size))
+            shape = (self.out_features, -(-self.in_features // self._group_size))
+        scale = torch.ones(shape, device="cpu")
         self._adopt(
             torch_ops.panels_of_rows(rows, self.in_features, self._layout),
             self._kernel_scale(scale),
         )
 
     def _kernel_scale(self, scale: Tensor) -> Tensor:
-        """A scale as the kernels read it. Raises ArgumentError for another shape."""
-        scale = scale.detach().to("cpu", torch.float32)
-        groups = -(-self.in_features // self._group_size) if self._group_size else 1
-        if self._group_size:
-            if tuple(scale.shape) != (self.out_features, groups):
-                raise errors.ArgumentError(
-                    f"scale is of shape {tuple(scale.shape)}; with groups of {self._group_size} it "
-                    f"must be ({self.out_features}, {groups})"
-                )
-            return torch_ops.ordered_scales(  # type: ignore[no-any-return]
-                scale.contiguous(), self.in_features, self._group_size
-            )
-        flat = tuple(scale.shape) in ((), (1,), (self.out_features,), (self.out_features, 1))
-        if not flat:
-            raise errors.ArgumentError(
-                f"scale is of shape {tuple(scale.shape)}; without a group_size it must be (1,) or "
-                f"({self.out_features},)"
-            )
-        return scale.reshape(-1).clone()
+        return _kernel_scale(scale, self.out_features, self.in_features, self._group_size)
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -352,27 +358,49 @@ class TFMBSPackedLinear(FabricLayer):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        own = {key: state_dict.get(prefix + key) for key in ("packed", "scale")}
-        rest = {
-            k: v for k, v in state_dict.items() if k not in (prefix + "packed", prefix + "scale")
-        }
+        """Whole or not at all: an error leaves trits, scale and bias as they were."""
+        keys = ("packed", "scale")
+        rest = {k: v for k, v in state_dict.items() if k not in [prefix + key for key in keys]}
+        missing = [prefix + key for key in keys if prefix + key not in state_dict]
+        bias_key = prefix + "bias"
+        found: tuple[Tensor, Tensor] | None = None
+        failed = bool(missing) or (strict and self.bias is not None and bias_key not in rest)
+        if not failed:
+            try:
+                found = self._of_state(state_dict[prefix + "packed"], state_dict[prefix + "scale"])
+            except (errors.FabricError, RuntimeError, TypeError) as error:
+                error_msgs.append(f"{prefix or 'the packed layer'}: {error}")
+                failed = True
+        if bias_key in rest and self.bias is not None and failed and (strict or not missing):
+            rest[bias_key] = self.bias  # itself: nothing changes
+        before = len(error_msgs)
         super()._load_from_state_dict(
             rest, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
-        missing_keys.extend(prefix + key for key, value in own.items() if value is None)
-        packed, scale = own["packed"], own["scale"]
-        if packed is None or scale is None:
-            return
-        try:
-            with errors.as_own():
-                panels = torch_ops.panels_of_rows(packed.cpu(), self.in_features, self._layout)
-            if panels.numel() != self._panels.numel() or packed.shape[0] != self.out_features:
-                raise errors.ArgumentError(
-                    f"packed is of {packed.shape[0]} rows; the layer has {self.out_features} outputs"
-                )
-            self._adopt(panels, self._kernel_scale(scale))
-        except (errors.FabricError, RuntimeError) as error:
-            error_msgs.append(f"{prefix or 'the packed layer'}: {error}")
+        missing_keys.extend(missing)
+        if found is not None and len(error_msgs) == before:
+            self._adopt(*found)
+
+    def _of_state(self, packed: Any, scale: Any) -> tuple[Tensor, Tensor]:
+        """Panels and scales of a state's tensors, which may be memory-mapped: one copy is made, in
+        the kernels' layout. Raises for what is no state of this layer."""
+        for name, value in (("packed", packed), ("scale", scale)):
+            if not isinstance(value, Tensor):
+                raise TypeError(f"{name} must be a tensor, not {type(value).__name__}")
+        if packed.device.type == "meta" and self._panels.device.type == "meta":
+            return self._panels, self._scales
+        shape = (self.out_features, -(-self.in_features // _fabric.TRITS_PER_BYTE))
+        if packed.dtype != torch.uint8 or tuple(packed.shape) != shape:
+            raise errors.ArgumentError(
+                f"packed is {packed.dtype} of shape {tuple(packed.shape)}; the layer's is "
+                f"torch.uint8 of shape {shape}"
+            )
+        if not scale.dtype.is_floating_point:
+            raise errors.ArgumentError(f"scale is {scale.dtype}; it must be float32")
+        scales = self._kernel_scale(scale)
+        with errors.as_own():
+            panels = torch_ops.panels_of_rows(packed.cpu(), self.in_features, self._layout)
+        return panels, scales
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         """As nn.Module's; trits and scales stay what they are, scales float32."""
@@ -408,8 +436,8 @@ class TFMBSPackedLinear(FabricLayer):
             panels = torch.empty(size, dtype=torch.uint8, device="meta")
             scales = torch.ones(1, device="meta")
         else:
-            packing = self.packing if self.packing == "packed_base3" else "auto"
-            self._layout = _layout(self._activation, packing, self._group_size)
+            # Of this machine's kernels, which may like another layout of the same packing.
+            self._layout = _layout(self._activation, self.packing, self._group_size)
             panels = torch_ops.panels_of_rows(rows, self.in_features, self._layout)
             scales = self._kernel_scale(scale)
         self.register_buffer("_panels", panels, persistent=False)
@@ -429,3 +457,34 @@ def _layout(activation: str, packing: str, group_size: int) -> str:
     if group_size and packing == "packed_base3":
         raise errors.ArgumentError("packing 'packed_base3' takes no group scales; use 'packed2'")
     return _fabric.packing_layout(activation, "packed2" if group_size else packing)
+
+
+def _checked_group(group_size: int | None) -> int:
+    """A group size as ops take it: 0 for None. Raises ValueError."""
+    if group_size is None:
+        return 0
+    if not isinstance(group_size, int) or group_size not in GROUP_SIZES:
+        allowed = ", ".join(map(str, GROUP_SIZES))
+        raise ValueError(f"group_size is {group_size!r}; allowed are {allowed}, or None")
+    return group_size
+
+
+def _kernel_scale(scale: Tensor, outputs: int, inputs: int, group_size: int) -> Tensor:
+    """A copy of a scale as the kernels read it. Raises ArgumentError for another shape."""
+    scale = scale.detach().to("cpu", torch.float32)
+    if group_size:
+        groups = -(-inputs // group_size)
+        if tuple(scale.shape) != (outputs, groups):
+            raise errors.ArgumentError(
+                f"scale is of shape {tuple(scale.shape)}; with groups of {group_size} it must be "
+                f"({outputs}, {groups})"
+            )
+        return torch_ops.ordered_scales(  # type: ignore[no-any-return]
+            scale.contiguous(), inputs, group_size
+        )
+    if tuple(scale.shape) not in ((), (1,), (outputs,), (outputs, 1)):
+        raise errors.ArgumentError(
+            f"scale is of shape {tuple(scale.shape)}; without a group_size it must be (1,) or "
+            f"({outputs},)"
+        )
+    return scale.reshape(-1).clone()

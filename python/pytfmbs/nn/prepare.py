@@ -13,7 +13,8 @@ def prepare(model: nn.Module) -> nn.Module:
     How weights are packed depends on how many there are (``pytfmbs.set_weight_storage``). All of the
     model's are counted first, so its layers are packed alike; a layer that is packed otherwise than
     ``set_weight_storage`` and the kernels in use say is packed anew. No forward pass does that: it
-    packs only weights that changed. Raises what a forward pass raises.
+    packs only weights that changed. Packed layers (``TFMBSPackedLinear``) are packed once and for
+    all, and left as they are. Raises what a forward pass raises.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be an nn.Module, not {type(model).__name__}")

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from .._fabric import Fabric
-from ..nn.linear import TFMBSLinear
+from ..nn.fabric_layer import FabricLayer
+from ..nn.packed import TFMBSPackedLinear
 from ..telemetry.hints import rounded_sparsity
 
 
@@ -45,51 +46,68 @@ Resolver = Callable[[str, ir.Value], ExportedLayer]
 
 
 def exported_layer(
-    hint: dict[str, Any], weight: Tensor, trits: Tensor, scale: Tensor
+    hint: dict[str, Any], weight: Tensor | None, trits: Tensor, scale: Tensor
 ) -> ExportedLayer:
-    """weight: what the trits were made of; a NaN in it makes its column NaN."""
+    """weight: what the trits were made of; a NaN in it makes its column NaN. None: a packed layer's,
+    whose scale says it."""
     scales = scale.detach().cpu().double().numpy().reshape(-1).copy()
-    nan_columns = torch.isnan(weight.detach()).any(dim=1).cpu().numpy()
-    if nan_columns.any():
-        scales = np.where(nan_columns, np.nan, scales)  # one a column from here on
+    if weight is not None:
+        nan_columns = torch.isnan(weight.detach()).any(dim=1).cpu().numpy()
+        if nan_columns.any():
+            scales = np.where(nan_columns, np.nan, scales)  # one a column from here on
     return ExportedLayer(hint, np.ascontiguousarray(trits.detach().cpu().numpy()), scales)
 
 
 def live_layers(model: nn.Module) -> Resolver:
     """Layers of a living model, quantized when an op call first asks for them."""
-    modules = {m._layer.spec: m for m in model.modules() if isinstance(m, TFMBSLinear)}
+    modules = {m._layer.spec: m for m in model.modules() if isinstance(m, FabricLayer)}
     placeholders = {spec: set(_placeholders(model, m)) for spec, m in modules.items()}
     made: dict[str, ExportedLayer] = {}
 
-    def resolve(spec: str, weight: ir.Value) -> ExportedLayer:
+    def resolve(spec: str, value: ir.Value) -> ExportedLayer:
         if spec not in modules:
             raise ExportError(
                 f"layer {parse_spec(spec)['name']!r} is none of the model that the translation "
                 "table was made from, or was moved since"
             )
         module = modules[spec]
-        for root in _roots(weight):
+        for root in _roots(value):
             name = re.sub(r"_\d+$", "", root)  # torch.export's suffix for names that are taken
+            if isinstance(module, TFMBSPackedLinear):
+                break  # its op call names no weight
             if not any(root.endswith(p) or name.endswith(p) for p in placeholders[spec]):
                 raise ExportError(
                     f"the weight of layer {module.name!r} is computed from {root!r} and not from "
                     "the layer's own parameters; only a constant weight can be exported"
                 )
         if spec not in made:
+            if isinstance(module, TFMBSPackedLinear):
+                refuse_groups(module.name, module.group_size)
             trits, scale = module.quantized_weight()
+            weight = getattr(module, "weight", None)
             made[spec] = exported_layer(
-                _without_state(module.telemetry_hint), module.weight, trits, scale
+                _without_state(module.telemetry_hint), weight, trits, scale
             )
         return made[spec]
 
     return resolve
 
 
+def refuse_groups(name: str, group_size: int | None) -> None:
+    """Raises ExportError for a layer that has group scales."""
+    if group_size:
+        raise ExportError(
+            f"layer {name!r} has a scale for each {group_size} inputs, and ONNX's product takes one "
+            "scale, or one an output; export what requantizing gives: TFMBSPackedLinear.from_linear "
+            "of an nn.Linear with dequantized_weight() as its weight"
+        )
+
+
 def _without_state(hint: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in hint.items() if key != "resident"}
 
 
-def _placeholders(model: nn.Module, layer: TFMBSLinear) -> Iterator[str]:
+def _placeholders(model: nn.Module, layer: nn.Module) -> Iterator[str]:
     """How torch.export names the tensors that a layer's weight is made of, less their prefix: tied
     ones under each of their names."""
     own = {id(t) for t in (*layer.parameters(), *layer.buffers())}

@@ -22,10 +22,12 @@ from ._layers import (
     exported_layer,
     hint_of_spec,
     parse_spec,
+    refuse_groups,
     spec_text,
 )
 
 _KEY = "pytfmbs.onnx:{}"
+_LAYER_OPS = (torch_ops.linear, torch_ops.linear_trits, torch_ops.packed_linear)
 
 
 def without_effects(
@@ -45,7 +47,7 @@ def without_effects(
                     "the program was decomposed and threads effects through its layers; export "
                     "what torch.export.export gave"
                 )
-            if node.target in (torch_ops.linear, torch_ops.linear_trits):
+            if node.target in _LAYER_OPS:
                 if module is not program.graph_module:
                     raise ExportError(
                         f"layer in a subgraph ({node}): only straight programs export"
@@ -94,24 +96,48 @@ def _value(node: Any, constants: dict[str, Tensor], layer: str) -> Any:
 
 def _replace(node: fx.Node, key: str, constants: dict[str, Tensor]) -> ExportedLayer:
     """Puts ``tfmbs_onnx::linear`` in a layer's place. The layer that it was."""
-    arguments = (
-        torch_ops.linear if node.target is torch_ops.linear else torch_ops.linear_trits
-    )._schema.arguments
-    call: dict[str, Any] = dict(zip((a.name for a in arguments), node.args, strict=False))
+    arguments: Any = node.target
+    names = [a.name for a in arguments._schema.arguments]
+    call: dict[str, Any] = dict(zip(names, node.args, strict=False))
     call.update(node.kwargs)
     identity = identity_text(_value(call["identity"], constants, "?"))
-    custom = node.target is torch_ops.linear_trits
-    outputs, depth = call["weight"].meta["val"].shape
-    quantizer = "custom" if custom else call["quantizer"]
-    spec = spec_text(identity, quantizer, call["activation"], int(outputs), int(depth))
-    name = parse_spec(spec)["name"]
-    weight = _value(call["weight"], constants, name)
-    if custom:
-        trits = _value(call["trits"], constants, name)
-        scale = _value(call["scale"], constants, name)
+    if node.target is torch_ops.packed_linear:
+        shape = (call["out_features"], call["in_features"])
     else:
-        trits, scale = torch_ops.quantize_weight(weight.detach(), quantizer)
+        shape = tuple(map(int, call["weight"].meta["val"].shape))
+    quantizer = call["quantizer"] if node.target is torch_ops.linear else "custom"
+    spec = spec_text(identity, quantizer, call["activation"], *shape)
+    name = parse_spec(spec)["name"]
+    weight = None
+    if node.target is torch_ops.packed_linear:
+        refuse_groups(name, call["group_size"])
+        panels = _value(call["panels"], constants, name)
+        trits = torch_ops.trits_of_panels(panels, call["layout"], *shape)
+        scale = _value(call["scale"], constants, name)
+        call["weight"] = _shape_only(node, call["input"], shape)
+    else:
+        weight = _value(call["weight"], constants, name)
+        if node.target is torch_ops.linear_trits:
+            trits = _value(call["trits"], constants, name)
+            scale = _value(call["scale"], constants, name)
+        else:
+            trits, scale = torch_ops.quantize_weight(weight.detach(), quantizer)
+    packed = node.target is torch_ops.packed_linear
     node.target = torch_ops.onnx_linear
     node.args = (call["input"], call["weight"], call["bias"], key, call.get("out_dtype"))
     node.kwargs = {}
-    return exported_layer(hint_of_spec(spec, trits), weight, trits, scale)
+    hint = hint_of_spec(spec, trits)
+    if packed:
+        hint["weight_quantizer"] = "packed"
+    return exported_layer(hint, weight, trits, scale)
+
+
+def _shape_only(node: fx.Node, input: fx.Node, shape: tuple[int, int]) -> fx.Node:
+    """Zeros of a shape before a node, for what looks at the shape alone."""
+    new_zeros, expand = torch.ops.aten.new_zeros.default, torch.ops.aten.expand.default
+    with node.graph.inserting_before(node):
+        one = node.graph.call_function(new_zeros, (input, [1, 1]))
+        wide = node.graph.call_function(expand, (one, list(shape)))
+    one.meta["val"] = input.meta["val"].new_zeros((1, 1))
+    wide.meta["val"] = one.meta["val"].expand(shape)
+    return wide

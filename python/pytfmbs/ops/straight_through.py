@@ -47,7 +47,7 @@ def linear_gradients(
             grad_input = grad_input * (input.abs() <= ste_clip)
     # Not -1, which is ambiguous where there are no features.
     samples = math.prod(input.shape[:-1])
-    rows = grad.reshape(samples, weight.shape[0])
+    rows = grad.reshape(samples, grad.shape[-1])
     if needs[1]:
         columns = quantized_input.to(weight.dtype).reshape(samples, weight.shape[1])
         grad_weight = rows.t().matmul(columns) * (weight.abs() <= WEIGHT_CLIP)

@@ -8,6 +8,7 @@
 
 #include "tfmbs/execution/executor.hpp"
 #include "tfmbs/format/bit_planes.hpp"
+#include "tfmbs/format/error.hpp"
 #include "tfmbs/format/group_scales.hpp"
 #include "tfmbs/format/weight_panels.hpp"
 #include "tfmbs/linear/quantized_weights.hpp"
@@ -23,10 +24,11 @@ class PackedWeights {
                 const execution::Executor& executor);
   // Weights that lie packed in memory of the caller's, which `owner` keeps (a tensor): nothing is
   // copied. `scales` as scales() below, or empty where `groups` are given; a scale that is NaN
-  // makes its output NaN. Preconditions: 64-byte aligned; where there are groups,
-  // takes_group_scales(panels.layout).
-  PackedWeights(WeightPanelsView panels, GroupScalesView groups, std::vector<double> scales,
-                std::shared_ptr<const void> owner, const execution::Executor& executor);
+  // makes its output NaN. Errors: kEncoding: bytes that are no codes of the layout. Preconditions:
+  // 64-byte aligned; where there are groups, takes_group_scales(panels.layout).
+  static Result<PackedWeights> borrow(WeightPanelsView panels, GroupScalesView groups,
+                                      std::vector<double> scales, std::shared_ptr<const void> owner,
+                                      const execution::Executor& executor);
   // The same weights in another layout.
   PackedWeights(const PackedWeights& other, WeightLayout layout,
                 const execution::Executor& executor);
@@ -54,6 +56,7 @@ class PackedWeights {
   [[nodiscard]] BitPlaneMatrix rows() const { return rows(0, outputs()); }
 
  private:
+  PackedWeights() = default;
   void mark_nan_outputs();
 
   WeightPanels panels_;  // empty where the memory is the caller's
@@ -62,7 +65,7 @@ class PackedWeights {
   std::shared_ptr<const void> owner_{};
   std::vector<double> scales_;
   std::vector<std::uint8_t> nan_outputs_;
-  double sparsity_;
+  double sparsity_{0.0};
 };
 
 }  // namespace tfmbs::linear

@@ -1,0 +1,34 @@
+"""Plans for models with packed layers."""
+
+from __future__ import annotations
+
+import pytest
+import pytfmbs
+import torch
+from agent_models import chain, steady
+from pytfmbs import AdaptiveRuntimeAgent, Fabric, FabricConfig
+
+WIDTHS = (784, *[60] * 24, 10)
+
+
+@pytest.mark.parametrize("some", [False, True])
+def test_an_agent_plans_packed_layers_as_the_trainable_ones(some: bool) -> None:
+    x = torch.randn(2, WIDTHS[0])
+    plans, outputs = [], []
+    for frozen in (False, True):
+        with Fabric(FabricConfig()) as fabric:
+            model = chain(fabric, WIDTHS)
+            if frozen:
+                pytfmbs.freeze(model[:9] if some else model)
+            steady(model, fabric, x)
+            agent = AdaptiveRuntimeAgent(fabric.config)
+            agent.observe(model)
+            plan = agent.decide()
+            assert not plan.default
+            plans.append([(d.layer, d.action, d.tile_mask, d.weight_addr) for d in plan.decisions])
+            applied = agent.apply(plan, model)
+            outputs.append(model(x).detach())
+            applied.revert()
+            assert torch.equal(model(x), outputs[-1])
+    assert plans[0] == plans[1]
+    assert torch.equal(outputs[0], outputs[1])
