@@ -3,11 +3,14 @@
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <random>
 #include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ceilings.hpp"
@@ -422,12 +425,40 @@ void fingerprint_of(benchmark::State& state, const KernelSet& set, std::size_t b
   state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(bytes));
 }
 
-void absolute_sum_of(benchmark::State& state, std::size_t columns) {
-  const std::vector<float> row = random_values<float>(columns);
-  for (auto _ : state) {
-    benchmark::DoNotOptimize(absolute_sum(row.data(), FloatType::kFloat32, columns, -1.0));
+// What the quantizers take of a matrix: absmean one sum, twn two of each row.
+void weight_statistics_of(benchmark::State& state, FloatType type, Shape shape, bool by_row) {
+  const std::size_t row_bytes = shape.depth * float_bytes(type);
+  std::vector<unsigned char> weights(shape.outputs * row_bytes);
+  const std::vector<float> values = random_values<float>(shape.depth * shape.outputs);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    unsigned char* to = weights.data() + i * float_bytes(type);
+    const auto bits = std::bit_cast<std::uint32_t>(values[i]);
+    const auto bfloat16 = static_cast<std::uint16_t>(bits >> 16);
+    // The same fraction, cut, and an exponent below 1.
+    const auto float16 = static_cast<std::uint16_t>((bits >> 13 & 0x3FF) | (bits >> 23 & 7) << 10);
+    const auto wide = static_cast<double>(values[i]) * 0.7;
+    const void* from = type == FloatType::kFloat64    ? static_cast<const void*>(&wide)
+                       : type == FloatType::kFloat32  ? static_cast<const void*>(&bits)
+                       : type == FloatType::kBFloat16 ? static_cast<const void*>(&bfloat16)
+                                                      : static_cast<const void*>(&float16);
+    std::memcpy(to, from, float_bytes(type));
   }
-  state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(4 * columns));
+  for (auto _ : state) {
+    if (!by_row) {
+      MagnitudeSum sum(type);
+      sum.add(weights.data(), values.size());
+      benchmark::DoNotOptimize(sum.mean());
+      continue;
+    }
+    for (std::size_t r = 0; r < shape.outputs; ++r) {
+      MagnitudeSum all(type);
+      all.add(weights.data() + r * row_bytes, shape.depth);
+      MagnitudeSum above(type);
+      above.add(weights.data() + r * row_bytes, shape.depth, 0.7 * all.mean());
+      benchmark::DoNotOptimize(above.mean());
+    }
+  }
+  state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(weights.size()));
 }
 
 template <typename... Parts>
@@ -525,9 +556,20 @@ void register_all() {
           [=](benchmark::State& state) { fingerprint_of(state, set, bytes); });
     }
   }
-  for (const std::size_t columns : {784UL, 4096UL}) {
-    add(join("absolute_sum_fp32/", columns),
-        [=](benchmark::State& state) { absolute_sum_of(state, columns); });
+  constexpr std::pair<FloatType, const char*> kTypes[] = {{FloatType::kFloat32, "fp32"},
+                                                          {FloatType::kFloat64, "fp64"},
+                                                          {FloatType::kBFloat16, "bf16"},
+                                                          {FloatType::kFloat16, "fp16"}};
+  for (const Shape shape : {Shape{1000, 1000}, Shape{2560, 6912}}) {
+    for (const auto& [type, name] : kTypes) {
+      for (const bool by_row : {false, true}) {
+        add(join("weight_statistics_", by_row ? "twn_" : "absmean_", name, "/", shape.depth, "x",
+                 shape.outputs),
+            [=, type = type](benchmark::State& state) {
+              weight_statistics_of(state, type, shape, by_row);
+            });
+      }
+    }
   }
 }
 

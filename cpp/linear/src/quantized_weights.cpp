@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <mutex>
 #include <span>
 #include <string>
 #include <utility>
@@ -42,19 +43,15 @@ struct Rule {
 
 // round(w / s) clipped to +-1 is sign(w) where |w| > s / 2 (a half rounds to even, to 0).
 Rule absmean_rule(const FloatWeights& source, const Executor& executor) {
-  std::vector<kernels::AbsoluteSum> rows(source.outputs);
-  executor.parallel_for(rows.size(), row_grain(source), [&](std::size_t begin, std::size_t end) {
-    for (std::size_t r = begin; r < end; ++r) {
-      rows[r] = kernels::absolute_sum(row_of(source, r), source.type, source.depth, -1.0);
-    }
+  kernels::MagnitudeSum total(source.type);
+  std::mutex mutex;  // of total
+  executor.parallel_for(source.outputs, row_grain(source), [&](std::size_t begin, std::size_t end) {
+    kernels::MagnitudeSum part(source.type);
+    part.add(row_of(source, begin), (end - begin) * source.depth);
+    const std::lock_guard lock(mutex);
+    total.merge(part);
   });
-  kernels::AbsoluteSum total;
-  for (const auto& row : rows) {  // in row order, whatever the threads did
-    total.sum += row.sum;
-    total.count += row.count;
-  }
-  const double mean = total.count == 0 ? 0.0 : total.sum / static_cast<double>(total.count);
-  const double scale = std::max(mean, kScaleFloor);
+  const double scale = std::max(total.mean(), kScaleFloor);
   return {std::vector<double>(source.outputs, 0.5 * scale), {working_scale(scale, source.type)}};
 }
 
@@ -62,14 +59,12 @@ Rule twn_rule(const FloatWeights& source, const Executor& executor) {
   Rule rule{std::vector<double>(source.outputs), std::vector<double>(source.outputs)};
   executor.parallel_for(source.outputs, row_grain(source), [&](std::size_t begin, std::size_t end) {
     for (std::size_t r = begin; r < end; ++r) {
-      const auto all = kernels::absolute_sum(row_of(source, r), source.type, source.depth, -1.0);
-      const double mean = all.count == 0 ? 0.0 : all.sum / static_cast<double>(all.count);
-      const double threshold = kTwnThreshold * mean;
-      const auto above =
-          kernels::absolute_sum(row_of(source, r), source.type, source.depth, threshold);
-      rule.thresholds[r] = threshold;
-      rule.scales[r] = working_scale(
-          above.count == 0 ? 0.0 : above.sum / static_cast<double>(above.count), source.type);
+      kernels::MagnitudeSum all(source.type);
+      all.add(row_of(source, r), source.depth);
+      rule.thresholds[r] = kTwnThreshold * all.mean();
+      kernels::MagnitudeSum above(source.type);
+      above.add(row_of(source, r), source.depth, rule.thresholds[r]);
+      rule.scales[r] = working_scale(above.mean(), source.type);
     }
   });
   return rule;

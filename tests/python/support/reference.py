@@ -7,6 +7,7 @@ equal bits.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,20 +27,17 @@ def sign_trits(values: np.ndarray) -> np.ndarray:
     return (values > 0).astype(np.int8) - (values < 0).astype(np.int8)
 
 
-def ordered_sums(magnitudes: np.ndarray) -> np.ndarray:
-    """Row sums in fp64: lane i of eight adds elements i, i + 8, ... in turn, then the lanes
-    pairwise."""
-    rows, columns = magnitudes.shape
-    if columns == 0:
-        return np.zeros(rows)
-    padded = np.zeros((rows, -(-columns // 8) * 8))
-    padded[:, :columns] = magnitudes
-    with np.errstate(over="ignore"):  # sums of the largest fp64 numbers are infinite
-        # cumsum adds in turn; NumPy's sum would add pairwise.
-        lane = np.cumsum(padded.reshape(rows, -1, 8), axis=1)[:, -1].T
-        a = (lane[0] + lane[4]) + (lane[2] + lane[6])
-        b = (lane[1] + lane[5]) + (lane[3] + lane[7])
-        return np.asarray(a + b)
+def exact_sum(magnitudes: np.ndarray) -> float:
+    """The exact sum of numbers that are not negative, rounded once to fp64; infinite beyond it."""
+    try:
+        return math.fsum(magnitudes.ravel().tolist())
+    except OverflowError:
+        return math.inf
+
+
+def exact_mean(magnitudes: np.ndarray) -> float:
+    """The exact sum, rounded, divided by how many they are; 0 of none."""
+    return exact_sum(magnitudes) / magnitudes.size if magnitudes.size else 0.0
 
 
 @dataclass(frozen=True)
@@ -61,22 +59,15 @@ def quantize_weight(weight: torch.Tensor, quantizer: str) -> QuantizedWeight:
     trits, nan = sign_trits(values), missing.any(axis=1)
     if quantizer == "sign":
         return QuantizedWeight(trits, np.ones(1, precision), nan)
-    present = (~missing).sum(axis=1)
-    sums = ordered_sums(magnitudes)
     if quantizer == "absmean":
-        with np.errstate(over="ignore"):
-            total = np.cumsum(sums)[-1] if len(sums) else np.float64(0.0)  # in row order
-        count = int(present.sum())
-        scale = np.maximum(total / count if count else np.float64(0.0), 1e-5)
+        scale = max(exact_mean(magnitudes[~missing]), 1e-5)
         kept = magnitudes > 0.5 * scale
         return QuantizedWeight(trits * kept, np.array([scale]).astype(precision), nan)
     assert quantizer == "twn", quantizer
-    mean = np.divide(sums, present, out=np.zeros_like(sums), where=present > 0)
-    kept = magnitudes > (0.7 * mean)[:, None]
-    counts = kept.sum(axis=1)
-    above = ordered_sums(np.where(kept, magnitudes, 0.0))
-    scales = np.divide(above, counts, out=np.zeros_like(above), where=counts > 0)
-    return QuantizedWeight(trits * kept, scales.astype(precision), nan)
+    means = [exact_mean(row[there]) for row, there in zip(magnitudes, ~missing, strict=True)]
+    kept = magnitudes > (0.7 * np.array(means))[:, None]
+    scales = [exact_mean(row[above]) for row, above in zip(magnitudes, kept, strict=True)]
+    return QuantizedWeight(trits * kept, np.array(scales).astype(precision), nan)
 
 
 @dataclass(frozen=True)
