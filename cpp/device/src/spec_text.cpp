@@ -1,6 +1,8 @@
 #include "tfmbs/device/spec_text.hpp"
 
 #include <array>
+#include <charconv>
+#include <system_error>
 #include <utility>
 
 namespace tfmbs::device {
@@ -31,6 +33,16 @@ Result<std::string> percent_decode(std::string_view text) {
     i += 2;
   }
   return out;
+}
+
+template <typename Number>
+Status read(std::string_view key, std::string_view text, Number& out) {
+  const char* end = text.data() + text.size();
+  // NOLINTNEXTLINE(bugprone-suspicious-stringview-data-usage): `end` says where it ends
+  const auto read = std::from_chars(text.data(), end, out);
+  if (read.ec == std::errc{} && read.ptr == end) return {};
+  return Error{ErrorCode::kInvalidArgument, "specification: '" + std::string(key) + "' is '" +
+                                                std::string(text) + "', not a number in range"};
 }
 
 }  // namespace
@@ -65,6 +77,13 @@ Result<std::string_view> FieldReader::next(std::string_view key) {
   }
   rest_ = end == std::string_view::npos ? std::string_view{} : rest_.substr(end + 1);
   return field.substr(key.size() + 1);
+}
+
+Status FieldReader::read_number(std::string_view key, std::string_view text, std::uint64_t& out) {
+  return read(key, text, out);
+}
+Status FieldReader::read_number(std::string_view key, std::string_view text, double& out) {
+  return read(key, text, out);
 }
 
 Status FieldReader::text(std::string_view key, std::string& out) {

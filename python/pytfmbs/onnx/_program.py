@@ -104,7 +104,8 @@ def _replace(node: fx.Node, key: str, constants: dict[str, Tensor]) -> ExportedL
     if node.target is torch_ops.packed_linear:
         shape = (call["out_features"], call["in_features"])
     else:
-        shape = tuple(map(int, call["weight"].meta["val"].shape))
+        outputs, depth = call["weight"].meta["val"].shape
+        shape = (int(outputs), int(depth))
     quantizer = call["quantizer"] if node.target is torch_ops.linear else "custom"
     spec = spec_text(identity, quantizer, call["activation"], *shape)
     name = parse_spec(spec)["name"]

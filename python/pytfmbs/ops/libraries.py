@@ -31,6 +31,6 @@ def load_torch_ops() -> None:
 
 def runtime_library() -> Path:
     """The file of libtfmbs that this process uses: a second copy would be a second device."""
-    from pytfmbs import _fabric
+    from .. import _fabric
 
     return _PACKAGE / _fabric.library()

@@ -145,7 +145,9 @@ def packed_cases(
     cases = []
     for packed in (
         TFMBSPackedLinear.from_trits(trits, scale, layer.bias, activation=activation),
-        TFMBSPackedLinear.from_trits(trits, torch.rand(17, 1), group_size=32, activation=activation),
+        TFMBSPackedLinear.from_trits(
+            trits, torch.rand(17, 1), group_size=32, activation=activation
+        ),
     ):
         form = (packed._panels, packed._scales)
         size = (packed._layout, 17, 20)

@@ -1,12 +1,11 @@
 // Specifications as text: "key=value;key=value", keys in a fixed order, texts percent-encoded.
 #pragma once
 
-#include <charconv>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <system_error>
+#include <utility>
 
 #include "tfmbs/format/error.hpp"
 
@@ -59,15 +58,8 @@ class FieldReader {
   [[nodiscard]] bool at_end() const noexcept { return rest_.empty(); }
 
  private:
-  template <typename Number>
-  static Status read_number(std::string_view key, std::string_view text, Number& out) {
-    const char* end = text.data() + text.size();
-    // NOLINTNEXTLINE(bugprone-suspicious-stringview-data-usage): `end` says where it ends
-    const auto read = std::from_chars(text.data(), end, out);
-    if (read.ec == std::errc{} && read.ptr == end) return {};
-    return Error{ErrorCode::kInvalidArgument, "specification: '" + std::string(key) + "' is '" +
-                                                  std::string(text) + "', not a number in range"};
-  }
+  static Status read_number(std::string_view key, std::string_view text, std::uint64_t& out);
+  static Status read_number(std::string_view key, std::string_view text, double& out);
 
   std::string_view rest_;
 };

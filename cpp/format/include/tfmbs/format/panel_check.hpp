@@ -7,6 +7,8 @@
 #include "tfmbs/format/error.hpp"
 #include "tfmbs/format/weight_panels.hpp"
 
+#pragma GCC visibility push(default)
+
 namespace tfmbs {
 
 // The trits of panel p, one output a row. Errors: kEncoding: a byte that is no code of the layout,
@@ -15,3 +17,5 @@ namespace tfmbs {
 Result<BitPlaneMatrix> checked_panel_rows(const WeightPanelsView& panels, std::size_t p);
 
 }  // namespace tfmbs
+
+#pragma GCC visibility pop
