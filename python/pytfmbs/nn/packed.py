@@ -130,9 +130,7 @@ class TFMBSPackedLinear(FabricLayer):
         kind, packing = options.get("activation", "int8"), options.get("packing", "auto")
         cls._check_options(options.get("name"), options.get("fabric"), kind)
         layout = _layout(kind, packing, size)
-        scales = _kernel_scale(
-            torch.as_tensor(scale, dtype=torch.float32), outputs, inputs, size
-        )
+        scales = _kernel_scale(torch.as_tensor(scale, dtype=torch.float32), outputs, inputs, size)
         with errors.as_own():
             panels = torch_ops.panels_of_trits(values, layout)
         layer = cls(

@@ -85,9 +85,7 @@ def live_layers(model: nn.Module) -> Resolver:
                 refuse_groups(module.name, module.group_size)
             trits, scale = module.quantized_weight()
             weight = getattr(module, "weight", None)
-            made[spec] = exported_layer(
-                _without_state(module.telemetry_hint), weight, trits, scale
-            )
+            made[spec] = exported_layer(_without_state(module.telemetry_hint), weight, trits, scale)
         return made[spec]
 
     return resolve

@@ -120,9 +120,7 @@ def test_what_is_refused_leaves_the_model() -> None:
         with pytest.raises(kind, match=words):
             pytfmbs.freeze(model)
         assert list(model) == before
-    grouped = TFMBSPackedLinear.from_trits(
-        torch.zeros(4, 64), torch.ones(4, 2), group_size=32
-    )
+    grouped = TFMBSPackedLinear.from_trits(torch.zeros(4, 64), torch.ones(4, 2), group_size=32)
     model = nn.Sequential(pytfmbs.freeze(TFMBSLinear(8, 64)), grouped)
     before = list(model)
     with pytest.raises(pytfmbs.ArgumentError, match="'1': .*one for 32 inputs"):

@@ -36,7 +36,11 @@ def trits_of(rng: np.random.Generator, outputs: int, inputs: int) -> Tensor:
 
 
 def made(
-    outputs: int = 17, inputs: int = 43, group_size: int | None = None, seed: int = 0, **options: Any
+    outputs: int = 17,
+    inputs: int = 43,
+    group_size: int | None = None,
+    seed: int = 0,
+    **options: Any,
 ) -> TFMBSPackedLinear:
     rng = generator(seed, outputs, inputs)
     shape: tuple[int, ...] = (outputs,)
@@ -182,7 +186,9 @@ def test_opcheck() -> None:
 # --- group scales ---------------------------------------------------------------------------------
 
 
-def grouped(x: Tensor, trits: Tensor, scale: Tensor, bias: Tensor | None, group: int, act: str) -> Tensor:
+def grouped(
+    x: Tensor, trits: Tensor, scale: Tensor, bias: Tensor | None, group: int, act: str
+) -> Tensor:
     """Plain torch: int sums inside a group, fp32 across groups in their order, mul and then add."""
     wide = x.dtype == torch.float64
     real = torch.float64 if wide else torch.float32
@@ -200,7 +206,9 @@ def grouped(x: Tensor, trits: Tensor, scale: Tensor, bias: Tensor | None, group:
 
 @campaign(60)
 @given(
-    inputs=st.one_of(st.sampled_from((1, 31, 32, 33, 64, 255, 256, 257, 511, 513)), st.integers(1, 600)),
+    inputs=st.one_of(
+        st.sampled_from((1, 31, 32, 33, 64, 255, 256, 257, 511, 513)), st.integers(1, 600)
+    ),
     outputs=SIZES,
     leading=LEADING,
     group=st.sampled_from(GROUPS),
@@ -330,7 +338,11 @@ BAD_CALLS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         pytfmbs.ArgumentError,
         "takes no group scales; use 'packed2'",
     ),
-    "dtype": (lambda: TFMBSPackedLinear(4, 3, dtype=torch.int32), TypeError, "dtype is torch.int32"),
+    "dtype": (
+        lambda: TFMBSPackedLinear(4, 3, dtype=torch.int32),
+        TypeError,
+        "dtype is torch.int32",
+    ),
     "negative size": (lambda: TFMBSPackedLinear(-4, 3), (ValueError, RuntimeError), "-4"),
     "activation": (lambda: TFMBSPackedLinear(4, 3, activation="int4"), ValueError, "int4"),
     "not a layer": (
@@ -468,7 +480,10 @@ STATES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "of floats": (lambda s: s.update(packed=s["packed"].float()), "uint8"),
     "on meta": (lambda s: s.update(packed=s["packed"].to("meta")), "meta"),
     "no tensor": (lambda s: s.update(packed=[1, 2]), "packed"),
-    "scale of another shape": (lambda s: s.update(scale=torch.ones(3)), r"scale is of shape \(3,\)"),
+    "scale of another shape": (
+        lambda s: s.update(scale=torch.ones(3)),
+        r"scale is of shape \(3,\)",
+    ),
     "scale of integers": (lambda s: s.update(scale=torch.ones(17).int()), "scale.*int32"),
     "scale no tensor": (lambda s: s.update(scale=1.0), "scale"),
     "bias of another shape": (lambda s: s.update(bias=torch.ones(3)), "size mismatch for 0.bias"),

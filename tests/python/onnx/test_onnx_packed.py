@@ -44,7 +44,9 @@ def test_exported_packed_layers_give_their_bits(
     proto = checked(export(model, x, how, mode=mode))
     assert_same(run(proto, x) if mode == "portable" else evaluate(proto, x), model, x)
     # The trits alone: no float weight, no panels.
-    assert not any(list(t.dims) in ([17, 43], [43, 17]) and t.data_type == 1 for t in proto.graph.initializer)
+    assert not any(
+        list(t.dims) in ([17, 43], [43, 17]) and t.data_type == 1 for t in proto.graph.initializer
+    )
 
 
 def test_the_hint_is_the_trainable_layers_but_for_the_quantizer() -> None:
@@ -74,7 +76,9 @@ def test_group_scales_are_refused_by_name(how: str) -> None:
     layer = TFMBSPackedLinear.from_trits(
         torch.ones(3, 64), torch.ones(3, 2), group_size=32, name="onnx-groups"
     )
-    with pytest.raises(tfmbs_onnx.ExportError, match="'onnx-groups' has a scale for each 32 inputs"):
+    with pytest.raises(
+        tfmbs_onnx.ExportError, match="'onnx-groups' has a scale for each 32 inputs"
+    ):
         export(layer, torch.randn(2, 64), how)
 
 
@@ -88,7 +92,9 @@ def test_group_scales_can_be_requantized_as_the_error_says() -> None:
 
 
 def test_compiled_packed_layers_give_eagers_numbers(dialect_tools: Toolchain) -> None:
-    model = nn.Sequential(packed(17, 43, "mlir-a"), nn.ReLU(), packed(5, 17, "mlir-b", False)).eval()
+    model = nn.Sequential(
+        packed(17, 43, "mlir-a"), nn.ReLU(), packed(5, 17, "mlir-b", False)
+    ).eval()
     x = tensor(generator(2), (3, 43), torch.float32)
     module = compile_module(to_mlir(model, x), opt_level=0)
     with torch.no_grad():
