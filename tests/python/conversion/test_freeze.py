@@ -123,7 +123,7 @@ def test_what_is_refused_leaves_the_model() -> None:
     grouped = TFMBSPackedLinear.from_trits(torch.zeros(4, 64), torch.ones(4, 2), group_size=32)
     model = nn.Sequential(pytfmbs.freeze(TFMBSLinear(8, 64)), grouped)
     before = list(model)
-    with pytest.raises(pytfmbs.ArgumentError, match="'1': .*one for 32 inputs"):
+    with pytest.raises(pytfmbs.ArgumentError, match=r"'1': .*one for 32 inputs"):
         pytfmbs.thaw(model)
     assert list(model) == before
     for call in (pytfmbs.freeze, pytfmbs.thaw):
@@ -134,7 +134,7 @@ def test_what_is_refused_leaves_the_model() -> None:
 def test_thawed_layers_with_scales_of_zero_or_nan_say_so() -> None:
     zero = TFMBSPackedLinear.from_trits(torch.zeros(4, 8), torch.tensor([1.0, 0.0, 2.0, 1.0]))
     model = nn.Sequential(zero)
-    with pytest.raises(pytfmbs.ArgumentError, match="'0': .*above 0"):
+    with pytest.raises(pytfmbs.ArgumentError, match=r"'0': .*above 0"):
         pytfmbs.thaw(model)
     assert model[0] is zero
 

@@ -178,8 +178,20 @@ def test_opcheck() -> None:
         x = torch.randn(*shape, requires_grad=True)
         torch.library.opcheck(
             torch.ops.tfmbs.packed_linear.default,
-            (x, layer._panels, layer._scales, layer.bias, layer.fabric_identity, layer._layout)
-            + (17, 43, group or 0, "int8", None, None),
+            (
+                x,
+                layer._panels,
+                layer._scales,
+                layer.bias,
+                layer.fabric_identity,
+                layer._layout,
+                17,
+                43,
+                group or 0,
+                "int8",
+                None,
+                None,
+            ),
         )
 
 
