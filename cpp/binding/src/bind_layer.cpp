@@ -48,6 +48,8 @@ class LayerHandle {
     if (replacing == nullptr) return;
     registry.remove(replacing->alias_, *replacing->layer_);
     registry.add(replacing->identity_, layer_);
+    // Still there where the layers' numbers differ, and with them their keys.
+    registry.remove(replacing->identity_, *replacing->layer_);
     alias_ = std::exchange(replacing->identity_, {});
   }
   ~LayerHandle() {

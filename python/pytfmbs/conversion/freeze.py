@@ -97,6 +97,7 @@ def _swap_all(
         assert isinstance(module, FabricLayer)
         made = make(module)
         made._succeed(module)
+        module._leave_place()
         move_hooks(module, made)
         model = replace_modules(model, {module: made})
     return model

@@ -279,12 +279,18 @@ class FabricLayer(nn.Module):
             layer.set_pinned(True)
 
     def _succeed(self, other: FabricLayer) -> None:
-        """Takes another layer's name and place on its device; the other is of no use then."""
+        """Takes another layer's name and place on its device; the other needs a new one then."""
         self._given_addr, self._given_mask = other._given_addr, other._given_mask
         self._offload, self._pinned = other._offload, False
         self._enter(other.name, replacing=None if other._offload else other._layer)
         if other._pinned:
             self.pin()
+
+    def _leave_place(self) -> None:
+        """Where another layer has taken the place: the same name with a suffix, placed
+        automatically. A model that still holds this layer can run it."""
+        name, self._given_addr, self._pinned = self.name, None, False
+        self._enter(name)
 
     def _move(self, name: str, address: int | None, mask: int | None) -> None:
         """Another name, address or mask. After an error nothing has moved."""
