@@ -15,7 +15,7 @@ from torch import Tensor
 
 Call = Callable[[], Any]
 CHECKED_ROWS, CHECKED_OUTPUTS = 8, 1024
-SAMPLED = 16  # values of the weights that a forward of pytfmbs compares: cpp/runtime/src/layer.cpp
+SAMPLED = 16  # values of the weights that a forward of pytfmbs compares: cpp/runtime/src/weight_watcher.cpp
 
 
 def spread(count: int, most: int) -> NDArray[np.int64]:
