@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import _fabric, errors
-from .._fabric import Fabric
+from .. import errors
+from .._fabric import Fabric, Layer, default_tile_mask
 from ..ops.identity import identity_tensor
 from ..quantization.activations import ACTIVATIONS, WINDOWS
 
@@ -34,9 +34,16 @@ class FabricLayer(nn.Module):
     in_features: int
     out_features: int
     fabric_identity: Tensor
-    _layer: _fabric.Layer
+    _layer: Layer
     _own_identity: Tensor  # as the buffer, out of reach of what averages or broadcasts buffers
     _quantizer_name: str
+    _fabric: Fabric
+    _activation: str
+    _given_addr: int | None
+    _given_mask: int | None
+    _pinned: bool
+    _ste_clip: float | None
+    _window: float | None
     _offload: bool = False
     _group_size: int = 0  # inputs that share a scale; 0: no groups
 
@@ -50,13 +57,16 @@ class FabricLayer(nn.Module):
         ste_clip: float | None,
     ) -> None:
         """Called by a subclass's ``__init__`` once it has its sizes. Opens the account."""
-        self._fabric = Fabric() if fabric is None else fabric
-        self._activation = activation
-        self._given_addr = weight_addr
-        self._given_mask = tile_mask
-        self._pinned = False
-        self._ste_clip = ste_clip
-        self._window = self._resolved_window()
+        # Past nn.Module's __setattr__, which takes as long as entering the device.
+        self.__dict__.update(
+            _fabric=Fabric() if fabric is None else fabric,
+            _activation=activation,
+            _given_addr=weight_addr,
+            _given_mask=tile_mask,
+            _pinned=False,
+            _ste_clip=ste_clip,
+            _window=WINDOWS[activation] if ste_clip is None else ste_clip,
+        )
         self._enter(name or "linear")
 
     @staticmethod
@@ -117,7 +127,7 @@ class FabricLayer(nn.Module):
         if self._offload:
             if self._given_mask is not None:
                 return self._given_mask
-            return _fabric.default_tile_mask(self._fabric.config, max(self.out_features, 1))
+            return default_tile_mask(self._fabric.config, max(self.out_features, 1))
         return self._layer.profile()["tile_mask"]  # type: ignore[no-any-return]
 
     @tile_mask.setter
@@ -258,9 +268,9 @@ class FabricLayer(nn.Module):
 
     # --- life ---------------------------------------------------------------------------------
 
-    def _enter(self, name: str, replacing: _fabric.Layer | None = None) -> None:
+    def _enter(self, name: str, replacing: Layer | None = None) -> None:
         """A place on the device under a name, the replaced one's if it likes; offloaded, none."""
-        layer = _fabric.Layer(
+        layer = Layer(
             None if self._offload else self._fabric,
             name,
             self.out_features,
@@ -272,9 +282,10 @@ class FabricLayer(nn.Module):
             replacing,
             self._group_size,
         )
-        self._layer = layer
-        self._own_identity = identity_tensor(layer.identity)
-        self.register_buffer(IDENTITY, self._own_identity.clone(), persistent=False)
+        identity = identity_tensor(layer.identity)
+        self.__dict__.update(_layer=layer, _own_identity=identity)
+        self._buffers[IDENTITY] = identity.clone()  # register_buffer, without its questions
+        self._non_persistent_buffers_set.add(IDENTITY)
         if self._pinned:
             layer.set_pinned(True)
 

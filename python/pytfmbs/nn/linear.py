@@ -58,6 +58,9 @@ class TFMBSLinear(FabricLayer, nn.Linear):
             named.
     """
 
+    _weight_quantizer: WeightQuantizer
+    _custom: bool
+
     def __init__(
         self,
         in_features: int,
@@ -81,9 +84,13 @@ class TFMBSLinear(FabricLayer, nn.Linear):
         self._check_options(name, fabric, activation)
         clip = checked_clip(ste_clip)
         nn.Linear.__init__(self, in_features, out_features, bias, device=device, dtype=dtype)
-        self._weight_quantizer = quantizers.resolve(weight_quantizer)
-        self._quantizer_name = quantizers.spec_name(self._weight_quantizer)
-        self._custom = self._quantizer_name == "custom"
+        quantizer = quantizers.resolve(weight_quantizer)
+        quantizer_name = quantizers.spec_name(quantizer)
+        self.__dict__.update(
+            _weight_quantizer=quantizer,
+            _quantizer_name=quantizer_name,
+            _custom=quantizer_name == "custom",
+        )
         self._init_fabric_layer(name, fabric, weight_addr, tile_mask, activation, clip)
 
     @classmethod

@@ -175,6 +175,11 @@ def _(
     ste_clip: float | None,
     out_dtype: torch.dtype | None = None,
 ) -> Tensor:
+    if input.device != panels.device:
+        raise RuntimeError(
+            f"Expected all tensors to be on the same device, but found {input.device} and "
+            f"{panels.device}"
+        )
     return fake_output(input, input.new_empty((out_features, in_features)), None, out_dtype)
 
 

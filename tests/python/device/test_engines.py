@@ -436,7 +436,7 @@ def test_lockstep_gives_what_the_closed_form_gives() -> None:
             seen += [model(x), model(x[:1])]
         twin = pickle.loads(pickle.dumps(fabric))
         assert twin.engine == engine
-        assert twin.spec == fabric.spec
+        assert twin.config == fabric.config
         return seen, fabric.profile_detailed()
 
     seen, profile = life("lockstep")
