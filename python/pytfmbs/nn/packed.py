@@ -235,13 +235,12 @@ class TFMBSPackedLinear(FabricLayer):
     def _raise_as_linear_does(self, error: Exception, input: Tensor) -> NoReturn:
         errors.raise_own(error)
         check_layout(input, "input")
+        shape = (self.out_features, self.in_features)
         if isinstance(input, Tensor):
-            torch_ops.fake_output(
-                input.detach().to("meta"),
-                torch.empty(self.out_features, self.in_features, dtype=input.dtype, device="meta"),
-                None,
-                None,
-            )
+            weight = torch.empty(shape, dtype=input.dtype, device="meta")
+            torch_ops.fake_output(input.detach().to("meta"), weight, None, None)
+        else:
+            nn.functional.linear(input, torch.empty(shape, device="meta"))
         raise error
 
     # --- weights ----------------------------------------------------------------------------------
