@@ -232,7 +232,7 @@ class TFMBSPackedLinear(FabricLayer):
             out_dtype if torch.is_autocast_enabled("cpu") else None,
         )
 
-    def _raise_as_linear_does(self, error: Exception, input: Tensor) -> NoReturn:
+    def _raise_as_linear_does(self, error: Exception, input: Any) -> NoReturn:
         errors.raise_own(error)
         check_layout(input, "input")
         shape = (self.out_features, self.in_features)
