@@ -205,12 +205,14 @@ def test_freed_trits_and_scales(which: str) -> None:
 def test_a_storage_that_came_back_with_other_values() -> None:
     """The address and the version may be those of before: torch's FSDP2 gathers parameters with
     their version preserved."""
-    size = 400
+    # Above 32 MiB malloc always maps memory anew, and the hole just left is the first that fits. A
+    # smaller storage comes back only where the heap around it happens to be full.
+    size = 3000
     layer = TFMBSLinear(size, size, False, fabric=Fabric()).eval()
-    x = torch.eye(size)
+    x = torch.eye(size)[:4]
     same = 0
     with torch.no_grad():
-        for _ in range(40):
+        for _ in range(8):
             layer(x)
             before = layer.weight.data_ptr(), layer.weight._version
             storage = layer.weight.untyped_storage()
@@ -218,7 +220,7 @@ def test_a_storage_that_came_back_with_other_values() -> None:
             storage.resize_(0)
             storage.resize_(bytes_)
             with torch.autograd._unsafe_preserve_version_counter(layer.weight):
-                layer.weight.copy_(torch.randn(size, size))
+                layer.weight.uniform_(-1, 1)
             same += (layer.weight.data_ptr(), layer.weight._version) == before
-            assert torch.equal(layer(x), layer.weight.sign().T)
+            assert torch.equal(layer(x), layer.weight.sign()[:, :4].T)
     assert same > 3, "no address came back: this run tested nothing"
