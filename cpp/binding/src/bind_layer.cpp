@@ -1,11 +1,13 @@
 // A layer's place on a device, for python/pytfmbs/nn/linear.py: the op finds the layer by its text,
 // and this object ends it.
 #include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -19,6 +21,7 @@
 #include "errors.hpp"
 #include "fabric_handle.hpp"
 #include "profile_dict.hpp"
+#include "tfmbs/format/large_memory.hpp"
 #include "tfmbs/format/weight_panels.hpp"
 #include "tfmbs/linear/activation.hpp"
 #include "tfmbs/linear/packing_policy.hpp"
@@ -104,6 +107,24 @@ LayerHandle make_layer(const std::optional<FabricHandle>& fabric, const std::str
           replacing};
 }
 
+using WeightMemory = nb::ndarray<nb::pytorch, std::uint8_t, nb::ndim<1>, nb::device::cpu>;
+
+WeightMemory weight_memory(std::size_t size) {
+  struct Memory {
+    explicit Memory(std::size_t count) : bytes(count), data(large_memory::allocate(count)) {}
+    Memory(const Memory&) = delete;
+    Memory& operator=(const Memory&) = delete;
+    ~Memory() { large_memory::release(data, bytes); }
+    std::size_t bytes;
+    void* data;
+  };
+  auto memory = std::make_unique<Memory>(std::max<std::size_t>(size, 1));
+  void* const data = memory->data;
+  const nb::capsule owner(memory.release(),
+                          [](void* held) noexcept { delete static_cast<Memory*>(held); });
+  return {data, {size}, owner};
+}
+
 }  // namespace
 
 void bind_layer(nb::module_& m) {
@@ -124,6 +145,11 @@ void bind_layer(nb::module_& m) {
         return depth == 0 ? std::size_t{0} : view.size();
       },
       "layout"_a, "outputs"_a, "depth"_a, "Bytes of weights packed in a layout.");
+  m.def(
+      "weight_memory", &weight_memory, "size"_a,
+      nb::sig("def weight_memory(size: int) -> torch.Tensor"),
+      "A uint8 vector of that many bytes for packed weights, uninitialized. Large ones share huge "
+      "pages. Raises MemoryError.");
   m.def(
       "packing_layout",
       [](const std::string& activation, const std::string& packing) {

@@ -435,28 +435,29 @@ class ForwardCounter {
     const std::uint64_t per_output =
         std::uint64_t{activations_.planes} * activations_.depth * samples_;
     const std::uint64_t words_per_depth = schedule_.geometry().words_per_depth();
-    const bool all_occupied = statistics_.all_occupied();
     const std::uint64_t full_rows = activation_counts_.full_rows;
     SlotSums active;
     SlotSums steps;
-    if (full_rows == samples_ * activations_.planes) {
-      std::fill_n(active.begin(), slots_, 0);
-      std::fill_n(steps.begin(), slots_, 0);
-    } else {
-      weigh_columns(statistics_.nonzeros(), active);
-      if (!all_occupied) weigh_columns(statistics_.occupied(), steps);
+    for (std::uint32_t slot = 0; slot < slots_; ++slot) {
+      active[slot] = full_rows * statistics_.slot_nonzeros(slot);
+      steps[slot] = activation_counts_.nonzeros * schedule_.slot_passes(slot);  // if it is full
     }
-    for (std::uint32_t slot = 0; full_rows != 0 && slot < slots_; ++slot) {
-      active[slot] += full_rows * statistics_.slot_nonzeros(slot);
-      if (!all_occupied) steps[slot] += full_rows * statistics_.slot_occupied(slot);
+    const auto unfull = statistics_.unfull_slots();
+    for (const std::uint32_t slot : unfull) {
+      steps[slot] = full_rows * statistics_.slot_occupied(slot);
+    }
+    if (full_rows != samples_ * activations_.planes) {
+      SlotSums sums;
+      weigh_columns(statistics_.nonzeros(), slots_, sums);
+      for (std::uint32_t slot = 0; slot < slots_; ++slot) active[slot] += sums[slot];
+      weigh_columns(statistics_.occupied(), unfull.size(), sums);
+      for (std::size_t i = 0; i < unfull.size(); ++i) steps[unfull[i]] += sums[i];
     }
     auto& total = counts_.total;
     for (std::uint32_t slot = 0; slot < slots_; ++slot) {
       const std::uint64_t passes = schedule_.slot_passes(slot);
-      const std::uint64_t slot_steps =
-          all_occupied ? activation_counts_.nonzeros * passes : steps[slot];
-      const std::uint64_t reads = slot_steps * words_per_depth;
-      const std::uint64_t saved = (per_output * passes - slot_steps) * words_per_depth;
+      const std::uint64_t reads = steps[slot] * words_per_depth;
+      const std::uint64_t saved = (per_output * passes - steps[slot]) * words_per_depth;
       const std::uint64_t skipped = schedule_.slot_outputs(slot) * per_output - active[slot];
       auto& tile = counts_.tiles[schedule_.tile(slot)];
       tile.active_ops += active[slot];
@@ -470,17 +471,19 @@ class ForwardCounter {
     }
   }
 
-  void weigh_columns(const SlotCounts& weights, SlotSums& sums) const {
-    weigh_columns(weights.low(), sums);
+  void weigh_columns(const SlotCounts& weights, std::size_t rows, SlotSums& sums) const {
+    if (rows == 0) return;
+    weigh_columns(weights.low(), rows, sums);
     if (weights.high().empty()) return;
     SlotSums high;
-    weigh_columns(weights.high(), high);
-    for (std::uint32_t slot = 0; slot < slots_; ++slot) sums[slot] += high[slot] << 16;
+    weigh_columns(weights.high(), rows, high);
+    for (std::size_t row = 0; row < rows; ++row) sums[row] += high[row] << 16;
   }
-  void weigh_columns(std::span<const std::uint16_t> weights, SlotSums& sums) const {
+  void weigh_columns(std::span<const std::uint16_t> weights, std::size_t rows,
+                     SlotSums& sums) const {
     kernels::active().weighted_sum({.values = activation_counts_.columns.data(),
                                     .weights = weights.data(),
-                                    .rows = slots_,
+                                    .rows = rows,
                                     .size = activations_.depth,
                                     .sums = sums.data()});
   }

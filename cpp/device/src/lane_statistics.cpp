@@ -22,6 +22,12 @@ std::uint32_t block_lanes(std::size_t left) noexcept {
   return static_cast<std::uint32_t>(std::bit_ceil(left));
 }
 
+// Gives the memory back, which an assignment of {} keeps.
+template <typename T>
+void release(std::vector<T>& values) noexcept {
+  std::vector<T>().swap(values);
+}
+
 }  // namespace
 
 SlotCounts::SlotCounts(const std::vector<std::uint32_t>& counts) {
@@ -108,16 +114,28 @@ void LaneStatistics::finish() {
     slot_occupied_.push_back(sum_of_slot(counted_occupied_, slot));
   }
   nonzeros_ = SlotCounts(counted_nonzeros_);
-  if (!unfull_.empty()) occupied_ = SlotCounts(counted_occupied_);
-  counted_nonzeros_ = {};
-  counted_occupied_ = {};
+  for (const std::uint64_t group : unfull_) {
+    unfull_slots_.push_back(static_cast<std::uint32_t>(group % tile_slots_));
+  }
+  std::sort(unfull_slots_.begin(), unfull_slots_.end());
+  unfull_slots_.erase(std::unique(unfull_slots_.begin(), unfull_slots_.end()), unfull_slots_.end());
+  unfull_slots_.shrink_to_fit();
+  std::vector<std::uint32_t> occupied;
+  occupied.reserve(unfull_slots_.size() * depth_);
+  for (const std::uint32_t slot : unfull_slots_) {
+    const auto first = counted_occupied_.begin() + static_cast<std::ptrdiff_t>(slot * depth_);
+    occupied.insert(occupied.end(), first, first + static_cast<std::ptrdiff_t>(depth_));
+  }
+  occupied_ = SlotCounts(occupied);
+  release(counted_nonzeros_);
+  release(counted_occupied_);
 
   const std::size_t groups = (outputs_ + lanes_ - 1) / lanes_;
   const std::vector<Place> places = order_lanes(groups);
   if (!find_partly_empty(places)) find_occupancy(places, groups);
-  any_ = {};
-  unfull_ = {};
-  or_rows_ = {};
+  release(any_);
+  release(unfull_);
+  release(or_rows_);
 }
 
 std::vector<LaneStatistics::Place> LaneStatistics::order_lanes(std::size_t groups) {

@@ -112,15 +112,24 @@ TEST(LaneStatistics, CountsAtEachDepth) {
     ASSERT_EQ(statistics.all_occupied(), all);
     for (std::size_t i = 0; i < nonzeros.size(); ++i) {
       ASSERT_EQ(at(statistics.nonzeros(), i), nonzeros[i]);
-      if (!all) {
-        ASSERT_EQ(at(statistics.occupied(), i), occupied[i]);
-      }
     }
+    std::size_t unfull = 0;
     for (std::uint32_t slot = 0; slot < layer.slots; ++slot) {
+      const std::size_t groups = (layer.groups() - slot + layer.slots - 1) / layer.slots;
+      if (full_groups[slot] != groups) {
+        ASSERT_LT(unfull, statistics.unfull_slots().size());
+        ASSERT_EQ(statistics.unfull_slots()[unfull], slot);
+        for (std::size_t k = 0; k < layer.depth; ++k) {
+          ASSERT_EQ(at(statistics.occupied(), unfull * layer.depth + k),
+                    occupied[slot * layer.depth + k]);
+        }
+        ++unfull;
+      }
       ASSERT_EQ(statistics.slot_nonzeros(slot), slot_nonzeros[slot]);
       ASSERT_EQ(statistics.slot_occupied(slot), slot_occupied[slot]);
       ASSERT_EQ(statistics.full_groups(slot), full_groups[slot]);
     }
+    ASSERT_EQ(statistics.unfull_slots().size(), unfull);
   }
 }
 

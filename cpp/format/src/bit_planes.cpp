@@ -6,13 +6,12 @@
 #include <new>
 #include <string>
 
+#include "aligned_memory.hpp"
 #include "bytes.hpp"
 #include "tables.hpp"
 
 namespace tfmbs {
 namespace {
-
-constexpr std::align_val_t kAlignment{64};
 
 [[nodiscard]] bool is_product(std::size_t size, std::size_t rows, std::size_t columns) noexcept {
   if (rows == 0 || columns == 0) {
@@ -39,7 +38,7 @@ int BitPlaneView::trit(std::size_t r, std::size_t k) const noexcept {
 }
 
 void BitPlaneMatrix::AlignedDelete::operator()(std::uint64_t* words) const noexcept {
-  ::operator delete(words, kAlignment);
+  release_aligned(words);
 }
 
 BitPlaneMatrix::BitPlaneMatrix(std::size_t rows, std::size_t trits) : rows_(rows), trits_(trits) {
@@ -51,7 +50,7 @@ BitPlaneMatrix::BitPlaneMatrix(std::size_t rows, std::size_t trits) : rows_(rows
       rows > std::numeric_limits<std::size_t>::max() / row_bytes) {
     throw std::bad_array_new_length();
   }
-  auto* words = static_cast<std::uint64_t*>(::operator new(rows * row_bytes, kAlignment));
+  auto* words = static_cast<std::uint64_t*>(allocate_aligned(rows * row_bytes));
   std::memset(words, 0, rows * row_bytes);
   words_.reset(words);
 }

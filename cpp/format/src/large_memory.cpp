@@ -2,6 +2,8 @@
 
 #include <new>
 
+#include "aligned_memory.hpp"
+
 #ifdef __linux__
 #include <sys/mman.h>
 
@@ -15,16 +17,12 @@
 namespace tfmbs::large_memory {
 namespace {
 
-void* allocate_alone(std::size_t bytes) {
-  return ::operator new(bytes, std::align_val_t{kAlignment});
-}
-void release_alone(void* memory) noexcept {
-  ::operator delete(memory, std::align_val_t{kAlignment});
-}
-
 #ifdef __linux__
 constexpr std::size_t kLeastShared = std::size_t{1} << 17;
-constexpr std::size_t kRegion = std::size_t{64} << 20;  // of addresses; pages come when written
+// Of addresses; pages come when written. Each region is larger than the one before, up to the most:
+// the rest behind its last piece takes up to a huge page.
+constexpr std::size_t kLeastRegion = std::size_t{64} << 20;
+constexpr std::size_t kMostDoublings = 3;
 
 constexpr std::size_t round_up(std::size_t bytes, std::size_t unit) noexcept {
   return (bytes + unit - 1) / unit * unit;
@@ -106,7 +104,8 @@ class Pool {
 
   Range add_region(std::size_t bytes) {
     regions_.reserve(regions_.size() + 1);
-    const std::size_t size = round_up(std::max(bytes, kRegion), kHugePage);
+    const std::size_t size = round_up(
+        std::max(bytes, kLeastRegion << std::min(regions_.size(), kMostDoublings)), kHugePage);
     // Aligned by cutting off what is before and behind.
     void* mapped =
         mmap(nullptr, size + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -138,10 +137,10 @@ Pool& pool() {
 
 #ifdef __linux__
 void* allocate(std::size_t bytes) {
-  return bytes < kLeastShared ? allocate_alone(bytes) : pool().allocate(bytes);
+  return bytes < kLeastShared ? allocate_aligned(bytes) : pool().allocate(bytes);
 }
 void release(void* memory, std::size_t bytes) noexcept {
-  if (bytes < kLeastShared) return release_alone(memory);
+  if (bytes < kLeastShared) return release_aligned(memory);
   pool().release(memory, bytes);
 }
 void prefer_huge_pages(void* memory, std::size_t bytes) noexcept {
@@ -152,8 +151,8 @@ void prefer_huge_pages(void* memory, std::size_t bytes) noexcept {
 void before_fork() { pool().lock(); }
 void after_fork() { pool().unlock(); }
 #else
-void* allocate(std::size_t bytes) { return allocate_alone(bytes); }
-void release(void* memory, std::size_t /*bytes*/) noexcept { release_alone(memory); }
+void* allocate(std::size_t bytes) { return allocate_aligned(bytes); }
+void release(void* memory, std::size_t /*bytes*/) noexcept { release_aligned(memory); }
 void prefer_huge_pages(void* /*memory*/, std::size_t /*bytes*/) noexcept {}
 void before_fork() {}
 void after_fork() {}

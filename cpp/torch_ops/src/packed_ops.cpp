@@ -14,7 +14,6 @@
 #include "tensors.hpp"
 #include "tfmbs/format/bit_planes.hpp"
 #include "tfmbs/format/group_scales.hpp"
-#include "tfmbs/format/large_memory.hpp"
 #include "tfmbs/format/pt5.hpp"
 #include "tfmbs/format/weight_panels.hpp"
 #include "tfmbs/runtime/packed_source.hpp"
@@ -115,27 +114,25 @@ void for_each_portion(std::size_t rows, std::size_t columns, const Body& body) {
   });
 }
 
-// A vector for panels of that shape, which the caller fills.
-std::pair<Tensor, WeightPanelsSpan> empty_panels(const Text& layout, std::size_t outputs,
-                                                 std::size_t depth) {
-  WeightPanelsSpan span{nullptr, require(parse_weight_layout(layout.view())), outputs, depth};
-  const std::size_t bytes = depth == 0 ? 0 : span.view().size();
-  Tensor panels = empty({static_cast<std::int64_t>(bytes)}, ScalarType::Byte);
-  span.bytes = static_cast<std::uint8_t*>(panels.mutable_data_ptr());
-  large_memory::prefer_huge_pages(span.bytes, bytes);
-  if (bytes != 0) clear_panels(span);
-  return {std::move(panels), span};
+// The panels of a matrix that an op writes, cleared.
+WeightPanelsSpan cleared_panels(Tensor& panels, const Text& layout, std::size_t outputs,
+                                std::size_t depth) {
+  const WeightPanelsView view = panels_view(panels, layout, static_cast<std::int64_t>(outputs),
+                                            static_cast<std::int64_t>(depth));
+  const WeightPanelsSpan span{static_cast<std::uint8_t*>(panels.mutable_data_ptr()), view.layout,
+                              outputs, depth};
+  if (depth != 0 && outputs != 0) clear_panels(span);
+  return span;
 }
 
-Tensor panels_of_trits(const Tensor& trits, const Text& layout) {
+void panels_of_trits(const Tensor& trits, const Text& layout, Tensor out) {
   check_matrix(trits, "trits");
   check(trits.scalar_type() == ScalarType::Char, "tfmbs: trits must be int8");
   const Tensor dense = as_contiguous(trits, "trits");
   const auto rows = static_cast<std::size_t>(trits.size(0));
   const auto columns = static_cast<std::size_t>(trits.size(1));
   const auto* values = static_cast<const std::int8_t*>(data_of(dense, "trits"));
-  auto [panels, span] = empty_panels(layout, rows, columns);
-  const WeightPanelsSpan& to = span;
+  const WeightPanelsSpan to = cleared_panels(out, layout, rows, columns);
   for_each_portion(rows, columns, [&](std::size_t first, std::size_t count) {
     const auto planes =
         pack_bit_planes({values + first * columns, count * columns}, count, columns);
@@ -148,10 +145,10 @@ Tensor panels_of_trits(const Tensor& trits, const Text& layout) {
     }
     require(set_panel_rows(to, first, planes.value().view()));
   });
-  return panels;
 }
 
-Tensor panels_of_rows(const Tensor& packed, std::int64_t in_features, const Text& layout) {
+void panels_of_rows(const Tensor& packed, std::int64_t in_features, const Text& layout,
+                    Tensor out) {
   check_matrix(packed, "packed");
   check(packed.scalar_type() == ScalarType::Byte, "tfmbs: packed must be uint8");
   const auto rows = static_cast<std::size_t>(packed.size(0));
@@ -161,9 +158,8 @@ Tensor panels_of_rows(const Tensor& packed, std::int64_t in_features, const Text
         " bytes a row; ", in_features, " weights take ", row_bytes);
   const Tensor dense = as_contiguous(packed, "packed");
   const auto* bytes = static_cast<const std::uint8_t*>(data_of(dense, "packed"));
-  auto [panels, span] = empty_panels(layout, rows, columns);
-  const WeightPanelsSpan& to = span;
-  if (columns == 0) return panels;
+  const WeightPanelsSpan to = cleared_panels(out, layout, rows, columns);
+  if (columns == 0) return;
   for_each_portion(rows, columns, [&](std::size_t first, std::size_t count) {
     std::vector<std::int8_t> trits(row_bytes * kTritsPerByte);
     BitPlaneMatrix planes(count, columns);
@@ -184,7 +180,6 @@ Tensor panels_of_rows(const Tensor& packed, std::int64_t in_features, const Text
     }
     require(set_panel_rows(to, first, planes.view()));
   });
-  return panels;
 }
 
 Tensor trits_of_panels(const Tensor& panels, const Text& layout, std::int64_t out_features,
@@ -265,8 +260,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT(tfmbs, m) {
   m.def(
       "prefetch_packed(Tensor panels, Tensor scale, Tensor identity, str layout, "
       "int out_features, int in_features, int group_size, str activation) -> bool");
-  m.def("panels_of_trits(Tensor trits, str layout) -> Tensor");
-  m.def("panels_of_rows(Tensor packed, int in_features, str layout) -> Tensor");
+  m.def("panels_of_trits(Tensor trits, str layout, Tensor(a!) out) -> ()");
+  m.def("panels_of_rows(Tensor packed, int in_features, str layout, Tensor(a!) out) -> ()");
   m.def("trits_of_panels(Tensor panels, str layout, int out_features, int in_features) -> Tensor");
   m.def("rows_of_panels(Tensor panels, str layout, int out_features, int in_features) -> Tensor");
   m.def("ordered_scales(Tensor scale, int in_features, int group_size) -> Tensor");

@@ -11,6 +11,7 @@ from .. import _fabric, errors
 from .._fabric import Fabric
 from ..ops import torch_ops
 from ..ops.dense import check_layout
+from ..ops.panels import panels_of_rows, panels_of_trits
 from ..quantization.quantizers import WeightQuantizer
 from .fabric_layer import FabricLayer, checked_clip
 from .linear import DTYPES, TFMBSLinear
@@ -136,7 +137,7 @@ class TFMBSPackedLinear(FabricLayer):
         layout = _layout(kind, packing, size)
         scales = _kernel_scale(torch.as_tensor(scale, dtype=torch.float32), outputs, inputs, size)
         with errors.as_own():
-            panels = torch_ops.panels_of_trits(values, layout)
+            panels = panels_of_trits(values, layout)
         layer = cls(
             inputs, outputs, bias is not None, device="meta", group_size=group_size, **options
         )
@@ -331,7 +332,7 @@ class TFMBSPackedLinear(FabricLayer):
             shape = (self.out_features, -(-self.in_features // self._group_size))
         scale = torch.ones(shape, device="cpu")
         self._adopt(
-            torch_ops.panels_of_rows(rows, self.in_features, self._layout),
+            panels_of_rows(rows, self.in_features, self._layout),
             self._kernel_scale(scale),
         )
 
@@ -396,7 +397,7 @@ class TFMBSPackedLinear(FabricLayer):
             raise errors.ArgumentError(f"scale is {scale.dtype}; it must be float32")
         scales = self._kernel_scale(scale)
         with errors.as_own():
-            panels = torch_ops.panels_of_rows(packed.cpu(), self.in_features, self._layout)
+            panels = panels_of_rows(packed.cpu(), self.in_features, self._layout)
         return panels, scales
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
@@ -435,7 +436,7 @@ class TFMBSPackedLinear(FabricLayer):
         else:
             # Of this machine's kernels, which may like another layout of the same packing.
             self._layout = _layout(self._activation, self.packing, self._group_size)
-            panels = torch_ops.panels_of_rows(rows, self.in_features, self._layout)
+            panels = panels_of_rows(rows, self.in_features, self._layout)
             scales = self._kernel_scale(scale)
         self.register_buffer("_panels", panels, persistent=False)
         self.register_buffer("_scales", scales, persistent=False)

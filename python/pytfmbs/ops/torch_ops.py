@@ -24,6 +24,7 @@ in_features, group_size, activation, ste_clip, out_dtype)``
 ``torch.ops.tfmbs.panels_of_trits``, ``panels_of_rows``, ``trits_of_panels``, ``rows_of_panels``,
 ``ordered_scales``, ``scale_rows``
     Between trits, the rows of files (PT-5, each aligned to a byte) and what ``packed_linear`` takes.
+    The first two write panels into ``out``, so that their caller chooses the memory: panels.py.
 ``torch.ops.tfmbs.quantize_weight(weight, quantizer)``, ``quantize_activation(input, activation)``
     The quantizers alone: int8 values and their scales. These are pure.
 ``torch.ops.tfmbs_onnx.linear(input, weight, bias, layer, out_dtype)``
@@ -198,13 +199,13 @@ def _(
 
 
 @torch.library.register_fake("tfmbs::panels_of_trits")
-def _(trits: Tensor, layout: str) -> Tensor:
-    return trits.new_empty((_fabric.panel_bytes(layout, *trits.shape),), dtype=torch.uint8)
+def _(trits: Tensor, layout: str, out: Tensor) -> None:
+    pass
 
 
 @torch.library.register_fake("tfmbs::panels_of_rows")
-def _(packed: Tensor, in_features: int, layout: str) -> Tensor:
-    return packed.new_empty((_fabric.panel_bytes(layout, packed.shape[0], in_features),))
+def _(packed: Tensor, in_features: int, layout: str, out: Tensor) -> None:
+    pass
 
 
 @torch.library.register_fake("tfmbs::trits_of_panels")

@@ -75,12 +75,13 @@ def numbers(code: str, *arguments: object) -> list[float]:
     [("packed2", 0, 2.1), ("packed_base3", 0, 1.65), ("packed2", 128, 2.1)],
 )
 def test_bits_per_weight(packing: str, group: int, most: float) -> None:
-    """The packed weights alone are held to the bound. What the process holds depends on how the heap
-    fills, so it is held to a small part of a float copy's 32 bits."""
-    packed, resident = numbers(_HELD, 20, packing, group)
+    """Resident memory of 100 layers that ran, telemetry on, without what their scales take: float32
+    each, and float64 in the runtime for one an output."""
+    packed, resident = numbers(_HELD, 100, packing, group)
+    scales = 32 / group if group else (32 + 64) / 4096
     print(f"{packing}, groups of {group}: {packed:.4f} bits per weight, {resident:.4f} resident")
     assert packed <= most
-    assert resident <= 4.5
+    assert resident - scales <= most
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

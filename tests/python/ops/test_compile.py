@@ -158,8 +158,8 @@ def packed_cases(
                 x, *form, packed.bias, packed.fabric_identity, *size, group, activation, 0.5, None,
             ),
             "prefetch_packed": (*form, packed.fabric_identity, *size, group, activation),
-            "panels_of_trits": (trits, packed._layout),
-            "panels_of_rows": (packed.packed, 20, packed._layout),
+            "panels_of_trits": (trits, packed._layout, form[0]),
+            "panels_of_rows": (packed.packed, 20, packed._layout, form[0]),
             "trits_of_panels": (packed._panels, *size),
             "rows_of_panels": (packed._panels, *size),
         }  # fmt: skip

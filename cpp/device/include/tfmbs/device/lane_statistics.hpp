@@ -94,7 +94,11 @@ class LaneStatistics {
   [[nodiscard]] std::uint64_t slot_nonzeros(std::uint32_t slot) const noexcept {
     return slot_nonzeros_[slot];
   }
-  // Groups of a tile slot that are occupied at each depth, in the same form.
+  // Tile slots with a group that is not full. In the others each group is occupied at each depth.
+  [[nodiscard]] std::span<const std::uint32_t> unfull_slots() const noexcept {
+    return unfull_slots_;
+  }
+  // Groups of those slots that are occupied at each depth, in the form of nonzeros().
   [[nodiscard]] const SlotCounts& occupied() const noexcept { return occupied_; }
   [[nodiscard]] std::uint64_t slot_occupied(std::uint32_t slot) const noexcept {
     return slot_occupied_[slot];
@@ -123,6 +127,7 @@ class LaneStatistics {
   std::vector<std::uint64_t> slot_nonzeros_;
   std::vector<std::uint64_t> slot_occupied_;
   SlotCounts nonzeros_;
+  std::vector<std::uint32_t> unfull_slots_;
   SlotCounts occupied_;
   std::vector<std::uint64_t> full_groups_;
   std::vector<std::uint64_t> sparse_passes_;
