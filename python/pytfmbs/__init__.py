@@ -43,6 +43,7 @@ from .errors import (  # noqa: E402
     MismatchError,
     PlacementError,
 )
+from .nn import foreign_helpers as _foreign_helpers  # noqa: E402
 from .nn.function import TFMBSLinearFunction  # noqa: E402
 from .nn.linear import TFMBSLinear  # noqa: E402
 from .nn.linear_relu import TFMBSLinearReLU  # noqa: E402
@@ -55,6 +56,8 @@ from .quantization.quantizers import (  # noqa: E402
     TwnQuantizer,
     WeightQuantizer,
 )
+
+_foreign_helpers.register()
 
 __all__ = [
     "TFD",

@@ -185,6 +185,7 @@ void bind_layer(nb::module_& m) {
       "cached while the weights of all layers fit the last-level cache. Raises ArgumentError for "
       "anything else.");
   m.def("use_tensors", &use_tensors, "tensor_type"_a, "parameter_type"_a, "questions"_a,
+        "forward_mode"_a, "forward_mode_level"_a,
         "The types whose tensors Layer.direct_forward takes, and the functions that it asks first. "
         "False where it cannot read such tensors.");
   nb::class_<LayerHandle>(m, "Layer", "A layer's place on a device; TFMBSLinear holds one.")
@@ -216,6 +217,15 @@ void bind_layer(nb::module_& m) {
              const nb::gil_scoped_release release;
              h.layer().expect_weights();
            })
+      .def(
+          "holds_storage",
+          [](const LayerHandle& h, std::uintptr_t weights) {
+            const nb::gil_scoped_release release;
+            return h.layer().holds_storage(reinterpret_cast<const void*>(weights));
+          },
+          "weights"_a,
+          "Whether the layer holds a reference to the storage of the float weights at "
+          "that address.")
       .def_prop_ro("packed_bytes",
                    [](const LayerHandle& h) {
                      const nb::gil_scoped_release release;

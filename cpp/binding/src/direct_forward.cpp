@@ -34,6 +34,9 @@ struct Torch {
   PyObject* untyped_storage{nullptr};
   PyObject* storage_offset{nullptr};
   std::vector<PyObject*> questions;
+  // A module and the name of its number that is below 0 unless dual numbers are in use.
+  PyObject* forward_mode{nullptr};
+  PyObject* forward_mode_level{nullptr};
 };
 
 Torch& known_torch() {
@@ -43,6 +46,11 @@ Torch& known_torch() {
 
 // Whether an op that is dispatched now would be seen. What cannot be asked counts as yes.
 bool is_watched(const Torch& torch) {
+  const auto level = nb::steal(PyObject_GetAttr(torch.forward_mode, torch.forward_mode_level));
+  if (!level.is_valid() || PyLong_AsLong(level.ptr()) != -1 || PyErr_Occurred() != nullptr) {
+    PyErr_Clear();
+    return true;
+  }
   return std::any_of(torch.questions.begin(), torch.questions.end(), [](PyObject* question) {
     const auto answer = nb::steal(PyObject_CallNoArgs(question));
     const int yes = answer.is_none() ? 0 : answer.is_valid() ? PyObject_IsTrue(answer.ptr()) : -1;
@@ -147,7 +155,8 @@ bool mark_changes(const Torch& torch, nb::handle weight, runtime::WeightSource& 
 
 }  // namespace
 
-bool use_tensors(nb::handle tensor_type, nb::handle parameter_type, const nb::tuple& questions) {
+bool use_tensors(nb::handle tensor_type, nb::handle parameter_type, const nb::tuple& questions,
+                 nb::handle forward_mode, nb::handle forward_mode_level) {
   const nb::object capsule = nb::getattr(tensor_type, "__dlpack_c_exchange_api__", nb::none());
   if (!PyCapsule_IsValid(capsule.ptr(), "dlpack_exchange_api")) return false;
   const auto* header = static_cast<const dlpack::ExchangeHeader*>(
@@ -171,7 +180,9 @@ bool use_tensors(nb::handle tensor_type, nb::handle parameter_type, const nb::tu
               .is_inference = method("is_inference"),
               .untyped_storage = method("untyped_storage"),
               .storage_offset = method("storage_offset"),
-              .questions = {}};
+              .questions = {},
+              .forward_mode = forward_mode.inc_ref().ptr(),
+              .forward_mode_level = forward_mode_level.inc_ref().ptr()};
   for (const nb::handle question : questions) torch.questions.push_back(question.inc_ref().ptr());
   known_torch() = std::move(torch);  // all of it or nothing: no forward goes unasked
   return true;

@@ -13,7 +13,8 @@ namespace tfmbs::binding {
 // attribute `__dlpack_c_exchange_api__`); and the functions to ask who would see an op that is
 // dispatched (python/pytfmbs/ops/observers.py). Gives false where no table of a known version is.
 bool use_tensors(nanobind::handle tensor_type, nanobind::handle parameter_type,
-                 const nanobind::tuple& questions);
+                 const nanobind::tuple& questions, nanobind::handle forward_mode,
+                 nanobind::handle forward_mode_level);
 
 // The output, or None, with nothing done and no error set, where only the op will do: somebody
 // would see it, weights to be packed, tensors of another type or kind of memory, of which storage

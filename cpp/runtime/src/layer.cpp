@@ -116,7 +116,8 @@ Status check_shape(const LayerSpec& spec, std::uint64_t outputs, std::uint64_t d
   return Error{ErrorCode::kInvalidArgument,
                "layer '" + spec.identity.name + "' is of " + std::to_string(spec.outputs) + " x " +
                    std::to_string(spec.depth) + " weights, and was given " +
-                   std::to_string(outputs) + " x " + std::to_string(depth)};
+                   std::to_string(outputs) + " x " + std::to_string(depth) +
+                   ": a weight of another shape needs a new layer"};
 }
 
 // --- the packed weights ------------------------------------------------------------------------
@@ -180,16 +181,14 @@ Result<Layer::Snapshot> Layer::snapshot(const WeightSource& source, const Execut
 
 // What snapshot() would give if it had nothing to do.
 std::optional<Layer::Snapshot> Layer::packed_snapshot(const WeightSource& source) const {
-  if (spec_.quantizer == WeightQuantizer::kCustom || source.outputs != spec_.outputs ||
-      source.depth != spec_.depth) {
-    return std::nullopt;
-  }
+  if (source.outputs != spec_.outputs || source.depth != spec_.depth) return std::nullopt;
   const std::scoped_lock lock(mutex_);
   if (lacks_statistics() || !watcher_.is_current(source)) return std::nullopt;
   return packed_;
 }
 
-Result<Layer::Snapshot> Layer::snapshot(const TritSource& source, const Executor& executor) {
+Result<Layer::Snapshot> Layer::snapshot(const TritSource& source, const Executor& executor,
+                                        const WeightSource* quantized) {
   if (constant_.weights) {
     return Error{ErrorCode::kInvalidArgument,
                  "layer '" + spec_.identity.name + "' has constant weights: it takes no others"};
@@ -211,6 +210,10 @@ Result<Layer::Snapshot> Layer::snapshot(const TritSource& source, const Executor
     before.packed = adopt(weights.value(), executor);
     trits_ = fingerprint;
   }
+  if (quantized != nullptr) {
+    auto owner = watcher_.note(*quantized, watcher_.look(*quantized));
+    if (!before.owner) before.owner = std::move(owner);
+  }
   return take_snapshot();
 }
 
@@ -225,6 +228,7 @@ WeightSource watched(const void* data, std::uint64_t bytes, std::optional<std::i
           .depth = bytes / sizeof(float),
           .version = version,
           .by_content = false,
+          .read_only = true,
           .owner = owner};
 }
 
@@ -382,8 +386,9 @@ bool Layer::forward_packed(const WeightSource& weights, const LinearArgs& args,
   return taken && run(*taken, args, executor).ok();
 }
 
-Status Layer::forward(const TritSource& weights, const LinearArgs& args, const Executor& executor) {
-  auto taken = snapshot(weights, executor);
+Status Layer::forward(const TritSource& weights, const LinearArgs& args, const Executor& executor,
+                      const WeightSource* quantized) {
+  auto taken = snapshot(weights, executor, quantized);
   if (!taken) return std::move(taken).error();
   return run(taken.value(), args, executor);
 }
@@ -453,6 +458,11 @@ std::shared_ptr<const LayerWeights> Layer::packed_weights() const {
   if (constant_.weights) return constant_.weights;
   const std::scoped_lock lock(mutex_);
   return packed_.weights;
+}
+
+bool Layer::holds_storage(const void* weights) const {
+  const std::scoped_lock lock(mutex_);
+  return watcher_.retains(weights);
 }
 
 std::size_t Layer::packed_bytes() const {

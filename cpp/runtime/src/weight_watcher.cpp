@@ -6,6 +6,7 @@
 #include <span>
 #include <utility>
 
+#include "shared_memory.hpp"
 #include "tfmbs/kernels/fingerprint.hpp"
 
 namespace tfmbs::runtime {
@@ -43,11 +44,11 @@ bool WeightWatcher::same_place(const WeightSource& source) const noexcept {
       (owner_ && !holds(owner_->memory(), source))) {
     return false;
   }
-  return source.by_content || sample_ == spread_sample(source);
+  return source.by_content || others_write_ || sample_ == spread_sample(source);
 }
 
 WeightWatcher::Look WeightWatcher::look(const WeightSource& source) const {
-  const bool by_content = source.by_content || seen_by_content_;
+  const bool by_content = source.by_content || seen_by_content_ || others_write_;
   if (!by_content) {
     return {same_place(source) ? Verdict::kCurrent : Verdict::kChanged, std::nullopt};
   }
@@ -59,22 +60,31 @@ WeightWatcher::Look WeightWatcher::look(const WeightSource& source) const {
 bool WeightWatcher::is_current(const WeightSource& source) const {
   // Only the held storage can say whether the source still has its memory.
   if (!owner_ || !same_place(source) || seen_by_content_ != source.by_content) return false;
-  return !source.by_content ||
+  return !(source.by_content || others_write_) ||
          fingerprint_ == kernels::fingerprint(source.data, source_bytes(source));
 }
 
 std::shared_ptr<const RetainedStorage> WeightWatcher::note(const WeightSource& source,
                                                            const Look& look) {
   std::shared_ptr<const RetainedStorage> before;
-  if (!same_place(source) || !owner_) {
+  const bool moved = !same_place(source) || !owner_;
+  if (moved) {
     auto owner = source.owner == nullptr ? nullptr : source.owner->retain();
     before = std::exchange(owner_, std::move(owner));
+  }
+  // Asked once a place, where it matters.
+  const bool first_by_version = !source.by_content && (moved || seen_by_content_);
+  if (first_by_version) {
+    others_write_ = !source.read_only && is_shared_memory(source.data, source_bytes(source));
   }
   seen_ = true;
   data_ = source.data;
   type_ = source.type;
   version_ = source.version;
   fingerprint_ = look.fingerprint;
+  if (others_write_ && !fingerprint_) {
+    fingerprint_ = kernels::fingerprint(source.data, source_bytes(source));
+  }
   sample_ = spread_sample(source);
   seen_by_content_ = source.by_content;
   return before;

@@ -33,11 +33,12 @@ Tensor linear_trits(const Tensor& input, const Tensor& weight, const Tensor& tri
                     const Text& activation, std::optional<double> /*ste_clip*/,
                     std::optional<ScalarType> out_dtype) {
   const TritWeights weights = trit_weights(weight, trits, scale);
+  const FloatWeight quantized(weight, false);
   runtime::TensorView view = view_of(weight);
   view.type = float_type(input.scalar_type());  // the trits have none of their own
   const Operands operands = prepare_operands(input, view, bias, out_dtype, {});
   on_layer(trit_key(identity, activation), trits.size(0), trits.size(1), [&](Layer& layer) {
-    return layer.forward(weights.source, operands.args, TorchExecutor{});
+    return layer.forward(weights.source, operands.args, TorchExecutor{}, &quantized.source());
   });
   return operands.output;
 }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import warnings
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +13,12 @@ from torch import Tensor, nn
 from .. import errors
 from .._fabric import Fabric, Layer, default_tile_mask
 from ..ops.identity import identity_tensor
+from ..ops.observers import profiler_enabled
 from ..quantization.activations import ACTIVATIONS, WINDOWS
 
+_NOT_PROFILED = nullcontext()
 # What __setstate__ builds anew: a place on a device is this process's own.
-_TRANSIENT = ("_layer", "_own_identity")
+_TRANSIENT = ("_layer", "_own_identity", "_kept", "_storage", "_compiled_call_impl")
 #: The buffer through which compiled and exported graphs get a layer's identity. It is not saved.
 IDENTITY = "fabric_identity"
 
@@ -314,6 +317,19 @@ class FabricLayer(nn.Module):
             if self._layer is not layer:  # there, but too small a place for a pinned layer
                 self._enter(name, replacing=self._layer)
             raise
+
+    def _named_in_profiles(self) -> AbstractContextManager[Any]:
+        """Puts the layer's name around its op in torch.profiler's traces."""
+        if not profiler_enabled():
+            return _NOT_PROFILED
+        return torch.profiler.record_function(f"{type(self).__name__}: {self.name}")
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        """torch.jit.script asks every module."""
+        raise NotImplementedError(
+            f"torch.jit.script cannot compile layer {self.name!r} ({type(self).__name__}), which calls "
+            "Python. Use torch.jit.trace, torch.export or torch.compile"
+        )
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         """As nn.Module's; the identity stays on the CPU, and what it says."""

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from .. import _fabric, errors
-from ..ops import torch_ops
+from ..ops import forward_mode, torch_ops
 from ..ops.dense import check_layout
 from ..ops.identity import identity_tensor
-from ..ops.straight_through import dequantized, linear_gradients
+from ..ops.straight_through import dequantized, linear_gradients, saved_for_backward
 from ..quantization import quantizers
 from .linear import TFMBSLinear
 
@@ -40,9 +40,10 @@ class TFMBSLinearFunction(torch.autograd.Function):
     is the device's own.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(
-        ctx: Any,
         input: Tensor,
         weight: Tensor,
         bias: Tensor | None = None,
@@ -51,7 +52,6 @@ class TFMBSLinearFunction(torch.autograd.Function):
         if layer is not None and not isinstance(layer, TFMBSLinear):
             raise TypeError(f"layer must be a TFMBSLinear or None, not {type(layer).__name__}")
         out_dtype = None
-        window: float | None
         try:
             if torch.is_autocast_enabled("cpu"):
                 out_dtype = torch_ops.autocast_dtype(input, weight)
@@ -63,52 +63,69 @@ class TFMBSLinearFunction(torch.autograd.Function):
                     input.new_empty(0, *input.shape[-1:]), weight, bias, out_dtype
                 )
                 _, identity = _shared_layer(*weight.shape)
-                activation, window = "ternary", _STE_CLIP
-                trits, scale = torch_ops.quantize_weight(weight, "sign")
-                output = torch_ops.linear(
-                    input, weight, bias, identity, "sign", activation, window, True, out_dtype
+                return torch_ops.linear(  # type: ignore[no-any-return]
+                    input, weight, bias, identity, "sign", "ternary", _STE_CLIP, True, out_dtype
                 )
-            else:
-                identity, activation, window = layer._own_identity, layer.activation, layer._window
+            identity, activation, window = layer._own_identity, layer.activation, layer._window
+            if layer._custom:
                 trits, scale = quantizers.apply(layer.weight_quantizer, weight)
-                if layer._custom:
-                    output = torch_ops.linear_trits(
-                        input, weight, trits, scale, bias, identity, activation, window, out_dtype
-                    )
-                else:
-                    by_content = layer.training or type(weight) is not torch.nn.Parameter
-                    output = torch_ops.linear(
-                        input,
-                        weight,
-                        bias,
-                        identity,
-                        layer._quantizer_name,
-                        activation,
-                        window,
-                        by_content,
-                        out_dtype,
-                    )
+                return torch_ops.linear_trits(  # type: ignore[no-any-return]
+                    input, weight, trits, scale, bias, identity, activation, window, out_dtype
+                )
+            by_content = (
+                layer.training or type(weight) is not torch.nn.Parameter or layer._is_shared(weight)
+            )
+            return torch_ops.linear(  # type: ignore[no-any-return]
+                input,
+                weight,
+                bias,
+                identity,
+                layer._quantizer_name,
+                activation,
+                window,
+                by_content,
+                out_dtype,
+            )
         except (AttributeError, RuntimeError, TypeError) as error:
             errors.raise_own(error)
             check_layout(input, "input")
             torch.nn.functional.linear(input, weight, bias)  # raises, in its own type and words
             raise
-        ctx.activation, ctx.ste_clip = activation, window
-        ctx.save_for_backward(input, weight, trits, scale)
-        return output  # type: ignore[no-any-return]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        input, weight, *rest = inputs  # bias and layer may not have been given
+        layer = rest[1] if len(rest) > 1 else None
+        ctx.quantizer = quantizers.resolve("sign") if layer is None else layer.weight_quantizer
+        ctx.activation = "ternary" if layer is None else layer.activation
+        ctx.ste_clip = _STE_CLIP if layer is None else layer._window
+        ctx.arguments = len(inputs)
+        ctx.needs = (*ctx.needs_input_grad, False)[:3]
+        ctx.dtypes = (input.dtype, weight.dtype)
+        ctx.save_for_backward(*saved_for_backward(input, weight, ctx.ste_clip, ctx.needs))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        input, weight, trits, scale = ctx.saved_tensors
-        needs = (*ctx.needs_input_grad, False)[:3]  # bias and layer may not have been given
-        values, input_scale = torch_ops.quantize_activation(input, ctx.activation)
+        input, weight = ctx.saved_tensors
+        quantized_input = quantized_weight = None
+        if ctx.needs[0]:
+            trits, scale = quantizers.apply(ctx.quantizer, weight)
+            quantized_weight = dequantized(trits, scale, ctx.dtypes[1])
+        if ctx.needs[1]:
+            values, input_scale = torch_ops.quantize_activation(input, ctx.activation)
+            quantized_input = dequantized(values, input_scale, input.dtype)
         gradients = linear_gradients(
             grads[0],
             input,
             weight,
-            dequantized(values, input_scale, input.dtype),
-            dequantized(trits, scale, weight.dtype),
+            quantized_input,
+            quantized_weight,
             ctx.ste_clip,
-            needs,
+            ctx.needs,
+            ctx.dtypes,
         )
-        return (*gradients, None)[: len(ctx.needs_input_grad)]
+        return (*gradients, None)[: ctx.arguments]
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        forward_mode.refuse("TFMBSLinearFunction")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, NoReturn
 
 import torch
@@ -9,21 +10,26 @@ from torch import Tensor, nn
 
 from .. import _fabric, errors
 from .._fabric import Fabric
-from ..ops import observers, torch_ops
+from ..ops import observers, torch_ops, transforms
 from ..ops.dense import check_layout, exceeds_storage
+from ..ops.observers import profiler_enabled
 from ..quantization import quantizers
 from ..quantization.fixed_scale import FixedScaleQuantizer
+from ..quantization.kept_weight import KeptWeight
 from ..quantization.quantizers import WeightQuantizer
+from . import foreign_helpers
 from .fabric_layer import FabricLayer, checked_clip
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
+_log = logging.getLogger("pytfmbs")
 _Parameter = nn.Parameter
+_transform = transforms.active
 _is_traced = torch.compiler.is_dynamo_compiling
 _linear = torch_ops.linear
 # The same op without the Python frame of torch's OpOverload, which Dynamo wants to see.
 _eager_linear = getattr(torch_ops.linear, "_op", torch_ops.linear)
-_fabric.use_tensors(Tensor, _Parameter, observers.QUESTIONS)
+_fabric.use_tensors(Tensor, _Parameter, observers.QUESTIONS, *observers.FORWARD_MODE)
 
 
 class TFMBSLinear(FabricLayer, nn.Linear):
@@ -60,6 +66,8 @@ class TFMBSLinear(FabricLayer, nn.Linear):
 
     _weight_quantizer: WeightQuantizer
     _custom: bool
+    _kept: KeptWeight | None = None
+    _told_shared = False
 
     def __init__(
         self,
@@ -174,6 +182,8 @@ class TFMBSLinear(FabricLayer, nn.Linear):
                 output = self._layer.direct_forward(input, weight, bias)
                 if output is not None:
                     return output  # type: ignore[return-value]
+            if _transform() is not None or profiler_enabled():
+                return self._forward_general(input, weight, bias)
             return _eager_linear(  # type: ignore[no-any-return]
                 input,
                 weight,
@@ -182,7 +192,7 @@ class TFMBSLinear(FabricLayer, nn.Linear):
                 self._quantizer_name,
                 self._activation,
                 self._window,
-                self.training,
+                self.training or self._is_shared(weight),
             )
         except (RuntimeError, TypeError) as error:
             self._raise_as_linear_does(error, input)
@@ -192,18 +202,87 @@ class TFMBSLinear(FabricLayer, nn.Linear):
         # Parameters are replaced while torch.onnx.export traces.
         if type(weight) is not _Parameter and torch.onnx.is_in_onnx_export():
             return self._forward_onnx(input, weight, bias)
+        if _is_traced():
+            return self._forward_by_op(input, weight, bias)
+        with self._named_in_profiles():
+            return self._forward_by_op(input, weight, bias)
+
+    def _forward_by_op(self, input: Tensor, weight: Any, bias: Tensor | None) -> Tensor:
         identity, activation, window = self.fabric_identity, self._activation, self._window
+        transformed = not _is_traced() and _transform() is not None
         if self._custom:
-            trits, scale = quantizers.apply(self._weight_quantizer, weight.detach())
-            return torch_ops.linear_trits(  # type: ignore[no-any-return]
-                input, weight, trits, scale, bias, identity, activation, window
+            # A weight that is no parameter may be a transform's, without memory.
+            plain = type(weight) is _Parameter and not _is_traced() and not transformed
+            kept = self._kept if plain else None
+            if kept is not None and self._still_holds(kept, weight):
+                output = self._layer.direct_forward(input, weight, bias)
+                if output is not None:
+                    return output  # type: ignore[return-value]
+                trits, scale = kept.trits, kept.scale
+            else:
+                trits, scale = quantizers.apply(self._weight_quantizer, weight.detach())
+                if not _is_traced():
+                    self._kept = self._keep(weight, trits, scale) if plain else None
+            linear_trits = transforms.linear_trits if transformed else torch_ops.linear_trits
+            return linear_trits(  # type: ignore[no-any-return]
+                input, weight, trits, scale, bias, identity, activation, window, None
             )
         # A weight that is computed (parametrized, functional_call) may lie in a buffer that a
         # compiled graph uses again without raising its version: compared by content.
-        by_content = self.training or type(weight) is not _Parameter
-        return _linear(  # type: ignore[no-any-return]
-            input, weight, bias, identity, self._quantizer_name, activation, window, by_content
+        by_content = self.training or type(weight) is not _Parameter or self._is_shared(weight)
+        linear = transforms.linear if transformed else _linear
+        return linear(  # type: ignore[no-any-return]
+            input,
+            weight,
+            bias,
+            identity,
+            self._quantizer_name,
+            activation,
+            window,
+            by_content,
+            None,
         )
+
+    def _keep(self, weight: Tensor, trits: Tensor, scale: Tensor) -> KeptWeight | None:
+        """What a quantizer of the user's gave, for as long as the weight does not change; None in
+        training, and where a change might not be seen."""
+        if self.training or self._is_shared(weight):
+            return None
+        return KeptWeight.of(weight, self._weight_quantizer, trits, scale)
+
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        if name == "weight":
+            foreign_helpers.check_assigned_weight(self, param)
+        super().register_parameter(name, param)
+        if name == "weight":
+            self.__dict__["_storage"] = observers.storage_reference(param)
+
+    def _is_shared(self, weight: Tensor) -> bool:
+        """Whether the weight got its memory by ``.data = ...`` and other tensors hold that memory too
+        (views of a flat vector). They count versions of their own, so only the contents tell of a
+        write. A parameter that was made of a tensor counts that tensor's."""
+        if observers.is_storage_of(self.__dict__.get("_storage"), weight):
+            return False
+        own = 2 if self._layer.holds_storage(weight.data_ptr()) else 1
+        if observers.storage_holders(weight) <= own:
+            return False
+        if not self._told_shared:
+            self._told_shared = True
+            _log.info(
+                "layer %r: other tensors share its weight's memory, so each forward pass in eval mode "
+                "reads the weight to see whether it changed. Give the layer a copy, or freeze it",
+                self.name,
+            )
+        return True
+
+    def _still_holds(self, kept: KeptWeight, weight: Tensor) -> bool:
+        return not self.training and kept.is_of(weight, self._weight_quantizer)
+
+    def refresh(self) -> None:
+        self._kept = None
+        super().refresh()
+
+    refresh.__doc__ = FabricLayer.refresh.__doc__
 
     def _forward_onnx(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """What pytfmbs.onnx translates."""
@@ -244,7 +323,11 @@ class TFMBSLinear(FabricLayer, nn.Linear):
             return bool(
                 torch_ops.prefetch_trits(self.weight, *self.quantized_weight(), *self._key())
             )
-        return bool(torch_ops.prefetch(self.weight, *self._key(), self.training))
+        return bool(
+            torch_ops.prefetch(
+                self.weight, *self._key(), self.training or self._is_shared(self.weight)
+            )
+        )
 
     def _pack(self) -> None:
         """Packs the present weight; Python's part of pytfmbs.prepare."""
@@ -252,7 +335,9 @@ class TFMBSLinear(FabricLayer, nn.Linear):
             if self._custom:
                 torch_ops.pack_trits(self.weight, *self.quantized_weight(), *self._key())
             else:
-                torch_ops.pack(self.weight, *self._key(), self.training)
+                torch_ops.pack(
+                    self.weight, *self._key(), self.training or self._is_shared(self.weight)
+                )
 
     def _key(self) -> tuple[Any, ...]:
         """What an op finds the layer by."""

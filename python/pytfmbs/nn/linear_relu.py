@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..ops import torch_ops
+from ..ops import torch_ops, transforms
 from .linear import TFMBSLinear
 
 
@@ -26,6 +26,8 @@ class TFMBSLinearReLU(TFMBSLinear):
             or self._custom
             or type(weight) is not nn.Parameter
             or torch.compiler.is_compiling()
+            or torch.jit.is_tracing()  # type: ignore[attr-defined]
+            or transforms.active() is not None
         ):
             return torch.relu(super().forward(input))
         try:
@@ -33,15 +35,16 @@ class TFMBSLinearReLU(TFMBSLinear):
                 output = self._layer.direct_forward(input, weight, self.bias, True)
                 if output is not None:
                     return output  # type: ignore[return-value]
-            return torch_ops.linear_relu(  # type: ignore[no-any-return]
-                input,
-                weight,
-                self.bias,
-                self._own_identity,
-                self._quantizer_name,
-                self._activation,
-                self._window,
-                self.training,
-            )
+            with self._named_in_profiles():
+                return torch_ops.linear_relu(  # type: ignore[no-any-return]
+                    input,
+                    weight,
+                    self.bias,
+                    self._own_identity,
+                    self._quantizer_name,
+                    self._activation,
+                    self._window,
+                    self.training or self._is_shared(weight),
+                )
         except (RuntimeError, TypeError) as error:
             self._raise_as_linear_does(error, input)

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from .. import _fabric, errors
 from .._fabric import Fabric
-from ..ops import torch_ops
+from ..ops import torch_ops, transforms
 from ..ops.dense import check_layout
+from ..ops.observers import profiler_enabled
 from ..ops.panels import panels_of_rows, panels_of_trits
 from ..quantization.quantizers import WeightQuantizer
 from .fabric_layer import FabricLayer, checked_clip
@@ -205,6 +206,12 @@ class TFMBSPackedLinear(FabricLayer):
             if torch.onnx.is_in_onnx_export():
                 return self._forward_onnx(input)
             traced = _is_traced() or type(input) is not Tensor
+            if not _is_traced():
+                if transforms.active() is not None:
+                    return self._forward_by(transforms.packed_linear, input)
+                if profiler_enabled():
+                    with self._named_in_profiles():
+                        return self._forward_by(_packed_linear, input)
             return (_packed_linear if traced else _eager_packed_linear)(  # type: ignore[no-any-return]
                 input,
                 self._panels,
@@ -220,6 +227,22 @@ class TFMBSPackedLinear(FabricLayer):
             )
         except (RuntimeError, TypeError) as error:
             self._raise_as_linear_does(error, input)
+
+    def _forward_by(self, op: Any, input: Tensor) -> Tensor:
+        return op(  # type: ignore[no-any-return]
+            input,
+            self._panels,
+            self._scales,
+            self.bias,
+            self.fabric_identity,
+            self._layout,
+            self.out_features,
+            self.in_features,
+            self._group_size,
+            self._activation,
+            self._window,
+            None,
+        )
 
     def _forward_onnx(self, input: Tensor) -> Tensor:
         """What pytfmbs.onnx translates: the weight it names is of its shape alone."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
 
 
 def _always() -> bool:
@@ -36,3 +37,36 @@ QUESTIONS: tuple[Callable[[], Any], ...] = (
     _private("_C._autograd._profiler_enabled"),
     _private("_C._is_tracing"),
 )
+
+#: Whether a profiler of torch records.
+profiler_enabled: Callable[[], bool] = getattr(
+    torch._C._autograd, "_profiler_enabled", lambda: False
+)
+
+_use_count = getattr(torch._C, "_storage_Use_Count", None)
+
+
+def storage_holders(tensor: torch.Tensor) -> int:
+    """References to a tensor's storage, its own among them; 1 where torch does not say."""
+    if _use_count is None:
+        return 1
+    storage = tensor.untyped_storage()
+    return int(_use_count(storage._cdata)) - 1  # `storage` is one
+
+
+def storage_reference(tensor: torch.Tensor | None) -> StorageWeakRef | None:
+    """What tells a tensor's present storage from every other, without holding it."""
+    if tensor is None or type(tensor.data) is not torch.Tensor:
+        return None
+    try:
+        return StorageWeakRef(tensor.untyped_storage())
+    except (NotImplementedError, RuntimeError):  # inside a transform of torch.func
+        return None
+
+
+def is_storage_of(reference: StorageWeakRef | None, tensor: torch.Tensor) -> bool:
+    return reference is not None and reference.cdata == tensor.untyped_storage()._cdata
+
+
+#: A module, and its attribute that is below 0 unless dual numbers (forward mode) are in use.
+FORWARD_MODE = (torch.autograd.forward_ad, "_current_level")

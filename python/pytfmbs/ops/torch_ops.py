@@ -35,13 +35,18 @@ in_features, group_size, activation, ste_clip, out_dtype)``
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
 from .. import _fabric
-from .straight_through import dequantized, linear_gradients
+from . import forward_mode
+from .straight_through import dequantized, linear_gradients, saved_for_backward
+
+_library = torch.library.Library("tfmbs", "FRAGMENT")  # lives as long as its kernels
 
 linear = torch.ops.tfmbs.linear.default
 linear_relu = torch.ops.tfmbs.linear_relu.default
@@ -261,43 +266,54 @@ def autocast_dtype(input: Tensor, weight: Tensor) -> torch.dtype | None:
 # --- autograd ------------------------------------------------------------------------------------
 
 
-def _quantized_input(input: Tensor, activation: str, needed: bool) -> Tensor:
-    if not needed:
-        return input
+def _quantized_input(input: Tensor | None, activation: str, needed: bool) -> Tensor | None:
+    if not needed or input is None:
+        return None
     values, scale = quantize_activation(input, activation)
     return dequantized(values, scale, input.dtype)
 
 
+def _save(ctx: Any, input: Tensor, weight: Tensor, bias: int, *more: Tensor) -> None:
+    """bias: its place among the op's arguments."""
+    needs = ctx.needs_input_grad
+    ctx.needs = (needs[0], needs[1], needs[bias])
+    ctx.dtypes = input.dtype, weight.dtype
+    ctx.save_for_backward(*saved_for_backward(input, weight, ctx.ste_clip, ctx.needs), *more)
+
+
 def _linear_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     input, weight, _, _, ctx.quantizer, ctx.activation, ctx.ste_clip, _, _ = inputs
-    ctx.save_for_backward(input, weight)
+    _save(ctx, input, weight, 2)
 
 
 def _linear_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     return _linear_gradients(ctx, grad, *ctx.saved_tensors)
 
 
-def _linear_gradients(ctx: Any, grad: Tensor, input: Tensor, weight: Tensor) -> tuple[Any, ...]:
-    needs = ctx.needs_input_grad
-    quantized_weight = weight
-    if needs[0]:
+def _linear_gradients(
+    ctx: Any, grad: Tensor, input: Tensor | None, weight: Tensor | None
+) -> tuple[Any, ...]:
+    quantized_weight = None
+    if ctx.needs[0]:
+        assert weight is not None
         trits, scale = quantize_weight(weight, ctx.quantizer)
         quantized_weight = dequantized(trits, scale, weight.dtype)
     gradients = linear_gradients(
         grad,
         input,
         weight,
-        _quantized_input(input, ctx.activation, needs[1]),
+        _quantized_input(input, ctx.activation, ctx.needs[1]),
         quantized_weight,
         ctx.ste_clip,
-        needs[:3],
+        ctx.needs,
+        ctx.dtypes,
     )
     return (*gradients, None, None, None, None, None, None)
 
 
 def _linear_relu_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     input, weight, _, _, ctx.quantizer, ctx.activation, ctx.ste_clip, _, _ = inputs
-    ctx.save_for_backward(input, weight, output)
+    _save(ctx, input, weight, 2, output)
 
 
 def _linear_relu_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
@@ -309,20 +325,20 @@ def _linear_relu_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 
 def _linear_trits_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     input, weight, trits, scale, _, _, ctx.activation, ctx.ste_clip, _ = inputs
-    ctx.save_for_backward(input, weight, trits, scale)
+    _save(ctx, input, weight, 4, trits, scale)
 
 
 def _linear_trits_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     input, weight, trits, scale = ctx.saved_tensors
-    needs = ctx.needs_input_grad
     grad_input, grad_weight, grad_bias = linear_gradients(
         grad,
         input,
         weight,
-        _quantized_input(input, ctx.activation, needs[1]),
-        dequantized(trits, scale, weight.dtype),
+        _quantized_input(input, ctx.activation, ctx.needs[1]),
+        dequantized(trits, scale, ctx.dtypes[1]) if ctx.needs[0] else None,
         ctx.ste_clip,
-        (needs[0], needs[1], needs[4]),
+        ctx.needs,
+        ctx.dtypes,
     )
     return grad_input, grad_weight, None, None, grad_bias, None, None, None, None
 
@@ -350,36 +366,47 @@ def _packed_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     input, panels, scale, bias, _, ctx.layout, ctx.out, ctx.depth, ctx.group, _, ctx.clip, _ = (
         inputs
     )
+    ctx.dtype = input.dtype
     ctx.bias_dtype = None if bias is None else bias.dtype
-    ctx.save_for_backward(input, panels, scale)
+    windowed = ctx.needs_input_grad[0] and ctx.clip is not None
+    ctx.save_for_backward(input if windowed else None, panels, scale)
 
 
 def _packed_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     input, panels, scale = ctx.saved_tensors
     needs = ctx.needs_input_grad
-    weight = input
+    weight = None
     if needs[0]:
         weight = dequantized_panels(
-            panels, scale, ctx.layout, ctx.out, ctx.depth, ctx.group, input.dtype
+            panels, scale, ctx.layout, ctx.out, ctx.depth, ctx.group, ctx.dtype
         )
     grad_input, _, grad_bias = linear_gradients(
-        grad, input, weight, input, weight, ctx.clip, (needs[0], False, needs[3])
+        grad,
+        input,
+        None,
+        None,
+        weight,
+        ctx.clip,
+        (needs[0], False, needs[3]),
+        (ctx.dtype, ctx.dtype),
     )
     if grad_bias is not None:
         grad_bias = grad_bias.to(ctx.bias_dtype)
     return (grad_input, None, None, grad_bias, *[None] * 8)
 
 
-torch.library.register_autograd(
-    "tfmbs::packed_linear", _packed_backward, setup_context=_packed_setup
-)
-torch.library.register_autograd("tfmbs::linear", _linear_backward, setup_context=_linear_setup)
-torch.library.register_autograd(
-    "tfmbs::linear_relu", _linear_relu_backward, setup_context=_linear_relu_setup
-)
-torch.library.register_autograd(
-    "tfmbs::linear_trits", _linear_trits_backward, setup_context=_linear_trits_setup
-)
+# What is kept for backward, and backward.
+LINEAR_FORMULA = (_linear_setup, _linear_backward)
+LINEAR_TRITS_FORMULA = (_linear_trits_setup, _linear_trits_backward)
+PACKED_LINEAR_FORMULA = (_packed_setup, _packed_backward)
+for _op, (_setup, _backward) in (
+    (linear, LINEAR_FORMULA),
+    (linear_relu, (_linear_relu_setup, _linear_relu_backward)),
+    (linear_trits, LINEAR_TRITS_FORMULA),
+    (packed_linear, PACKED_LINEAR_FORMULA),
+):
+    torch.library.register_autograd(_op, _backward, setup_context=_setup)
+    forward_mode.refuse_in(_op, _backward, _setup, _library)
 _register_ordered_effects()
 
 
@@ -411,5 +438,21 @@ def _register_autocast() -> None:
     register(packed_linear, 11)
 
 
-_library = torch.library.Library("tfmbs", "FRAGMENT")  # lives as long as its kernels
 _register_autocast()
+
+
+# --- observers -----------------------------------------------------------------------------------
+
+
+@register_flop_formula(
+    [torch.ops.tfmbs.linear, torch.ops.tfmbs.linear_relu, torch.ops.tfmbs.linear_trits]
+)
+def _flops(input: Any, weight: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
+    """2 M N K, as nn.Linear's: what the product is, not what zero-skip spares."""
+    return int(2 * math.prod(input) * weight[0])
+
+
+@register_flop_formula(torch.ops.tfmbs.packed_linear)
+def _packed_flops(input: Any, *arguments: Any, out_shape: Any = None, **__: Any) -> int:
+    out_features = arguments[5]
+    return int(2 * math.prod(input) * out_features)

@@ -55,8 +55,9 @@ class Layer {
   // before.
   Status forward(const WeightSource& weights, const linear::LinearArgs& args,
                  const execution::Executor& executor);
+  // quantized: the float weights that the trits were made of, so that forward_packed() knows them.
   Status forward(const linear::TritSource& weights, const linear::LinearArgs& args,
-                 const execution::Executor& executor);
+                 const execution::Executor& executor, const WeightSource* quantized = nullptr);
   // Of weights that are packed already. Errors: also check_packed's.
   Status forward(const PackedSource& weights, const linear::LinearArgs& args,
                  const execution::Executor& executor);
@@ -89,6 +90,8 @@ class Layer {
   [[nodiscard]] device::LayerProfile profile() const;
   // Counts the layer's weights among those that choose the packing, before it is packed.
   void expect_weights();
+  // Whether the layer holds a reference to the storage of the float weights at that address.
+  [[nodiscard]] bool holds_storage(const void* weights) const;
   // Bytes that the packed weights take in host memory; 0 before the first forward pass.
   [[nodiscard]] std::size_t packed_bytes() const;
   // Their layout; none before the first forward pass.
@@ -113,7 +116,8 @@ class Layer {
 
   explicit Layer(LayerSpec spec) : spec_(std::move(spec)) {}
   Result<Snapshot> snapshot(const WeightSource& source, const execution::Executor& executor);
-  Result<Snapshot> snapshot(const linear::TritSource& source, const execution::Executor& executor);
+  Result<Snapshot> snapshot(const linear::TritSource& source, const execution::Executor& executor,
+                            const WeightSource* quantized = nullptr);
   Result<Snapshot> snapshot(const PackedSource& source, const execution::Executor& executor);
   [[nodiscard]] std::optional<Snapshot> packed_snapshot(const WeightSource& source) const;
   // Of what is packed, with statistics where they are wanted.

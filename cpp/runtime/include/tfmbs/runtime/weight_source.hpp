@@ -48,6 +48,8 @@ struct WeightSource {
   std::optional<std::int64_t> version{};
   // Compare contents (training) instead of version and address.
   bool by_content{false};
+  // No other process writes the memory, even where it is shared.
+  bool read_only{false};
   const StorageOwner* owner{nullptr};  // null: the memory outlives the layer
 
   [[nodiscard]] linear::FloatWeights floats() const noexcept {

@@ -27,11 +27,17 @@ class WeightWatcher {
 
   // Compares a source with what was noted: in training by its contents, else by version and
   // storage. The first comparison after training is by contents too: a write through `.data`
-  // between the last training pass and eval() raises no version.
+  // between the last training pass and eval() raises no version. Always by contents where another
+  // process can write the memory.
   [[nodiscard]] Look look(const WeightSource& source) const;
   // Whether look() would say kCurrent, where that can be told from the held storage alone: the
   // source's own memory may have been freed or shrunk.
   [[nodiscard]] bool is_current(const WeightSource& source) const;
+
+  // Whether a reference to the storage of the values at that address is held.
+  [[nodiscard]] bool retains(const void* data) const noexcept {
+    return owner_ && owner_->memory().data() == data;
+  }
 
   // What was packed is of this source. The reference that is given back must not end under a lock:
   // its end may wait for a language's own lock (the Python interpreter's, for torch storage that
@@ -54,6 +60,7 @@ class WeightWatcher {
   std::optional<std::uint64_t> fingerprint_{};
   std::shared_ptr<const RetainedStorage> owner_{};
   bool seen_by_content_{false};  // the last comparison was one of contents
+  bool others_write_{false};     // the memory: other processes
   std::uint64_t sample_{0};      // of the source's values
 };
 
