@@ -24,7 +24,6 @@ DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 _log = logging.getLogger("pytfmbs")
 _Parameter = nn.Parameter
-_transform = transforms.active
 _is_traced = torch.compiler.is_dynamo_compiling
 _linear = torch_ops.linear
 # The same op without the Python frame of torch's OpOverload, which Dynamo wants to see.
@@ -182,7 +181,7 @@ class TFMBSLinear(FabricLayer, nn.Linear):
                 output = self._layer.direct_forward(input, weight, bias)
                 if output is not None:
                     return output  # type: ignore[return-value]
-            if _transform() is not None or profiler_enabled():
+            if transforms.differentiated() or profiler_enabled():
                 return self._forward_general(input, weight, bias)
             return _eager_linear(  # type: ignore[no-any-return]
                 input,
@@ -209,7 +208,7 @@ class TFMBSLinear(FabricLayer, nn.Linear):
 
     def _forward_by_op(self, input: Tensor, weight: Any, bias: Tensor | None) -> Tensor:
         identity, activation, window = self.fabric_identity, self._activation, self._window
-        transformed = not _is_traced() and _transform() is not None
+        transformed = not _is_traced() and transforms.differentiated()
         if self._custom:
             # A weight that is no parameter may be a transform's, without memory.
             plain = type(weight) is _Parameter and not _is_traced() and not transformed

@@ -27,7 +27,7 @@ class TFMBSLinearReLU(TFMBSLinear):
             or type(weight) is not nn.Parameter
             or torch.compiler.is_compiling()
             or torch.jit.is_tracing()  # type: ignore[attr-defined]
-            or transforms.active() is not None
+            or transforms.differentiated()
         ):
             return torch.relu(super().forward(input))
         try:

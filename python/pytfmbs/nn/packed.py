@@ -207,7 +207,7 @@ class TFMBSPackedLinear(FabricLayer):
                 return self._forward_onnx(input)
             traced = _is_traced() or type(input) is not Tensor
             if not _is_traced():
-                if transforms.active() is not None:
+                if transforms.differentiated():
                     return self._forward_by(transforms.packed_linear, input)
                 if profiler_enabled():
                     with self._named_in_profiles():

@@ -45,7 +45,13 @@ linear = _function(torch_ops.linear, torch_ops.LINEAR_FORMULA).apply
 linear_trits = _function(torch_ops.linear_trits, torch_ops.LINEAR_TRITS_FORMULA).apply
 packed_linear = _function(torch_ops.packed_linear, torch_ops.PACKED_LINEAR_FORMULA).apply
 
-#: Not None while a transform runs.
-active: Callable[[], Any] = getattr(
-    getattr(torch._C, "_functorch", None), "peek_interpreter_stack", lambda: None
-)
+_functorch = getattr(torch._C, "_functorch", None)
+_top = getattr(_functorch, "peek_interpreter_stack", lambda: None)
+_stack = getattr(_functorch, "get_interpreter_stack", lambda: None)
+
+
+def differentiated() -> bool:
+    """Whether a transform that takes derivatives runs now."""
+    if _top() is None:
+        return False
+    return any(level.key().name in ("Grad", "Jvp") for level in _stack() or ())

@@ -80,13 +80,6 @@ def test_nested_input_is_refused(layout: torch.layout) -> None:
         TFMBSLinear(6, 3).eval()(nested)
 
 
-@pytest.mark.parametrize("transform", [torch.func.grad, torch.func.jacrev])
-def test_transforms_say_what_torch_says(transform: Callable[..., Any]) -> None:
-    layer = TFMBSLinear(6, 3)
-    with pytest.raises(RuntimeError, match="setup_context"):
-        transform(lambda x: layer(x).sum())(torch.ones(2, 6))
-
-
 def test_a_function_takes_a_vector_as_linear_does() -> None:
     x, weight, bias = torch.randn(8), torch.randn(2, 8), torch.randn(2)
     found = TFMBSLinearFunction.apply(x, weight, bias)
