@@ -236,6 +236,7 @@ WeightSource watched(const void* data, std::uint64_t bytes, std::optional<std::i
 struct PackedOwner {
   std::shared_ptr<const RetainedStorage> panels;
   std::shared_ptr<const RetainedStorage> scales;
+  AlignedPacked copies;
 };
 
 }  // namespace
@@ -272,8 +273,9 @@ Result<Layer::Snapshot> Layer::snapshot(const PackedSource& source, const Execut
   if (!packed_.weights) share_ = linear::WeightShare(spec_.outputs * spec_.depth);
   std::vector<double> values;
   if (source.group == 0) values.assign(source.scales.begin(), source.scales.end());
-  auto borrowed =
-      PackedWeights::borrow(source.panels, source.groups(), std::move(values), owner, executor);
+  owner->copies = align(source);
+  auto borrowed = PackedWeights::borrow(owner->copies.panels, owner->copies.groups,
+                                        std::move(values), owner, executor);
   if (!borrowed) return std::move(borrowed).error();
   auto made = std::make_shared<LayerWeights>(std::move(borrowed).value());
   // Weights written in place are the memory of those before: comparing would find them the same.

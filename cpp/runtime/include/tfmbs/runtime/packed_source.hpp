@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 
@@ -30,9 +31,19 @@ struct PackedSource {
   }
 };
 
-// Errors: kInvalidArgument: a group size or layout that cannot be, another number of scales, memory
-// that is not aligned to 64 bytes.
+// Errors: kInvalidArgument: a group size or layout that cannot be, or another number of scales.
 Status check_packed(const PackedSource& source);
+
+// A source's panels and group scales at a multiple of 64 bytes, as the kernels read them: where
+// they lie, or where that is elsewhere (constants of an AOTInductor package), a copy.
+struct AlignedPacked {
+  WeightPanelsView panels;
+  GroupScalesView groups;
+  std::shared_ptr<const void> panels_copy;  // null: there is none
+  std::shared_ptr<const void> groups_copy;
+};
+// Precondition: check_packed(source). Throws std::bad_alloc.
+[[nodiscard]] AlignedPacked align(const PackedSource& source);
 
 }  // namespace tfmbs::runtime
 
