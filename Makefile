@@ -76,10 +76,10 @@ test-cpp: $(BUILD)/build.ninja
 	grep -q '^TFMBS_BUILD_TESTS:BOOL=ON' $(BUILD)/CMakeCache.txt || \
 	  cmake -S . -B $(BUILD) -DTFMBS_BUILD_TESTS=ON; \
 	cmake --build $(BUILD); \
-	ctest --test-dir $(BUILD) -V
+	ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS)
 
 # The layers only: torch and Python are not built for the sanitizers. With assertions; -O2 would take
-# twice as long to compile.
+# twice as long to compile. Random tests run a share of their cases: test-cpp runs them all.
 test-sanitize: .venv/.installed-build
 	@$(HAVE_GTEST); \
 	[ -f $(SANITIZE)/build.ninja ] || cmake -S . -B $(SANITIZE) -G Ninja \
@@ -88,7 +88,8 @@ test-sanitize: .venv/.installed-build
 	cmake --build $(SANITIZE); \
 	ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1 \
 	UBSAN_OPTIONS=print_stacktrace=1 \
-	ctest --test-dir $(SANITIZE) -V
+	TFMBS_TEST_PERCENT=$${TFMBS_TEST_PERCENT:-25} \
+	ctest --test-dir $(SANITIZE) --output-on-failure -j $(JOBS)
 
 # What shares work between threads, under ThreadSanitizer. Not the task queue's tests: they fork, and
 # it knows no threads of a child.
