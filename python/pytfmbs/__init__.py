@@ -32,10 +32,12 @@ check_kernel_selection()  # a wrong TFMBS_KERNEL is an error here, not a slow su
 from .agent import AdaptiveRuntimeAgent  # noqa: E402
 from .conversion.convert import convert  # noqa: E402
 from .conversion.freeze import freeze, thaw  # noqa: E402
+from .conversion.summary import Summary, summary  # noqa: E402
 from .errors import (  # noqa: E402
     AddressError,
     ArgumentError,
     ClosedError,
+    ConversionError,
     DescriptorError,
     EncodingError,
     FabricError,
@@ -44,6 +46,7 @@ from .errors import (  # noqa: E402
     PlacementError,
 )
 from .nn import foreign_helpers as _foreign_helpers  # noqa: E402
+from .nn import parents as _parents  # noqa: E402
 from .nn.function import TFMBSLinearFunction  # noqa: E402
 from .nn.linear import TFMBSLinear  # noqa: E402
 from .nn.linear_relu import TFMBSLinearReLU  # noqa: E402
@@ -58,6 +61,7 @@ from .quantization.quantizers import (  # noqa: E402
 )
 
 _foreign_helpers.register()
+_parents.register()
 
 __all__ = [
     "TFD",
@@ -66,6 +70,7 @@ __all__ = [
     "AddressError",
     "ArgumentError",
     "ClosedError",
+    "ConversionError",
     "DescriptorError",
     "EncodingError",
     "Fabric",
@@ -76,6 +81,7 @@ __all__ = [
     "MismatchError",
     "PlacementError",
     "SignQuantizer",
+    "Summary",
     "TFMBSLinear",
     "TFMBSLinearFunction",
     "TFMBSLinearReLU",
@@ -90,6 +96,7 @@ __all__ = [
     "prepare",
     "select_kernels",
     "set_weight_storage",
+    "summary",
     "thaw",
     "unpack_pt5",
     "weight_storage",

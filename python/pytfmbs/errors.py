@@ -51,6 +51,18 @@ class MismatchError(FabricError):
     """Two drivers of a lockstep device that do not agree; the message says where."""
 
 
+class ConversionError(FabricError, TypeError):
+    """A module that convert cannot take right. ``path`` is where it lies in the model, ``reason`` why,
+    and ``remedy`` what to do."""
+
+    def __init__(self, path: str, kind: str, reason: str, remedy: str) -> None:
+        super().__init__(f"{path!r} ({kind}): {reason}. {remedy}.")
+        self.path, self.kind, self.reason, self.remedy = path, kind, reason, remedy
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, str, str]]:
+        return type(self), (self.path, self.kind, self.reason, self.remedy)
+
+
 # One class per code of cpp/format/include/tfmbs/format/error.hpp.
 _CLASSES: dict[str, type[FabricError]] = {
     "invalid_argument": ArgumentError,

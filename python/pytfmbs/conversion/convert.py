@@ -5,67 +5,230 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from ..nn.linear import TFMBSLinear
-from .swap import move_hooks, replace_modules
+from ..errors import ConversionError
+from ..nn.linear import DTYPES, TFMBSLinear
+from ..nn.packed import TFMBSPackedLinear
+from ..nn.parents import call_layers
+from ..quantization import own_scale, quantizers
+from . import bitnet
+from .again import apply_again
+from .choice import (
+    ADAPTER,
+    HEAD,
+    Choice,
+    computes_as_linear,
+    is_candidate,
+    is_peft_layer,
+)
+from .summary import log_line
+from .swap import carry_over, replace_modules, why_not_carried
 
 #: Called with a module and its path in the model; True swaps it.
 FilterFunction = Callable[[nn.Module, str], bool]
 
+_LEAVE_OUT = "Leave it out with filter_fn"
+
 
 def convert(
-    model: nn.Module, filter_fn: FilterFunction | None = None, **layer_options: Any
+    model: nn.Module,
+    filter_fn: FilterFunction | None = None,
+    *,
+    output_heads: bool = False,
+    adapters: bool = False,
+    **layer_options: Any,
 ) -> nn.Module:
-    """Swaps the nn.Linears of a model for TFMBSLinears, in place, and returns the model.
+    """Swaps the linear layers of a model for TFMBSLinears, in place, and returns the model.
 
     The parameters are kept, not copied: optimizers, tied weights and ``state_dict`` go on as
-    before. Each layer is named after its path in the model. A module that appears twice is swapped
-    once.
+    before. Hooks, buffers, further parameters and attributes move along. Each layer is named after
+    its path in the model. A module that appears twice is swapped once. A weight that is ternary
+    already keeps its own scale (and then the ``state_dict`` has it, as ``weight_scale``).
 
-    model: any module; an nn.Linear itself gives a TFMBSLinear. Hooks move along.
-    filter_fn: which to swap (module, path). None swaps every module whose type is nn.Linear; a
-        subclass, whose own ways would be lost, is swapped only where the filter says so.
-    layer_options: for every TFMBSLinear (``weight_quantizer``, ``activation``, ``fabric``, ...).
-    Raises what TFMBSLinear raises, and TypeError for a module whose weight is no parameter of its
-    shape (lazy or parametrized); the model is as before then.
+    What stays in floats and holds weights goes to the log (``logging``, logger "pytfmbs") in one line;
+    ``pytfmbs.summary`` lists it.
+
+    model: any module; an nn.Linear itself gives a TFMBSLinear.
+    filter_fn: which to swap (module, path). None swaps every nn.Linear, and transformers' BitNet
+        layers, but for output heads, adapters, and subclasses of nn.Linear. A filter's yes is for
+        any of them.
+    output_heads: without a filter, also swaps the layers that give a model's outputs: what
+        ``get_output_embeddings`` returns, "lm_head", a weight that is an embedding's too.
+    adapters: without a filter, also swaps the layers that fine-tuning adds (LoRA's).
+    layer_options: for every TFMBSLinear (``weight_quantizer``, ``activation``, ``fabric``, ...). They
+        are applied to layers that are ternary already too.
+
+    Raises ConversionError, a TypeError, for a module that cannot be taken right; it says path,
+    reason and what to do. Raises what TFMBSLinear raises. The model is as before then.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be an nn.Module, not {type(model).__name__}")
     if filter_fn is not None and not callable(filter_fn):
         raise TypeError(f"filter_fn must be callable or None, not {type(filter_fn).__name__}")
-    chosen = [
-        (path, module)
-        for path, module in model.named_modules()
-        if isinstance(module, nn.Linear)
-        and not isinstance(module, TFMBSLinear)
-        and (type(module) is nn.Linear if filter_fn is None else filter_fn(module, path))
-    ]
-    swapped: dict[nn.Module, nn.Module] = {
-        module: _swap(module, path or "linear", layer_options) for path, module in chosen
-    }
-    return replace_modules(model, swapped)
+    choice = Choice(model)
+    asked_for = {HEAD: output_heads, ADAPTER: adapters}
+
+    def takes(module: nn.Module, path: str) -> bool:
+        if filter_fn is not None:
+            return bool(filter_fn(module, path))
+        reason = choice.left_alone(module)
+        return reason is None or asked_for.get(reason, False)
+
+    chosen: list[tuple[str, nn.Module]] = []
+    ternary: list[tuple[str, TFMBSLinear | TFMBSPackedLinear]] = []
+    for path, module in model.named_modules():
+        if is_candidate(module):
+            if takes(module, path):
+                chosen.append((path or "linear", module))
+        elif (
+            layer_options
+            and isinstance(module, (TFMBSLinear, TFMBSPackedLinear))
+            and (filter_fn is None or filter_fn(module, path))
+        ):
+            ternary.append((path or "linear", module))
+
+    mended: set[nn.Module] = set()
+    for path, module in chosen:
+        _check(module, path, choice)
+        mended |= _readers_to_mend(module, path, choice)
+    made = {module: _layer(module, path, layer_options) for path, module in chosen}
+    apply_again(ternary, layer_options)
+    for module, layer in made.items():
+        carry_over(module, layer)
+    for parent in mended:
+        call_layers(parent)
+    model = replace_modules(model, made)
+    log_line(model, swapped=len(made))
+    return model
 
 
-def _swap(linear: nn.Linear, path: str, options: dict[str, Any]) -> TFMBSLinear:
-    weight = linear._parameters.get("weight")
-    shape = (linear.out_features, linear.in_features)
-    if weight is None or is_lazy(weight) or tuple(weight.shape) != shape:
-        raise TypeError(
-            f"{path!r}: the weight of this {type(linear).__name__} is no parameter of shape {shape} "
-            "(lazy or parametrized?)"
-        )
+def _layer(module: nn.Module, path: str, options: dict[str, Any]) -> TFMBSLinear:
+    if bitnet.kind(module) is not None:
+        return bitnet.ternary_layer(module, path, options)
+    assert isinstance(module, nn.Linear)
     layer = TFMBSLinear(
-        linear.in_features,
-        linear.out_features,
-        linear.bias is not None,
+        module.in_features,
+        module.out_features,
+        module.bias is not None,
         device="meta",  # no memory and no initialization for parameters that are replaced at once
-        dtype=weight.dtype,
+        dtype=module.weight.dtype,
         **{"name": path, **options},
     )
-    layer.weight = weight
-    layer.bias = linear.bias
-    layer.train(linear.training)
-    move_hooks(linear, layer)
+    layer._parameters.update(weight=module.weight, bias=module.bias)
+    layer.train(module.training)
+    layer._see_own_scale(assigned=False, signs=True)
+    if layer._weight_quantizer.name in quantizers.BUILT_IN:
+        size = own_scale.group_size(module.weight)
+        if size is not None and own_scale.own_scale(module.weight) is None:
+            raise _refused(
+                module,
+                path,
+                f"its weight is ternary with a scale for {size} inputs each, and a trainable layer has "
+                "one, or one an output",
+                f"Replace it by TFMBSPackedLinear.from_trits(..., group_size={size})",
+            )
     return layer
+
+
+def _check(module: nn.Module, path: str, choice: Choice) -> None:
+    """Raises ConversionError for a module whose numbers or state a ternary layer would lose."""
+    kind = type(module)
+    is_bitnet = bitnet.kind(module) is not None
+    if not is_bitnet:
+        weight = module._parameters.get("weight")
+        shape = (module.out_features, module.in_features)
+        if weight is not None and is_lazy(weight):
+            raise _refused(
+                module,
+                path,
+                "its weight has no shape yet (lazy or parametrized?)",
+                "Run the model once and convert then",
+            )
+        if weight is None or tuple(weight.shape) != shape:
+            raise _refused(
+                module,
+                path,
+                f"its weight is no parameter of shape {shape} (lazy or parametrized?)",
+                "Remove the parametrization, weight norm or pruning first, or leave it out with "
+                "filter_fn",
+            )
+        bias = module._parameters.get("bias")
+        if bias is not getattr(module, "bias", None):
+            raise _refused(
+                module, path, "its bias is computed", f"Remove what computes it. {_LEAVE_OUT}"
+            )
+        for name, parameter in (("weight", weight), ("bias", bias)):
+            if parameter is not None and _tensor_class(parameter) is not Tensor:
+                raise _refused(
+                    module,
+                    path,
+                    f"its {name} is a {_tensor_class(parameter).__name__}, a tensor class with ways of "
+                    "its own",
+                    "Convert before quantizing or sharding, or leave it out with filter_fn",
+                )
+        if weight.dtype not in DTYPES:
+            allowed = ", ".join(str(d).removeprefix("torch.") for d in DTYPES)
+            raise _refused(
+                module, path, f"its weight is {weight.dtype}; allowed are {allowed}", _LEAVE_OUT
+            )
+        if not computes_as_linear(kind):
+            raise _refused(
+                module,
+                path,
+                "its class has a forward pass of its own, whose numbers convert does not know",
+                f"{_LEAVE_OUT}, or replace it by an nn.Linear of the same numbers first",
+            )
+    if module.weight.device.type == "meta" and any(  # type: ignore[union-attr]
+        hasattr(parent, "_hf_hook") for parent in (module, *choice.ancestors(module))
+    ):
+        raise _refused(
+            module,
+            path,
+            "its weight is offloaded: accelerate loads it for each call alone",
+            "Load the model without offloading, or call accelerate.hooks.remove_hook_from_module("
+            "model, recurse=True), and convert then; freeze makes it 16 times smaller",
+        )
+    if (found := why_not_carried(module, TFMBSLinear)) is not None:
+        raise _refused(module, path, *found)
+    for parent in choice.ancestors(module):
+        if is_peft_layer(parent) and getattr(parent, "lora_variant", None):
+            variants = {type(v).__name__ for v in parent.lora_variant.values()}
+            raise _refused(
+                module,
+                path,
+                f"its adapter computes with the float weight ({', '.join(sorted(variants))})",
+                f"{_LEAVE_OUT}, or use plain LoRA",
+            )
+
+
+def _readers_to_mend(module: nn.Module, path: str, choice: Choice) -> set[nn.Module]:
+    """Ancestors whose fused form reads the module's weight, and which can do without. Raises
+    ConversionError for an ancestor that cannot."""
+    mended = set()
+    for parent, parent_path, read in choice.reads(module):
+        torchs = (nn.TransformerEncoderLayer, nn.TransformerEncoder)
+        if isinstance(parent, torchs) and read.function in {
+            f"{k.__name__}.forward" for k in torchs
+        }:
+            mended.add(parent)
+            continue
+        where = f"module {parent_path!r}" if parent_path else "the model"
+        raise _refused(
+            module,
+            path,
+            f"{read.function} ({where}, {read.where}) computes with its weight instead of calling it, "
+            "so the product would be one of floats",
+            _LEAVE_OUT,
+        )
+    return mended
+
+
+def _tensor_class(parameter: Any) -> type:
+    kind = type(parameter)
+    return type(parameter.data) if kind is nn.Parameter else kind
+
+
+def _refused(module: nn.Module, path: str, reason: str, remedy: str) -> ConversionError:
+    return ConversionError(path, type(module).__name__, reason, remedy)

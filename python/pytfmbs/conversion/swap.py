@@ -1,10 +1,14 @@
-"""Modules of a model replaced by others."""
+"""Modules of a model replaced by others, with all that they hold."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import types
+from collections.abc import Mapping, MutableMapping
+from typing import Any
 
 from torch import nn
+from torch.nn.modules.module import _WrappedHook
 
 _HOOKS = (
     "_backward_pre_hooks",
@@ -20,18 +24,112 @@ _HOOKS = (
     "_load_state_dict_pre_hooks",
     "_load_state_dict_post_hooks",
 )
+# What every module has, or convert sets itself.
+_MODULES_OWN = frozenset(
+    [*nn.Module().__dict__, *_HOOKS, "in_features", "out_features", "_compiled_call_impl"]
+)
+#: Keys of a module that accelerate puts around its forward pass.
+_ACCELERATE = ("_hf_hook", "_old_forward", "forward")
 
 
 def move_hooks(source: nn.Module, target: nn.Module) -> None:
-    """Hooks move along."""
-    for hooks in _HOOKS:
-        if hooks in source.__dict__:
-            setattr(target, hooks, getattr(source, hooks))
+    """Hooks move along. Those that torch calls with their module are called with the target."""
+    for name in _HOOKS:
+        if name not in source.__dict__:
+            continue
+        hooks = getattr(source, name)
+        setattr(target, name, hooks)  # the same dict: handles go on removing from it
+        if isinstance(hooks, MutableMapping):
+            for key, hook in list(hooks.items()):
+                if isinstance(hook, _WrappedHook) and getattr(hook, "with_module", False):
+                    hooks[key] = _WrappedHook(hook.hook, target)
+
+
+def why_not_carried(source: nn.Module, target: type[nn.Module]) -> tuple[str, str] | None:
+    """Reason and remedy where a module holds what a target of another class cannot; else None."""
+    state = source.__dict__
+    forward = state.get("forward")
+    if forward is not None and not (_is_own(forward, source) or _is_accelerate_forward(source)):
+        return (
+            "its forward was replaced, and the replacement holds the float layer",
+            "Convert first and replace forward then",
+        )
+    if state.get("_compiled_call_impl") is not None:
+        return "it was compiled in place", "Convert first and call compile() then"
+    for name in _extra_attributes(source):
+        ours = getattr(target, name, None)
+        if callable(ours) and name not in _ACCELERATE:
+            return f"its method {name!r} was replaced", "Convert first and replace it then"
+        if hasattr(target, name) and not hasattr(type(source), name):
+            return (
+                f"its attribute {name!r} means something else of a {target.__name__}",
+                "Rename or delete the attribute",
+            )
+    names = [*source._buffers, *source._modules, *source._parameters]
+    for name in names:
+        if name not in ("weight", "bias") and hasattr(target, name):
+            return (
+                f"what it registered as {name!r} means something else of a {target.__name__}",
+                "Rename or delete it",
+            )
+    return None
+
+
+def carry_over(source: nn.Module, target: nn.Module) -> None:
+    """Hooks, buffers, parameters, children and attributes beside a linear layer's own move along. Only
+    where ``why_not_carried`` has nothing to say."""
+    move_hooks(source, target)
+    has = {"weight", "bias", *target._buffers, *target._modules}
+    for name, buffer in source._buffers.items():
+        if name not in has:
+            target.register_buffer(name, buffer, name not in source._non_persistent_buffers_set)
+    for name, parameter in source._parameters.items():
+        if name not in has:
+            target.register_parameter(name, parameter)
+    for name, child in source._modules.items():
+        if name not in has:
+            target.register_module(name, child)
+    for name in _extra_attributes(source):
+        value = source.__dict__[name]
+        if isinstance(value, types.MethodType) and value.__self__ is source:
+            value = types.MethodType(value.__func__, target)
+        if name not in ("forward", "_old_forward"):
+            target.__dict__[name] = value
+    forward = source.__dict__.get("forward")
+    if forward is not None and not _is_own(forward, source):
+        # accelerate's: it calls _hf_hook and _old_forward of its module.
+        target.__dict__["_old_forward"] = target.forward
+        wrapped = functools.partial(forward.func, target, *forward.args[1:], **forward.keywords)
+        target.__dict__["forward"] = functools.update_wrapper(wrapped, target.forward)
+
+
+def _extra_attributes(module: nn.Module) -> list[str]:
+    return [name for name in module.__dict__ if name not in _MODULES_OWN]
+
+
+def _is_accelerate_forward(module: nn.Module) -> bool:
+    """Whether accelerate wrapped the forward pass of the module's class, and nothing else did."""
+    forward = module.__dict__["forward"]
+    return (
+        "_hf_hook" in module.__dict__
+        and isinstance(forward, functools.partial)
+        and forward.args[:1] == (module,)
+        and _is_own(module.__dict__.get("_old_forward"), module)
+    )
+
+
+def _is_own(forward: Any, module: nn.Module) -> bool:
+    """Whether a function is the forward pass of the module's class, as a method of the module: what
+    accelerate leaves behind."""
+    return (
+        getattr(forward, "__self__", None) is module
+        and getattr(forward, "__func__", None) is type(module).forward
+    )
 
 
 def replace_modules(model: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> nn.Module:
-    """Puts each replacement wherever its module is a child, in place. The model, or what replaces
-    it."""
+    """Puts each replacement wherever its module is a child, or stands in an attribute, a list, a tuple
+    or a dict of a module, in place. The model, or what replaces it."""
     if model in replacements:
         return replacements[model]
     for parent in list(model.modules()):
@@ -39,4 +137,27 @@ def replace_modules(model: nn.Module, replacements: Mapping[nn.Module, nn.Module
         for child_name, child in list(parent._modules.items()):
             if child is not None and child in replacements:
                 setattr(parent, child_name, replacements[child])
+        for name, value in list(parent.__dict__.items()):
+            if name == "_modules":
+                continue
+            replaced = _replaced(value, replacements)
+            if replaced is not value:
+                parent.__dict__[name] = replaced
     return model
+
+
+def _replaced(value: Any, replacements: Mapping[nn.Module, nn.Module]) -> Any:
+    """A value, or what stands for it; lists and dicts are changed in place."""
+    if isinstance(value, nn.Module):
+        return replacements.get(value, value)
+    if type(value) is list:
+        for index, item in enumerate(value):
+            if isinstance(item, nn.Module):
+                value[index] = replacements.get(item, item)
+    elif type(value) is dict:
+        for key, item in value.items():
+            if isinstance(item, nn.Module):
+                value[key] = replacements.get(item, item)
+    elif type(value) is tuple and any(isinstance(item, nn.Module) for item in value):
+        return tuple(replacements.get(i, i) if isinstance(i, nn.Module) else i for i in value)
+    return value

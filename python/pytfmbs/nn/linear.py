@@ -16,6 +16,7 @@ from ..ops.observers import profiler_enabled
 from ..quantization import quantizers
 from ..quantization.fixed_scale import FixedScaleQuantizer
 from ..quantization.kept_weight import KeptWeight
+from ..quantization.own_scale import keeping_own_scale
 from ..quantization.quantizers import WeightQuantizer
 from . import foreign_helpers
 from .fabric_layer import FabricLayer, checked_clip
@@ -23,6 +24,14 @@ from .fabric_layer import FabricLayer, checked_clip
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 _log = logging.getLogger("pytfmbs")
+#: Attributes of the constructor's options.
+_OPTIONS = {
+    "activation": "_activation",
+    "fabric": "_fabric",
+    "ste_clip": "_ste_clip",
+    "tile_mask": "_given_mask",
+    "weight_addr": "_given_addr",
+}
 _Parameter = nn.Parameter
 _is_traced = torch.compiler.is_dynamo_compiling
 _linear = torch_ops.linear
@@ -67,6 +76,7 @@ class TFMBSLinear(FabricLayer, nn.Linear):
     _custom: bool
     _kept: KeptWeight | None = None
     _told_shared = False
+    _keeps_own_scale = True  # of weights that are ternary already
 
     def __init__(
         self,
@@ -142,6 +152,118 @@ class TFMBSLinear(FabricLayer, nn.Linear):
             layer.bias = nn.Parameter(bias.detach().clone().to(layer.weight.dtype))
         layer.register_buffer("weight_scale", scales)
         return layer
+
+    # --- weights that are ternary already -----------------------------------------------------
+
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        """As nn.Module's. A weight that is ternary already keeps its own scale ("sign" has none to
+        keep)."""
+        if name != "weight":
+            return super().register_parameter(name, param)
+        foreign_helpers.check_assigned_weight(self, param)
+        super().register_parameter(name, param)
+        self.__dict__["_storage"] = observers.storage_reference(param)
+        if "_weight_quantizer" in self.__dict__:
+            self._see_own_scale(assigned=True)
+
+    def _see_own_scale(self, assigned: bool, signs: bool = False) -> None:
+        """Keeps the scale of a present weight that is ternary already: the quantizer is a fixed scale
+        from then on, which the state_dict has as ``weight_scale``.
+
+        assigned: the weight is another tensor, so that a scale which an earlier one had ends with
+            it. signs: "sign" layers too.
+        """
+        weight = self._parameters.get("weight")
+        quantizer = self.__dict__.get("_quantizer_before", self._weight_quantizer)
+        if not self._keeps_own_scale or quantizer.name not in quantizers.BUILT_IN:
+            return
+        if type(weight) is not _Parameter:
+            return
+        if quantizer.name == "sign" and not signs:
+            return
+        kept = keeping_own_scale(quantizer, weight)
+        if kept is not None:
+            self._fix_scale(kept.scale)
+            self.__dict__["_quantizer_before"] = quantizer
+        elif assigned and "_quantizer_before" in self.__dict__:
+            del self.__dict__["_quantizer_before"]
+            self._buffers.pop("weight_scale", None)
+            self._set_quantizer(quantizer)
+
+    def _fix_scale(self, scale: Tensor) -> None:
+        self.register_buffer("weight_scale", scale)
+        self._set_quantizer(FixedScaleQuantizer(scale))
+
+    def _set_quantizer(self, quantizer: WeightQuantizer) -> None:
+        name = quantizers.spec_name(quantizer)
+        self.__dict__.update(
+            _weight_quantizer=quantizer, _quantizer_name=name, _custom=name == "custom"
+        )
+        if "_layer" in self.__dict__:
+            self._enter(self.name, replacing=None if self._offload else self._layer)
+
+    def _reconfigure(self, **options: Any) -> None:
+        """Other options of the constructor, which it has checked. After an error nothing has
+        changed."""
+        before, buffers = dict(self.__dict__), dict(self._buffers)
+        name = options.pop("name", self.name)
+        quantizer = options.pop("weight_quantizer", None)
+        layer = self._layer
+        try:
+            self.__dict__.update(
+                {
+                    _OPTIONS[key]: Fabric() if key == "fabric" and value is None else value
+                    for key, value in options.items()
+                }
+            )
+            self._window = self._resolved_window()
+            if quantizer is not None:
+                self.__dict__.pop("_quantizer_before", None)
+                self._buffers.pop("weight_scale", None)
+                resolved = quantizers.resolve(quantizer)
+                kind = quantizers.spec_name(resolved)
+                self.__dict__.update(
+                    _weight_quantizer=resolved, _quantizer_name=kind, _custom=kind == "custom"
+                )
+            stays = "fabric" not in options and not self._offload
+            self._enter(name, replacing=layer if stays else None)
+            if quantizer is not None:
+                self._see_own_scale(assigned=False, signs=True)
+        except Exception:
+            self.__dict__.update(before)
+            self.__dict__["_buffers"].clear()
+            self._buffers.update(buffers)
+            raise
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """As nn.Module's. A scale in the state, or of a weight that is ternary already, is kept."""
+        key, own = prefix + "weight_scale", self.__dict__
+        scale = state_dict.get(key)
+        if isinstance(scale, Tensor) and "weight_scale" not in self._buffers:
+            if scale.numel() in (1, self.out_features) and scale.is_floating_point():
+                before = self._weight_quantizer
+                self._fix_scale(scale.detach().cpu().reshape(-1).clone())
+                if before.name in quantizers.BUILT_IN:
+                    own["_quantizer_before"] = before
+        elif scale is None and "_quantizer_before" in own:  # nn.Linear's state
+            self._buffers.pop("weight_scale", None)
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+        if scale is None and prefix + "weight" in state_dict:
+            self._see_own_scale(assigned="_quantizer_before" in own)
+        loaded = self._buffers.get("weight_scale")
+        if isinstance(self._weight_quantizer, FixedScaleQuantizer) and loaded is not None:
+            self._weight_quantizer.scale = loaded  # another tensor, where it was assigned
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         """As FabricLayer's; a fixed scale stays float32."""
@@ -248,13 +370,6 @@ class TFMBSLinear(FabricLayer, nn.Linear):
         if self.training or self._is_shared(weight):
             return None
         return KeptWeight.of(weight, self._weight_quantizer, trits, scale)
-
-    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
-        if name == "weight":
-            foreign_helpers.check_assigned_weight(self, param)
-        super().register_parameter(name, param)
-        if name == "weight":
-            self.__dict__["_storage"] = observers.storage_reference(param)
 
     def _is_shared(self, weight: Tensor) -> bool:
         """Whether the weight got its memory by ``.data = ...`` and other tensors hold that memory too

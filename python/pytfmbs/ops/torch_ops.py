@@ -104,6 +104,11 @@ def fake_output(
     input: Tensor, weight: Tensor, bias: Tensor | None, out_dtype: torch.dtype | None
 ) -> Tensor:
     """A tensor of the output's shape and dtype. Raises what nn.Linear raises."""
+    if input.device != weight.device:  # a weight on meta that nothing has loaded
+        raise RuntimeError(
+            f"Expected all tensors to be on the same device, but found {input.device} and "
+            f"{weight.device}"
+        )
     if out_dtype is not None:  # as autocast does
         input, weight = input.to(out_dtype), weight.to(out_dtype)
         if bias is not None and bias.dtype != torch.float64:  # autocast leaves fp64 as it is

@@ -7,16 +7,22 @@ from torch import Tensor
 
 
 class FixedScaleQuantizer:
-    """trit = sign(w) where |w| > scale / 2, else 0; the scale, [1] or [out], is never recomputed."""
+    """trit = sign(w) where |w| > scale / 2, else 0; the scale, [1] or [out], is never recomputed.
+
+    holds_trits: the weight is trits alone, without the scale: trit = sign(w) where |w| > 1/2.
+    """
 
     name = "fixed"
 
-    def __init__(self, scale: Tensor) -> None:
+    def __init__(self, scale: Tensor, holds_trits: bool = False) -> None:
         self.scale = scale
+        self.holds_trits = holds_trits
 
     def __call__(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         scale = self.scale
-        threshold = (scale.unsqueeze(1) if scale.numel() > 1 else scale).to(torch.float64) / 2
         wide = weight.to(torch.float64)
+        threshold: Tensor | float = 0.5
+        if not self.holds_trits:
+            threshold = (scale.unsqueeze(1) if scale.numel() > 1 else scale).to(torch.float64) / 2
         trits = torch.sign(wide) * (wide.abs() > threshold)
         return torch.nan_to_num(trits, nan=0.0).to(torch.int8), scale

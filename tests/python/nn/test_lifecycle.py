@@ -464,8 +464,12 @@ def test_convert_leaves_subclasses_alone_unless_told() -> None:
     assert kind is not nn.Linear
     assert type(convert(attention).out_proj) is kind
     assert torch.equal(attention(value, value, value)[0], expected)
-    convert(attention, filter_fn=lambda module, path: path == "out_proj")
-    assert type(attention.out_proj) is TFMBSLinear
+    with pytest.raises(TypeError, match=r"'out_proj'.*computes with its weight"):
+        convert(attention, filter_fn=lambda module, path: path == "out_proj")
+    assert type(attention.out_proj) is kind
+    subclass = nn.Sequential(kind(16, 4))
+    assert type(convert(subclass)[0]) is kind
+    assert type(convert(subclass, filter_fn=lambda *_: True)[0]) is TFMBSLinear
 
 
 def test_convert_takes_hooks_along_and_frozen_parameters() -> None:

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
-
 from pytfmbs import Fabric, TFMBSLinear, TFMBSPackedLinear
+from torch import nn
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
