@@ -18,6 +18,7 @@ from ..quantization.activations import ACTIVATIONS
 from ..quantization.quantizers import BUILT_IN
 from .emission.module import MlirModule
 from .errors import ConversionError
+from .frontend.importer import FLOAT_LAYERS
 from .frontend.torch_frontend import Source, to_mlir, to_onnx
 from .toolchain.programs import CompilationError, ToolNotFoundError
 
@@ -62,7 +63,19 @@ def _parser() -> argparse.ArgumentParser:
         "--static-batch", action="store_true", help="the first dimension is the example's only"
     )
     parser.add_argument("--weight-quantizer", choices=sorted(BUILT_IN), default="sign")
-    parser.add_argument("--activation", choices=ACTIVATIONS, default="ternary")
+    parser.add_argument(
+        "--activation",
+        choices=ACTIVATIONS,
+        help="of layers that have none in MODEL (default: ternary; int8 for ternary weights in QDQ "
+        "form)",
+    )
+    parser.add_argument(
+        "--float-layers",
+        choices=FLOAT_LAYERS,
+        default="auto",
+        help="products with constant float weights: keep them in floats, quantize them, or auto: "
+        "keep them where MODEL holds a ternary layer (default: auto)",
+    )
     default = FabricConfig()
     parser.add_argument("--tiles", type=int, default=default.tiles, help="default: %(default)s")
     parser.add_argument("--lanes", type=int, default=default.lanes, help="default: %(default)s")
@@ -137,6 +150,7 @@ def _convert(options: argparse.Namespace, root: Path) -> tuple[MlirModule, Path]
         to_onnx(source, args, dynamic_batch=not options.static_batch),
         weight_quantizer=options.weight_quantizer,
         activation=options.activation,
+        float_layers=options.float_layers,
         config=config,
         function_name=options.name,
         outputs=options.output_names,
@@ -221,4 +235,4 @@ def _print_layers(module: MlirModule) -> None:
             "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
         )
     if not module.layers:
-        print("(no product with constant weights)")
+        print("(no ternary layer)")

@@ -229,12 +229,38 @@ SHAPE = [
     Case("Slice", [_CUBE, vector(1), vector(3), vector(2)]),
     Case("Slice", [_CUBE, vector(-2, 0), vector(2**62, -1), vector(1, 2), vector(1, 2)]),
     Case("Slice", [_CUBE, vector(5), vector(9), vector(1)]),
-    Case("Slice", [_CUBE, vector(-1), vector(-(2**62)), vector(2), vector(-1)], static=True),
+    *[
+        Case("Slice", [_CUBE, vector(start), vector(end), vector(axis), vector(step)])
+        for start, end, axis, step in (
+            (-1, -(2**63), 2, -1),
+            (2**63 - 1, 0, 2, -2),
+            (-2, 1, 2, -1),
+            (1, 9, 1, -1),
+            (-1, -9, 1, -3),
+            (-7, -9, 1, -1),
+        )
+    ],
+    Case("Slice", [_CUBE, vector(-1, 0), vector(-9, 1), vector(2, 0), vector(-1, 1)]),
+    Case("Slice", [floats(0, 3), vector(-1), vector(-9), vector(0), vector(-1)]),
     Case("Split", [_CUBE, vector(1, 3)], {"axis": 2}, outputs=2),
-    Case("Split", [_CUBE], {"axis": 1, "num_outputs": 2}, outputs=2, static=True),
+    Case("Split", [_CUBE], {"axis": 1, "num_outputs": 2}, outputs=2),
+    Case("Split", [floats(7, 2)], {"num_outputs": 4}, outputs=4),
+    Case("Tile", [floats(3, 2), vector(2, 3)]),
+    Case("Tile", [_CUBE, vector(1, 2, 1)]),
+    Case("Tile", [_CUBE, vector(1, 1, 1)]),
+    Case("Tile", [floats(2), vector(0)]),
+    *[Case("Trilu", [x], {"upper": upper}) for x in (X, _CUBE) for upper in (0, 1)],
+    *[Case("Trilu", [_CUBE, number(k, np.int64)]) for k in (-1, 2, 7, -9)],
+    Case("Trilu", [whole(4, 3), number(-1, np.int64)], {"upper": 0}),
     Case("Gather", [_CUBE, vector(0, 2, -1)], {"axis": 2}),
     Case("Gather", [_CUBE, number(1, np.int64)], {"axis": 1}),
     Case("Gather", [floats(5, 3), whole(2, 2, low=0, high=5)]),
+    Case("GatherND", [_CUBE, whole(4, 1, low=-2, high=2)], static=True),
+    Case("GatherND", [_CUBE, whole(5, 2, low=-2, high=2)], static=True),
+    Case("GatherND", [_CUBE, whole(2, 3, 3, low=0, high=2)], static=True),
+    Case("GatherND", [_CUBE, whole(2, 2, 1, low=-3, high=3)], {"batch_dims": 1}, static=True),
+    Case("GatherElements", [_CUBE, whole(2, 3, 5, low=-4, high=4)], {"axis": 2}),
+    Case("GatherElements", [X, whole(2, 4, low=0, high=3)]),
     Case("Pad", [_CUBE, vector(0, 1, 0, 0, 0, 2), number(1.5)]),
     Case("ConstantOfShape", [vector(2, 3)]),
 ]
@@ -270,6 +296,78 @@ REDUCTION = [
     Case("ReduceSum", [floats(0, 4), vector(0)]),
 ]
 
+RUNNING = [
+    *[
+        Case("CumSum", [_CUBE, number(axis, np.int64)], {"exclusive": less, "reverse": back})
+        for axis in (0, 2, -2)
+        for less in (0, 1)
+        for back in (0, 1)
+    ],
+    Case("CumSum", [whole(4, 3, dtype=np.int32), vector(0)]),
+    Case("CumSum", [floats(0, 3), vector(0)]),
+    Case("Hardmax", [_CUBE], {"axis": 1}),
+    Case("Hardmax", [np.ones((2, 3), np.float32)]),
+]
+
+_IMAGE = floats(2, 4, 7, 6)
+_WINDOW: dict[str, Any] = {"kernel_shape": [3, 2]}
+WINDOWS = [
+    Case("Conv", [_IMAGE, Constant(floats(5, 4, 3, 2))]),
+    Case("Conv", [_IMAGE, Constant(floats(6, 2, 3, 3)), floats(6)], {"group": 2, "pads": [1] * 4}),
+    Case("Conv", [_IMAGE, Constant(floats(4, 1, 3, 3))], {"group": 4, "strides": [2, 1]}),
+    Case(
+        "Conv", [_IMAGE, Constant(floats(2, 4, 2, 2))], {"dilations": [2, 3], "pads": [1, 0, 0, 2]}
+    ),
+    *[
+        Case("Conv", [_IMAGE, Constant(floats(2, 4, 3, 2))], {"auto_pad": pad, "strides": [2, 2]})
+        for pad in ("SAME_UPPER", "SAME_LOWER", "VALID")
+    ],
+    Case("Conv", [floats(1, 2, 9), Constant(floats(3, 2, 4))]),
+    *[
+        Case(op, [_IMAGE], {**_WINDOW, **more})
+        for op in ("MaxPool", "AveragePool", "LpPool")
+        for more in (
+            {},
+            {"strides": [2, 3], "pads": [1, 1, 2, 0]},
+            {"strides": [2, 2], "ceil_mode": 1},
+            {"auto_pad": "SAME_UPPER"},
+        )
+    ],
+    Case("AveragePool", [_IMAGE], {**_WINDOW, "pads": [1, 1, 0, 1], "count_include_pad": 1}),
+    Case("MaxPool", [_IMAGE], {**_WINDOW, "dilations": [2, 2]}),
+    Case("MaxPool", [whole(1, 2, 5, low=0, high=255, dtype=np.uint8)], {"kernel_shape": [3]}),
+    *[Case(op, [_IMAGE]) for op in ("GlobalAveragePool", "GlobalMaxPool")],
+    *[Case("DepthToSpace", [_IMAGE], {"blocksize": 2, "mode": mode}) for mode in ("DCR", "CRD")],
+    Case("SpaceToDepth", [floats(1, 2, 4, 6)], {"blocksize": 2}),
+]
+
+_BYTES = whole(3, 4, low=0, high=256, dtype=np.uint8)
+_SCALES = Constant(np.array([0.5, 0.01, 2.0, 0.3], np.float32))
+QUANTIZATION = [
+    Case("DequantizeLinear", [_BYTES, number(0.1), number(128, np.uint8)]),
+    Case("DequantizeLinear", [whole(3, 4, dtype=np.int8), _SCALES], {"axis": 1}),
+    Case("DequantizeLinear", [whole(3, 4, dtype=np.int32), number(0.1)]),
+    Case("QuantizeLinear", [X * 100, number(0.5), number(3, np.int8)]),
+    Case("QuantizeLinear", [X * 100, _SCALES, Constant(np.array([0, 9, 128, 255], np.uint8))]),
+    Case("DynamicQuantizeLinear", [X], outputs=3),
+]
+
+# Integers without a sign, in and out.
+UNSIGNED = [
+    *[
+        Case(op, [RNG.integers(2**31, 2**bits, (3, 4), kind), whole(4, low=1, dtype=kind)])
+        for bits, kind in ((32, np.uint32), (64, np.uint64))
+        for op in ("Div", "Max", "Less", "Add")
+    ],
+    *[Case("Cast", [_BYTES], {"to": kind}) for kind in (TensorProto.UINT16, TensorProto.UINT64)],
+    *[
+        Case("BitShift", [_BYTES, whole(4, low=0, high=8, dtype=np.uint8)], {"direction": way})
+        for way in ("LEFT", "RIGHT")
+    ],
+    *[Case(op, [_BYTES, _BYTES[::-1].copy()]) for op in ("BitwiseAnd", "BitwiseOr", "BitwiseXor")],
+    Case("BitwiseNot", [_BYTES]),
+]
+
 _CHANNELS = [Constant(floats(3)), Constant(floats(3)), Constant(floats(3))]
 _VARIANCE = Constant(np.abs(floats(3)) + np.float32(0.1))
 NORMALIZATION = [
@@ -291,6 +389,17 @@ PRODUCTS = [
     Case("MatMul", [floats(0, 4), floats(4, 5)]),
     Case("MatMul", [floats(3, 4, dtype=np.float64), floats(4, 5, dtype=np.float64)]),
     Case("MatMul", [floats(2, 3, 4), Constant(floats(2, 4, 5))]),
+    *[
+        Case("Einsum", parts, {"equation": equation})
+        for equation, *parts in (
+            ("ij,jk->ik", floats(3, 4), floats(4, 5)),
+            ("bij, bjk -> bik", floats(2, 3, 4), floats(2, 4, 5)),
+            ("...ii->...i", floats(2, 3, 3)),
+            ("ij", floats(3, 4)),
+            ("i,i", floats(4), floats(4)),
+            ("bhqd,bhkd->bhqk", floats(2, 2, 3, 4), floats(2, 2, 5, 4)),
+        )
+    ],
     Case("Gemm", [floats(3, 4), floats(4, 5)]),
     Case("Gemm", [floats(4, 3), floats(5, 4), floats(5)], {"transA": 1, "transB": 1}),
     Case("Gemm", [floats(3, 4), floats(4, 5), floats(3, 1)], {"alpha": 0.5, "beta": 2.0}),
@@ -325,5 +434,9 @@ FAMILIES = {
     "reduction": REDUCTION,
     "normalization": NORMALIZATION,
     "products": PRODUCTS,
+    "running": RUNNING,
+    "windows": WINDOWS,
+    "quantization": QUANTIZATION,
+    "unsigned": UNSIGNED,
     "machine_learning": MACHINE_LEARNING,
 }

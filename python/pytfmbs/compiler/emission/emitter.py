@@ -228,7 +228,8 @@ class Emitter:
     def filled(self, extents: Sequence[Extent], value: object, element: ElementType) -> Value:
         """A tensor of one value."""
         type_text = mlir_tensor(tuple(extents), element.mlir)
-        scalar = self.define(f"arith.constant {literal(value, element)} : {element.mlir}")
+        suffix = "" if element is BOOL else f" : {element.mlir}"  # true and false say their type
+        scalar = self.define(f"arith.constant {literal(value, element)}{suffix}")
         init = self.empty(extents, element.mlir)
         ssa = self.define(
             f"linalg.fill ins({scalar} : {element.mlir}) outs({init} : {type_text}) -> {type_text}"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 from .mlir_text import literal
-from .types import BOOL, F32, INDEX, ElementType, Value
+from .types import BOOL, F32, I64, INDEX, ElementType, Value
 
 Predicate = Literal["eq", "ne", "lt", "le", "gt", "ge"]
 
@@ -51,6 +51,10 @@ class Body:
 
     def index(self, loop: int) -> str:
         return self.text(f"linalg.index {loop} : index")
+
+    def number(self, index: str) -> Scalar:
+        """An index as an int64."""
+        return Scalar(self.text(f"arith.index_cast {index} : index to i64"), I64)
 
     def extract(self, tensor: str, places: Sequence[str], value: Value) -> Scalar:
         """An element of a whole tensor."""

@@ -283,24 +283,53 @@ def _copy(emit: Emitter, value: Value, destination: str) -> Value:
     return Value(value.element, value.extents, ssa=ssa)
 
 
+def every(
+    emit: Emitter, value: Value, axis: int, start: Extent, length: Extent, step: int
+) -> Value:
+    """The elements start, start + step, … along an axis; a step of any sign, all of them inside."""
+    extents = (*value.extents[:axis], length, *value.extents[axis + 1 :])
+    tensor, first, by = emit.name(value), emit.index(start), emit.index(step)
+
+    def body(block: Body, _: list[Scalar]) -> Sequence[Scalar]:
+        places = [block.index(i) for i in range(value.rank)]
+        places[axis] = block.text(
+            f"arith.addi {first}, {block.text(f'arith.muli {places[axis]}, {by} : index')} : index"
+        )
+        return (block.extract(tensor, places, value),)
+
+    init = Value(value.element, extents, ssa=emit.empty(extents, value.element.mlir))
+    rank = value.rank
+    return emit.loops(["parallel"] * rank, [], [(init, range(rank))], body)[0]
+
+
+class Inside:
+    """Holds indices inside a dimension that has elements; negative ones count from its end."""
+
+    def __init__(self, emit: Emitter, size: Extent) -> None:
+        self._zero, self._size = emit.index(0), emit.index(size)
+        self._last = emit.index(emit.extent("sub", size, 1))
+
+    def place(self, block: Body, index: Scalar) -> str:
+        at = block.text(f"arith.index_cast {index.name} : {index.element.mlir} to index")
+        negative = block.text(f"arith.cmpi slt, {at}, {self._zero} : index")
+        wrapped = block.text(f"arith.addi {at}, {self._size} : index")
+        at = block.text(f"arith.select {negative}, {wrapped}, {at} : index")
+        at = block.text(f"arith.maxsi {at}, {self._zero} : index")
+        return block.text(f"arith.minsi {at}, {self._last} : index")
+
+
 def gather(emit: Emitter, data: Value, indices: Value, axis: int) -> Value:
     """data[..., indices, ...]; indices count from the end where negative, and stay inside."""
     if data.extents[axis] == 0:
         raise ConversionError("nothing can be gathered from a dimension of size 0")
     emit.requires.at_least(data.extents[axis], _least_size(indices))
     extents = (*data.extents[:axis], *indices.extents, *data.extents[axis + 1 :])
-    tensor, size, zero = emit.name(data), emit.index(data.extents[axis]), emit.index(0)
-    last = emit.index(emit.extent("sub", data.extents[axis], 1))
+    tensor, inside = emit.name(data), Inside(emit, data.extents[axis])
     loops = list(range(axis, axis + indices.rank))
     init = Value(data.element, extents, ssa=emit.empty(extents, data.element.mlir))
 
     def body(block: Body, arguments: list[Scalar]) -> Sequence[Scalar]:
-        at = block.text(f"arith.index_cast {arguments[0].name} : {indices.element.mlir} to index")
-        negative = block.text(f"arith.cmpi slt, {at}, {zero} : index")
-        wrapped = block.text(f"arith.addi {at}, {size} : index")
-        at = block.text(f"arith.select {negative}, {wrapped}, {at} : index")
-        at = block.text(f"arith.maxsi {at}, {zero} : index")
-        at = block.text(f"arith.minsi {at}, {last} : index")
+        at = inside.place(block, arguments[0])
         places = [block.index(i) for i in range(axis)]
         rest = [block.index(axis + indices.rank + i) for i in range(data.rank - axis - 1)]
         return (block.extract(tensor, [*places, at, *rest], data),)

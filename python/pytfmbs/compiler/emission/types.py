@@ -96,6 +96,11 @@ def from_onnx(data_type: int, what: str) -> ElementType:
     return _ONNX[data_type]
 
 
+def onnx_type(element: ElementType) -> int:
+    """ONNX's number of an element type."""
+    return next(number for number, own in _ONNX.items() if own == element)
+
+
 def from_numpy(dtype: np.dtype[Any], what: str) -> ElementType:
     """The element type of an array's. Raises ConversionError; ``what`` has it."""
     if dtype not in _NUMPY:

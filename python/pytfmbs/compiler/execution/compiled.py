@@ -6,6 +6,7 @@ import _ctypes
 import contextlib
 import ctypes
 import os
+import re
 import sys
 import tempfile
 import threading
@@ -20,7 +21,7 @@ from pytfmbs.ops.libraries import runtime_library
 
 from ..emission.module import MlirModule
 from ..toolchain import pipelines
-from ..toolchain.programs import NO_OP_DUMPS, Toolchain
+from ..toolchain.programs import NO_OP_DUMPS, CompilationError, Toolchain, ToolNotFoundError
 from . import signature
 from .signature import Signature, TensorType
 
@@ -253,15 +254,20 @@ def compile_module(
             folder = Path(keep)
             folder.mkdir(parents=True, exist_ok=True)
         source = source_file(module, folder)
-        plugin = _plugin_flags(tools, target)
-        generic = _generic_form(tools, source, plugin)
         if entry is None and isinstance(module, MlirModule):
             entry = module.function_name
-        function = signature.parse(generic, entry)
-        passes = _passes(target, fabric, config, place, bool(plugin))
-        lowered = folder / "lowered.mlir"
-        tools.run("mlir-opt", *plugin, passes, NO_OP_DUMPS, str(source), "-o", str(lowered))
-        library = _build(tools, lowered, "bf16" in generic, target, opt_level)
+        plugin, missing = _plugin_flags(tools, needed=target == "runtime" or place)
+        try:
+            generic = _generic_form(tools, source, plugin)
+            function = signature.parse(generic, entry)
+            passes = _passes(target, fabric, config, place, bool(plugin))
+            lowered = folder / "lowered.mlir"
+            tools.run("mlir-opt", *plugin, passes, NO_OP_DUMPS, str(source), "-o", str(lowered))
+            library = _build(tools, lowered, "bf16" in generic, target, opt_level)
+        except CompilationError as error:
+            if missing is not None and _PLUGIN_WORK.search(error.diagnostics):
+                raise missing from error
+            raise
         return CompiledModule(library, function, target, fabric)
 
 
@@ -288,16 +294,19 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _plugin_flags(tools: Toolchain, target: Target) -> list[str]:
-    """The plugin's flags. A module of standard dialects compiles without the plugin too."""
-    if target == "runtime":
-        return tools.plugin_flags()
+#: What the tools say of a module that needs the plugin, where it was not loaded: an op or type of
+#: the dialect, or a copy between buffers with gaps, which the plugin's tfmbs-lower-copies takes.
+_PLUGIN_WORK = re.compile(r"tfmbs|memrefCopy")
+
+
+def _plugin_flags(tools: Toolchain, needed: bool) -> tuple[list[str], ToolNotFoundError | None]:
+    """The plugin's flags, or why there are none: a module of standard dialects needs no plugin."""
     try:
-        return tools.plugin_flags()
-    except FileNotFoundError:
-        if tools.plugin is not None or os.environ.get("TFMBS_MLIR_PLUGIN"):
+        return tools.plugin_flags(), None
+    except ToolNotFoundError as error:
+        if needed or tools.plugin is not None or os.environ.get("TFMBS_MLIR_PLUGIN"):
             raise
-        return []
+        return [], error
 
 
 def _generic_form(tools: Toolchain, source: Path, plugin: list[str]) -> str:

@@ -22,12 +22,13 @@ from ..toolchain.programs import CompilationError
 _TORCH = {
     "f32": torch.float32, "f64": torch.float64, "f16": torch.float16, "bf16": torch.bfloat16,
     "i1": torch.bool, "i8": torch.int8, "i16": torch.int16, "i32": torch.int32,
-    "i64": torch.int64, "index": torch.int64, "ui8": torch.uint8,
+    "i64": torch.int64, "index": torch.int64, "ui8": torch.uint8, "ui16": torch.uint16,
+    "ui32": torch.uint32, "ui64": torch.uint64,
 }  # fmt: skip
 _NUMPY: dict[str, Any] = {
     "f32": np.float32, "f64": np.float64, "f16": np.float16,
     "i1": np.bool_, "i8": np.int8, "i16": np.int16, "i32": np.int32, "i64": np.int64,
-    "index": np.int64, "ui8": np.uint8,
+    "index": np.int64, "ui8": np.uint8, "ui16": np.uint16, "ui32": np.uint32, "ui64": np.uint64,
 }  # fmt: skip
 
 _TENSOR = re.compile(r"tensor<((?:(?:\d+|\?)x)*)(\w+)>")
@@ -37,6 +38,8 @@ _TENSOR = re.compile(r"tensor<((?:(?:\d+|\?)x)*)(\w+)>")
 class TensorType:
     """A ranked tensor: its element type in MLIR's words, and its sizes, None where dynamic.
 
+    Integers that the module marks with ``tfmbs.unsigned`` are unsigned here ("ui8"): MLIR's
+    arithmetic knows integers without a sign only.
     ``names`` are the dynamic sizes' names, where the module gives them: sizes of one name are
     equal. ``writable`` says that the function may write into the argument.
     """
@@ -111,11 +114,7 @@ def parse(generic: str, entry: str | None) -> Signature:
     arguments, end = _balanced(line, start)
     rest = line[end:].removeprefix(" -> ")
     results = _balanced(rest, 0)[0] if rest.startswith("(") else "(" + next(_split(rest)) + ")"
-    attributes = _list_attribute(line, "arg_attrs = [")
-    inputs = tuple(
-        _tensor_type(text, entry, attributes[index] if index < len(attributes) else "")
-        for index, text in enumerate(_split(arguments[1:-1]))
-    )
+    inputs = _tensor_types(line, entry, arguments, "arg_attrs = [")
     lines = _list_attribute(closing.get(entry, ""), "tfmbs.requires = [")
     try:
         requirements = Requirements(
@@ -126,7 +125,7 @@ def parse(generic: str, entry: str | None) -> Signature:
     return Signature(
         entry,
         inputs,
-        tuple(_tensor_type(text, entry, "") for text in _split(results[1:-1])),
+        _tensor_types(line, entry, results, "res_attrs = ["),
         requirements,
     )
 
@@ -141,6 +140,15 @@ def _unquoted(text: str) -> str:
     return data.decode(errors="replace")
 
 
+def _tensor_types(line: str, entry: str, types: str, key: str) -> tuple[TensorType, ...]:
+    """The bracketed types of a function's arguments or results, with the attributes under key."""
+    attributes = _list_attribute(line, key)
+    return tuple(
+        _tensor_type(text, entry, attributes[index] if index < len(attributes) else "")
+        for index, text in enumerate(_split(types[1:-1]))
+    )
+
+
 def _tensor_type(text: str, entry: str, attributes: str) -> TensorType:
     match = _TENSOR.fullmatch(text)
     if match is None or match[2] not in _TORCH:
@@ -151,8 +159,9 @@ def _tensor_type(text: str, entry: str, attributes: str) -> TensorType:
         )
     sizes = tuple(None if size == "?" else int(size) for size in match[1].split("x")[:-1])
     names = re.search(r"tfmbs\.dims = \[([^\]]*)\]", attributes)
+    unsigned = "tfmbs.unsigned" in attributes and re.fullmatch(r"i\d+", match[2]) is not None
     return TensorType(
-        match[2],
+        f"u{match[2]}" if unsigned else match[2],
         sizes,
         tuple(re.findall(r'"([^"]*)"', names[1])) if names is not None else (),
         "bufferization.writable = false" not in attributes,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from ..emission.layers import LayerNames, QuantizedWeight, TernaryLayer
 from ..emission.types import Value, constant
 from ..errors import UnsupportedOperatorError
 from .onnx_graph import Graph, Node
+from .ternary_weights import TernaryMatrix
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,11 @@ class Options:
     """How weights and activations are quantized, and for which device."""
 
     weight_quantizer: WeightQuantizer
-    activation: str
+    activation: str | None
     config: FabricConfig
     config_given: bool
+    #: Whether products with constant float weights stay products of floats.
+    keep_floats: bool = False
 
 
 @dataclass
@@ -40,8 +43,13 @@ class Context:
     names: LayerNames = field(default_factory=LayerNames)
     #: Quantized weights by the value they were made of: a layer used twice is one layer.
     quantized: dict[tuple[Any, ...], QuantizedWeight] = field(default_factory=dict)
+    #: Weights of products that are ternary in the file, by the product's place.
+    ternary: Mapping[int, TernaryMatrix] = field(default_factory=dict)
     #: Nodes that a handler has taken along, by place.
     absorbed: set[int] = field(default_factory=set)
+
+    #: How many operators were taken by ONNX's definition of them.
+    expansions: int = 0
 
     def find(self, name: str) -> Value | None:
         """A value that is known by now; initializers always are."""

@@ -72,6 +72,7 @@ _BROADCASTING = frozenset(
         "ArgMax",
         "Trilu",
         "CumSum",
+        "DequantizeLinear",
     ]
 )
 #: These too, but for their size, which is looked at first.
@@ -100,6 +101,9 @@ def fold(node: Node, inputs: Sequence[Array | None], opset: int) -> list[Array] 
     return [np.asarray(result) for result in results]
 
 
+_SIZE_OF_FIRST = frozenset(("Reshape", "Slice", "Squeeze", "Unsqueeze", "DequantizeLinear"))
+
+
 def _size(op_type: str, inputs: Sequence[Array | None], arrays: Sequence[Array]) -> int:
     if op_type == "Gather" and len(arrays) == 2:
         return arrays[0].size * max(1, arrays[1].size)
@@ -111,7 +115,7 @@ def _size(op_type: str, inputs: Sequence[Array | None], arrays: Sequence[Array])
         return int(max(0.0, count)) if math.isfinite(count) else _LARGEST + 1
     if op_type == "Concat":
         return sum(array.size for array in arrays)
-    if op_type in ("Reshape", "Slice", "Squeeze", "Unsqueeze") or op_type.startswith("Reduce"):
+    if op_type in _SIZE_OF_FIRST or op_type.startswith("Reduce"):
         return arrays[0].size
     try:
         return math.prod(np.broadcast_shapes(*(array.shape for array in arrays)))

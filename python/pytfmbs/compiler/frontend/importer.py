@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
 
 import onnx
 
@@ -17,38 +18,56 @@ from ..emission.mlir_text import string, symbol
 from ..emission.module import MlirModule, TensorInfo
 from ..emission.types import Extent, Value, check_size, constant, from_onnx
 from ..errors import ConversionError, InvalidModelError, UnsupportedOperatorError
-from . import folding
+from . import definitions, folding, ternary_weights
 from .context import Context, Options
 from .onnx_graph import Graph, Node
 from .operators import OPERATORS, portable, shape_arithmetic
+from .operators.ternary import is_layer
+
+#: What becomes of products with constant float weights (docs/compile-a-model.md).
+FloatLayers: TypeAlias = Literal["auto", "keep", "quantize"]
+FLOAT_LAYERS: tuple[str, ...] = get_args(FloatLayers)
 
 
 def import_onnx(
     model: onnx.ModelProto,
     *,
     weight_quantizer: str | WeightQuantizer = "sign",
-    activation: str = "ternary",
+    activation: str | None = None,
+    float_layers: FloatLayers = "auto",
     config: FabricConfig | None = None,
     function_name: str = "main",
     outputs: Sequence[str] | None = None,
 ) -> MlirModule:
-    """An ONNX model as MLIR: every product with constant weights becomes a ternary layer, the rest
-    plain arithmetic.
+    """An ONNX model as MLIR: products with ternary weights become ternary layers, the rest plain
+    arithmetic. Options as to_mlir's.
 
     outputs: names of values to give instead of the graph's outputs.
     Raises ConversionError and what is under it, and nothing else for a model, however broken.
     """
-    check_activation(activation)
+    if activation is not None:
+        check_activation(activation)
+    if float_layers not in FLOAT_LAYERS:
+        allowed = ", ".join(map(repr, FLOAT_LAYERS))
+        raise ConversionError(f"float_layers is {float_layers!r}; allowed are {allowed}")
     if not isinstance(function_name, str) or not function_name:
         raise ConversionError(f"function_name is {function_name!r}; it must be a name")
     try:
         quantizer = quantizers.resolve(weight_quantizer)
     except (ValueError, TypeError) as error:
         raise ConversionError(str(error)) from error
-    options = Options(quantizer, activation, config or FabricConfig(), config is not None)
-    context = Context(Graph(model, outputs), options)
+    graph = Graph(model, outputs)
+    layers, inner = portable.find(graph)
+    ternary = ternary_weights.find(graph)
+    keep = float_layers == "keep"
+    if float_layers == "auto":
+        keep = bool(layers or ternary.weights) or any(map(is_layer, graph.nodes))
+    options = Options(
+        quantizer, activation, config or FabricConfig(), config is not None, keep_floats=keep
+    )
+    context = Context(graph, options, ternary=ternary.weights, absorbed=inner | ternary.inner)
     inputs = _arguments(context)
-    _walk(context)
+    _walk(context, layers)
     return _finish(context, inputs, function_name)
 
 
@@ -98,9 +117,7 @@ def _arguments(context: Context) -> list[_Argument]:
     return arguments
 
 
-def _walk(context: Context) -> None:
-    layers, inner = portable.find(context.graph)
-    context.absorbed.update(inner)
+def _walk(context: Context, layers: Mapping[int, portable.PortableLayer]) -> None:
     for node in context.graph.nodes:
         if node.place in context.absorbed:
             continue
@@ -126,22 +143,22 @@ def _walk(context: Context) -> None:
 
 
 def _convert(context: Context, node: Node) -> Sequence[Value | None]:
-    inputs = [context.find(name) if name else None for name in node.inputs]
-    for name, value in zip(node.inputs, inputs, strict=True):
-        if name and value is None:
+    # Ternary weights are no tensor of floats: the handler takes them from the context.
+    weights = 1 if node.place in context.ternary else None
+    inputs = [
+        context.find(name) if name and place != weights else None
+        for place, name in enumerate(node.inputs)
+    ]
+    for place, (name, value) in enumerate(zip(node.inputs, inputs, strict=True)):
+        if name and value is None and place != weights:
             raise context.unsupported(node, f"its input {name!r} is an output that no tensor holds")
     if node.controls_flow:
         raise context.unsupported(
             node, "control flow has no form here; export the model without it (fixed branches)"
         )
     handler = OPERATORS.get((node.domain, node.op_type))
-    if handler is None:
-        raise context.unsupported(
-            node,
-            "there is no such operator here; export the model with others, or choose outputs "
-            "before it (outputs=[...], on the command line --output-names)",
-        )
-    _check_against_schema(context, node)
+    if handler is not None:
+        _check_against_schema(context, node)
     if inputs and all(v is None or v.constant is not None for v in inputs):
         arrays = [None if v is None else v.constant for v in inputs]
         folded = folding.fold(node, arrays, context.graph.opset(""))
@@ -150,8 +167,44 @@ def _convert(context: Context, node: Node) -> Sequence[Value | None]:
     known = shape_arithmetic.evaluate(context.emit, node, inputs)
     if known is not None:
         return [known]
+    if handler is None:
+        return _by_definition(context, node, inputs)
     results = handler(context, node, inputs)
     return [results] if results is None or isinstance(results, Value) else results
+
+
+def _by_definition(
+    context: Context, node: Node, inputs: Sequence[Value | None]
+) -> Sequence[Value | None]:
+    """An operator without a handler, by the function that ONNX defines it as."""
+    graph = context.graph
+    function = definitions.body(node, inputs, graph.opset(node.domain))
+    if function is None:
+        raise context.unsupported(
+            node,
+            "there is no such operator here; export the model with others, or choose outputs "
+            "before it (outputs=[...], on the command line --output-names)",
+        )
+    _check_against_schema(context, node)
+    context.expansions += 1
+    number = context.expansions
+    nodes, outputs = definitions.instantiate(function, node, f"\0{number}.")
+    outer = graph.opsets
+    graph.opsets = outer | {entry.domain: entry.version for entry in function.opset_import}
+    try:
+        for proto in nodes:
+            inner = Node(proto, -number)  # a place that no node of the graph has
+            results = _convert(context, inner)
+            for name, value in zip(inner.outputs, results, strict=False):
+                if name and value is not None:
+                    check_size(value.extents, f"the result {name!r}")
+                    context.values[name] = value
+    except ConversionError as error:
+        reason = f"ONNX defines it by others, and one of them cannot be taken: {error}"
+        raise context.unsupported(node, reason) from error
+    finally:
+        graph.opsets = outer
+    return [context.values.get(name) for name in outputs]
 
 
 def _check_against_schema(context: Context, node: Node) -> None:
@@ -186,10 +239,11 @@ def _finish(context: Context, inputs: Sequence[_Argument], function_name: str) -
     names = [emit.name(value) for value in results]
     types = ", ".join(value.type for value in results)
     emit.line(f"return {', '.join(names)} : {types}")
+    returned = ", ".join(f"{v.type}{_braced(_sign_attribute(v))}" for v in results)
     arguments = ", ".join(
         f"{a.value.ssa}: {a.value.type} {{{_argument_attributes(a)}}}" for a in inputs
     )
-    header = f"  func.func {symbol(function_name)}({arguments}) -> ({types})"
+    header = f"  func.func {symbol(function_name)}({arguments}) -> ({returned})"
     requires = ", ".join(map(string, emit.requires.lines()))
     if requires:
         header += f" attributes {{tfmbs.requires = [{requires}]}}"
@@ -210,7 +264,16 @@ def _finish(context: Context, inputs: Sequence[_Argument], function_name: str) -
 
 def _argument_attributes(argument: _Argument) -> str:
     """What a caller has to know: sizes of one name are equal; nothing is written into arguments."""
-    attributes = ["bufferization.writable = false"]
+    attributes = ["bufferization.writable = false", *_sign_attribute(argument.value)]
     if any(argument.dims):
         attributes.append(f"tfmbs.dims = [{', '.join(map(string, argument.dims))}]")
     return ", ".join(attributes)
+
+
+def _sign_attribute(value: Value) -> list[str]:
+    """MLIR's integers have no sign: who calls the function is told of those that are unsigned."""
+    return ["tfmbs.unsigned"] if value.element.kind == "unsigned" else []
+
+
+def _braced(attributes: Sequence[str]) -> str:
+    return f" {{{', '.join(attributes)}}}" if attributes else ""

@@ -21,6 +21,7 @@ from ..errors import ConversionError, InvalidModelError
 OWN_DOMAIN = "pytfmbs"
 _CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")
 _LARGEST_RANK = 64
+_WIDER = {"int4": np.int8, "int2": np.int8, "uint4": np.uint8, "uint2": np.uint8}
 
 
 def load(source: onnx.ModelProto | str | os.PathLike[str]) -> onnx.ModelProto:
@@ -182,7 +183,9 @@ def tensor_array(tensor: onnx.TensorProto, what: str) -> Array:
         ) from error
     if list(array.shape) != dims:
         raise InvalidModelError(f"{what} of shape {dims} holds {array.size} elements")
-    return array
+    # Integers of 4 and 2 bits are constants only here, and operators that take them take these too.
+    wider = _WIDER.get(array.dtype.name)
+    return array if wider is None else array.astype(wider)
 
 
 class Graph:
@@ -218,6 +221,15 @@ class Graph:
 
     def is_initializer(self, name: str) -> bool:
         return name in self._initializers
+
+    def constant(self, name: str) -> Array | None:
+        """The elements of an initializer or of a Constant node; None of anything else."""
+        if self.is_initializer(name):
+            return self.initializer(name)
+        node = self.producer(name)
+        if node is not None and (node.domain, node.op_type) == ("", "Constant"):
+            return node.tensor("value") if node.has("value") else None
+        return None
 
     def producer(self, name: str) -> Node | None:
         return self._producers.get(name)

@@ -19,7 +19,7 @@ from pytfmbs.quantization.quantizers import WeightQuantizer
 from ..emission.module import MlirModule
 from ..errors import ConversionError
 from . import onnx_graph
-from .importer import import_onnx
+from .importer import FloatLayers, import_onnx
 
 Source: TypeAlias = (
     "nn.Module | torch.export.ExportedProgram | onnx.ModelProto | str | os.PathLike[str]"
@@ -31,20 +31,26 @@ def to_mlir(
     args: Sequence[Any] | Tensor | None = None,
     *,
     weight_quantizer: str | WeightQuantizer = "sign",
-    activation: str = "ternary",
+    activation: str | None = None,
+    float_layers: FloatLayers = "auto",
     config: FabricConfig | None = None,
     function_name: str = "main",
     outputs: Sequence[str] | None = None,
     dynamic_batch: bool = True,
 ) -> MlirModule:
-    """A model as MLIR, its linear layers as ternary ones (docs/compiler.md).
+    """A model as MLIR with ternary layers (docs/compiler.md).
 
     Args:
         source: an nn.Module (taken as in eval mode), a program of torch.export, an ONNX model, or
-            the path of a .onnx or .pt2 file. TFMBSLinear layers come as they are; nn.Linear and
-            whatever else is a product with constant weights is quantized.
+            the path of a .onnx or .pt2 file. TFMBSLinear layers come as they are, and so do
+            products with weights that are ternary in the file (QDQ form).
         args: example inputs of an nn.Module, a tensor or a sequence.
-        weight_quantizer, activation: of layers that are floats in the source, as TFMBSLinear's.
+        weight_quantizer: of layers that are floats in the source, as TFMBSLinear's.
+        activation: of layers that have none in the source. None is "ternary" for weights that are
+            floats in the source, and "int8" for those that are ternary in QDQ form.
+        float_layers: what becomes of products with constant float weights (nn.Linear, MatMul,
+            Gemm). "keep": they stay in floats. "quantize": they become ternary layers. "auto":
+            "keep" where the model holds a ternary layer, "quantize" where it holds none.
         config: the device whose tile masks layers get; None is the default one's.
         function_name: of the function in the module.
         outputs: names of ONNX values to give instead of the graph's outputs.
@@ -59,6 +65,7 @@ def to_mlir(
         to_onnx(source, args, dynamic_batch=dynamic_batch),
         weight_quantizer=weight_quantizer,
         activation=activation,
+        float_layers=float_layers,
         config=config,
         function_name=function_name,
         outputs=outputs,

@@ -11,9 +11,11 @@ from . import (
     linear,
     machine_learning,
     normalization,
+    quantization,
     reduction,
     shape,
     ternary,
+    windows,
 )
 from .operands import Handler
 
@@ -28,4 +30,6 @@ OPERATORS: Mapping[tuple[str, str], Handler] = {
     **linear.OPERATORS,
     **ternary.OPERATORS,
     **machine_learning.OPERATORS,
+    **quantization.OPERATORS,
+    **windows.OPERATORS,
 }

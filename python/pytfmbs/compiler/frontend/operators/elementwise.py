@@ -154,6 +154,41 @@ def _not(context: Context, node: Node, inputs: Inputs) -> Value:
     )
 
 
+def _bits(mnemonic: str, context: Context, node: Node, inputs: Inputs) -> Value:
+    a, b = required(inputs, 0), required(inputs, 1)
+    if a.element.is_float or a.element is BOOL:
+        raise ConversionError(f"inputs are of {a.element.name}, not integers")
+    return apply_binary(context, a, b, lambda block, x, y: block.op(mnemonic, x, y))
+
+
+def _bits_not(context: Context, node: Node, inputs: Inputs) -> Value:
+    a = required(inputs, 0)
+    if a.element.is_float or a.element is BOOL:
+        raise ConversionError(f"input is of {a.element.name}, not integers")
+    return apply(context, a, lambda block, x: block.sub(block.like(-1, x), x))
+
+
+def _shift(context: Context, node: Node, inputs: Inputs) -> Value:
+    a, b = required(inputs, 0), required(inputs, 1)
+    left = node.text("direction", "") == "LEFT"
+    signed = a.element.kind == "signed"
+    if a.element.is_float or a.element is BOOL:
+        raise ConversionError(f"inputs are of {a.element.name}, not integers")
+
+    def function(block: Body, x: Scalar, y: Scalar) -> Scalar:
+        # MLIR leaves open what a shift as wide as the type gives: nothing of the number is left.
+        zero, widest = block.like(0, x), block.like(x.element.bits - 1, x)
+        inside = block.compare("le", y, widest)
+        if signed:
+            inside = block.op("arith.andi", inside, block.compare("ge", y, zero))
+        by = block.select(inside, y, widest)
+        right = "arith.shrsi" if signed else "arith.shrui"
+        shifted = block.op("arith.shli" if left else right, x, by)
+        return shifted if signed and not left else block.select(inside, shifted, zero)
+
+    return apply_binary(context, a, b, function)
+
+
 def _where(context: Context, node: Node, inputs: Inputs) -> Value:
     condition, a, b = (required(inputs, place) for place in range(3))
     if condition.element is not BOOL:
@@ -270,6 +305,11 @@ OPERATORS: dict[tuple[str, str], Handler] = {
     ("", "Or"): partial(_logic, "arith.ori"),
     ("", "Xor"): partial(_logic, "arith.xori"),
     ("", "Not"): _not,
+    ("", "BitwiseAnd"): partial(_bits, "arith.andi"),
+    ("", "BitwiseOr"): partial(_bits, "arith.ori"),
+    ("", "BitwiseXor"): partial(_bits, "arith.xori"),
+    ("", "BitwiseNot"): _bits_not,
+    ("", "BitShift"): _shift,
     ("", "Where"): _where,
     ("", "IsNaN"): _is_nan,
     ("", "IsInf"): _is_inf,

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 
 from ...emission.scalars import Body, Scalar
 from ...emission.structure import matmul, reshape, swap_last
-from ...emission.types import I32, Array, Value, constant, fits
+from ...emission.types import I32, Array, Extent, Value, constant, fits
 from ...errors import ConversionError
 from ..context import Context
 from ..onnx_graph import Node
+from ..ternary_weights import TernaryMatrix
 from .elementwise import apply, apply_binary
 from .operands import Handler, Inputs, optional, required, same_element
-from .ternary import float_layer
+from .ternary import float_layer, qdq_layer
 
 
-def _is_weight(value: Value) -> bool:
-    """A constant matrix of floats that has elements."""
+def _is_weight(context: Context, value: Value) -> bool:
+    """A constant matrix of floats that has elements and is to become a layer's weights."""
     return (
-        value.constant is not None
+        not context.options.keep_floats
+        and value.constant is not None
         and value.element.is_float
         and value.rank == 2
         and value.constant.size > 0
@@ -44,7 +47,11 @@ def vector_bias(value: Value, outputs: int, rank: int) -> Value | None:
 
 
 def _gemm(context: Context, node: Node, inputs: Inputs) -> Value:
-    a, b, c = required(inputs, 0), required(inputs, 1), optional(inputs, 2)
+    a, c = required(inputs, 0), optional(inputs, 2)
+    ternary = context.ternary.get(node.place)
+    if ternary is not None:
+        return _ternary_gemm(context, node, a, ternary, c)
+    b = required(inputs, 1)
     same_element([v for v in (a, b, c) if v is not None])
     if a.rank != 2 or b.rank != 2:
         raise ConversionError(f"it takes matrices, not {a.shape} and {b.shape}")
@@ -55,14 +62,14 @@ def _gemm(context: Context, node: Node, inputs: Inputs) -> Value:
     if c is not None and beta == 0.0:
         c = None
     emit = context.emit
-    if a.element.is_float and _is_weight(b):
+    if a.element.is_float and _is_weight(context, b):
         x = swap_last(emit, a) if trans_a else a
         # [outputs, depth] is what a layer holds.
         weight = _array(b) if trans_b else _array(b).T
         bias = None if c is None else _folded_bias(c, beta, weight.shape[0])
         y = float_layer(context, node, x, weight, (node.inputs[1], trans_b), alpha, bias)
         return y if c is None or bias is not None else _plus(context, y, c, beta)
-    if a.element.is_float and _is_weight(a) and b.constant is None:
+    if a.element.is_float and _is_weight(context, a) and b.constant is None:
         # (a·b) = (bᵀ·aᵀ)ᵀ: the constant side is the weights.
         x = b if trans_b else swap_last(emit, b)
         weight = _array(a).T if trans_a else _array(a)
@@ -75,6 +82,23 @@ def _gemm(context: Context, node: Node, inputs: Inputs) -> Value:
     if alpha != 1.0:
         y = _times(context, y, alpha)
     return y if c is None else _plus(context, y, c, beta)
+
+
+def _ternary_gemm(
+    context: Context, node: Node, a: Value, weight: TernaryMatrix, c: Value | None
+) -> Value:
+    if a.rank != 2:
+        raise ConversionError(f"it takes matrices, not {a.shape}")
+    if c is not None and node.has("broadcast"):
+        raise context.unsupported(node, "it is of an opset before 7; export a newer one")
+    alpha, beta = node.number("alpha", 1.0), node.number("beta", 1.0)
+    if c is not None:
+        same_element([a, c])
+        c = None if beta == 0.0 else c
+    x = swap_last(context.emit, a) if node.flag("transA", False) else a
+    bias = None if c is None else _folded_bias(c, beta, weight.trits.shape[0])
+    y = qdq_layer(context, node, x, weight, alpha, bias)
+    return y if c is None or bias is not None else _plus(context, y, c, beta)
 
 
 def _array(value: Value) -> Array:
@@ -110,17 +134,25 @@ def _plus(context: Context, y: Value, c: Value, beta: float) -> Value:
 
 
 def _matmul(context: Context, node: Node, inputs: Inputs) -> Value:
-    a, b = required(inputs, 0), required(inputs, 1)
+    a = required(inputs, 0)
+    ternary = context.ternary.get(node.place)
+    if ternary is not None:
+        bias, add = _bias_after(context, node, ternary.trits.shape[0], max(a.rank, 1))
+        y = qdq_layer(context, node, a, ternary, 1.0, bias)
+        if add is not None:
+            context.absorb(add, [y])
+        return y
+    b = required(inputs, 1)
     same_element([a, b])
     emit = context.emit
-    if _is_weight(b) and a.rank >= 1:
+    if _is_weight(context, b) and a.rank >= 1:
         weight = _array(b).T
         bias, add = _bias_after(context, node, weight.shape[0], max(a.rank, 1))
         y = float_layer(context, node, a, weight, (node.inputs[1], False), 1.0, bias)
         if add is not None:
             context.absorb(add, [y])
         return y
-    if _is_weight(a) and b.constant is None and b.rank >= 2:
+    if _is_weight(context, a) and b.constant is None and b.rank >= 2:
         y = float_layer(
             context, node, swap_last(emit, b), _array(a), (node.inputs[0], True), 1.0, None
         )
@@ -149,6 +181,63 @@ def _bias_after(
     return (None, None) if bias is None else (bias, add)
 
 
+def _einsum(context: Context, node: Node, inputs: Inputs) -> Value:
+    """Sums of products by letters; 16-bit floats sum in fp32."""
+    values = [required(inputs, place) for place in range(len(inputs))]
+    same_element(values)
+    text = node.text("equation").replace(" ", "")
+    left, arrow, right = text.partition("->")
+    terms = [_letters(t, v.rank) for t, v in zip(left.split(","), values, strict=True)]
+    used = [letter for term in terms for letter in term]
+    if arrow:
+        widest = max(sum(letter[0] == "." for letter in term) for term in terms)
+        result = _letters(right, widest + len(right.replace("...", "")), widest)
+    else:
+        dots = sorted({letter for letter in used if letter[0] == "."})
+        result = dots + sorted(v for v in set(used) if used.count(v) == 1 and v[0] != ".")
+    emit = context.emit
+    sizes: dict[str, Extent] = {}
+    for term, value in zip(terms, values, strict=True):
+        for letter, size in zip(term, value.extents, strict=True):
+            known = sizes.setdefault(letter, size)
+            sizes[letter] = emit.broadcast([(known,), (size,)])[0]
+            if letter[0] != ".":
+                emit.same_extents((known,), (size,))
+    if not set(result) <= set(used) or any(
+        letter[0] == "." and size != sizes[letter]
+        for term, value in zip(terms, values, strict=True)
+        for letter, size in zip(term, value.extents, strict=True)
+    ):
+        raise context.unsupported(node, f"its equation {text!r} broadcasts")
+    order = [*result, *dict.fromkeys(letter for letter in used if letter not in result)]
+    element = values[0].element.compute
+    init = emit.filled([sizes[letter] for letter in result], 0, element)
+
+    def body(block: Body, x: list[Scalar]) -> Sequence[Scalar]:
+        product = block.cast(x[0], element)
+        for factor in x[1:-1]:
+            product = block.mul(product, block.cast(factor, element))
+        return (block.add(x[-1], product),)
+
+    kinds: list[Literal["parallel", "reduction"]] = [
+        "parallel" if letter in result else "reduction" for letter in order
+    ]
+    operands = [
+        (v, [order.index(letter) for letter in term]) for term, v in zip(terms, values, strict=True)
+    ]
+    summed = emit.loops(kinds, operands, [(init, range(len(result)))], body)[0]
+    return emit.cast(summed, values[0].element)
+
+
+def _letters(term: str, rank: int, dots: int | None = None) -> list[str]:
+    """A term's letters, an ellipsis as the letters .0, .1, … counted from the end."""
+    before, ellipsis, after = term.partition("...")
+    count = rank - len(before) - len(after) if dots is None else dots
+    if count < 0 or (count and not ellipsis):
+        raise ConversionError(f"term {term!r} does not fit a tensor of rank {rank}")
+    return [*before, *[f".{i}" for i in reversed(range(count))], *after]
+
+
 # --- integers -----------------------------------------------------------------------------------
 
 
@@ -159,11 +248,11 @@ def _matmul_integer(context: Context, node: Node, inputs: Inputs) -> Value:
         value, zero = required(inputs, place), optional(inputs, place + 2)
         if value.element.is_float or value.element.bits != 8:
             raise ConversionError(f"input {place} is of {value.element.name}, not 8-bit integers")
-        sides.append(_less_zero(context, value, zero, per))
+        sides.append(less_zero(context, value, zero, per))
     return matmul(context.emit, *sides)
 
 
-def _less_zero(context: Context, value: Value, zero: Value | None, per: str) -> Value:
+def less_zero(context: Context, value: Value, zero: Value | None, per: str) -> Value:
     if zero is None:
         return context.emit.cast(value, I32)
     if zero.element != value.element:
@@ -182,6 +271,7 @@ def _less_zero(context: Context, value: Value, zero: Value | None, per: str) -> 
 
 
 OPERATORS: dict[tuple[str, str], Handler] = {
+    ("", "Einsum"): _einsum,
     ("", "Gemm"): _gemm,
     ("", "MatMul"): _matmul,
     ("", "MatMulInteger"): _matmul_integer,

@@ -7,13 +7,13 @@ import math
 import numpy as np
 
 from ...emission.scalars import Body, Scalar
-from ...emission.structure import gather, reshape
+from ...emission.structure import gather, matmul, reshape
 from ...emission.types import F32, F64, I64, Value, constant, fits
 from ...errors import ConversionError
 from ..context import Context
 from ..onnx_graph import Node
 from .activations import sigmoid
-from .elementwise import apply
+from .elementwise import apply, apply_binary
 from .operands import Handler, Inputs, required
 from .reduction import NORMS, divided_by_norm, softmax
 from .ternary import float_layer
@@ -56,6 +56,9 @@ def _linear_scores(context: Context, node: Node, x: Value, outputs: int) -> Valu
     if intercepts and len(intercepts) != outputs:
         raise ConversionError(f"there are {len(intercepts)} intercepts for {outputs} outputs")
     bias = constant(np.array(intercepts, np.float32)) if intercepts else None
+    if context.options.keep_floats:
+        scores = matmul(context.emit, x, constant(np.ascontiguousarray(weight.T)))
+        return scores if bias is None else apply_binary(context, scores, bias, Body.add)
     return float_layer(context, node, x, weight, (f"{node.place}:coefficients", True), 1.0, bias)
 
 
@@ -102,7 +105,7 @@ def _labels(
     place = emit.filled((scores.extents[0],), 0, I64)
 
     def body(block: Body, v: list[Scalar]) -> tuple[Scalar, Scalar]:
-        here = Scalar(block.text(f"arith.index_cast {block.index(1)} : index to i64"), I64)
+        here = block.number(block.index(1))
         better = block.compare("gt", v[0], v[1])
         return block.select(better, v[0], v[1]), block.select(better, here, v[2])
 

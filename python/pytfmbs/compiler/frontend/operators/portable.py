@@ -56,7 +56,7 @@ class _Matcher:
     def match(self, hint: dict[str, Any]) -> PortableLayer:
         if len([name for name in self._product.inputs if name]) != 2:
             raise _MismatchError
-        trits = self._constant(self._product.inputs[1])
+        trits = self._graph.constant(self._product.inputs[1])
         if (
             trits is None
             or trits.dtype != np.int8
@@ -166,7 +166,7 @@ class _Matcher:
 
     def _rows(self, reduce: Node) -> None:
         """Checks that a reduction is along the last dimension, which stays."""
-        axes = self._constant(reduce.inputs[1]) if len(reduce.inputs) > 1 else None
+        axes = self._graph.constant(reduce.inputs[1]) if len(reduce.inputs) > 1 else None
         if axes is None or axes.tolist() != [-1] or not reduce.flag("keepdims", True):
             raise _MismatchError
 
@@ -204,20 +204,12 @@ class _Matcher:
             return name
         return self._take(node).inputs[0]
 
-    def _constant(self, name: str) -> Array | None:
-        if self._graph.is_initializer(name):
-            return self._graph.initializer(name)
-        node = self._graph.producer(name)
-        if node is not None and node.op_type == "Constant" and node.has("value"):
-            return node.tensor("value")
-        return None
-
     def _number(self, name: str) -> float | None:
-        array = self._constant(name)
+        array = self._graph.constant(name)
         return float(array.reshape(-1)[0]) if array is not None and array.size == 1 else None
 
     def _vector(self, name: str) -> Array:
-        array = self._constant(name)
+        array = self._graph.constant(name)
         if array is None or array.ndim > 1 or array.dtype.kind != "f":
             raise _MismatchError
         return array.reshape(-1)

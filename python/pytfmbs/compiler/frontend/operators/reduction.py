@@ -19,7 +19,7 @@ from .operands import Handler, Inputs, floats, required
 Reduction = Callable[[Emitter, Value, Sequence[int], bool], Value]
 
 
-def _maximum(emit: Emitter, x: Value, axes: Sequence[int], keep: bool) -> Value:
+def largest(emit: Emitter, x: Value, axes: Sequence[int], keep: bool) -> Value:
     return reduce(emit, x, axes, keep, lowest(x.element), Body.max)
 
 
@@ -53,7 +53,7 @@ def _log_sum(emit: Emitter, x: Value, axes: Sequence[int], keep: bool) -> Value:
 
 def _log_sum_exp(emit: Emitter, x: Value, axes: Sequence[int], keep: bool) -> Value:
     # Less the greatest, so that nothing overflows; where that is infinite, less nothing.
-    high = _maximum(emit, x, axes, True)
+    high = largest(emit, x, axes, True)
     finite = emit.elementwise([high], high.element, lambda b, v: _finite_or_zero(b, v[0]))
     wide = emit.cast(x, x.element.compute)
     shifted = emit.elementwise(
@@ -105,7 +105,7 @@ def softmax(emit: Emitter, x: Value, axes: Sequence[int]) -> Value:
 
 def _shifted(emit: Emitter, x: Value, axes: Sequence[int], exponential: bool) -> Value:
     wide = emit.cast(x, x.element.compute)
-    high = _maximum(emit, wide, axes, True)
+    high = largest(emit, wide, axes, True)
 
     def body(block: Body, v: list[Scalar]) -> Scalar:
         less = block.sub(v[0], v[1])
@@ -136,18 +136,62 @@ def _softmax_like(
     return function(context.emit, x, range(axis, x.rank) if old else [axis])
 
 
+# --- running sums -------------------------------------------------------------------------------
+
+
+def _running(
+    combine: Callable[[Body, Scalar, Scalar], Scalar],
+    neutral: int,
+    context: Context,
+    node: Node,
+    inputs: Inputs,
+) -> Value:
+    """What combines the elements before a place; in time, the axis' size times the elements."""
+    x = required(inputs, 0)
+    given = operands.integers(context, node, required(inputs, 1), "the axis")
+    if x.element is BOOL or len(given) != 1:
+        raise ConversionError(f"it takes numbers, not {x.element.name}, and one axis, not {given}")
+    axis, emit, element = axis_of(given[0], x.rank), context.emit, x.element.compute
+    codes: tuple[Predicate, Predicate] = (
+        ("ge", "gt") if node.flag("reverse", False) else ("le", "lt")
+    )
+    code = codes[node.flag("exclusive", False)]
+    init = emit.filled(x.extents, neutral, element)
+
+    def body(block: Body, v: list[Scalar]) -> Sequence[Scalar]:
+        read, written = (block.number(block.index(i)) for i in (x.rank, axis))
+        value = block.cast(v[0], element)
+        counts = block.compare(code, read, written)
+        return (combine(block, v[1], block.select(counts, value, block.like(neutral, value))),)
+
+    source = [x.rank if i == axis else i for i in range(x.rank)]
+    result = emit.loops(
+        [*["parallel"] * x.rank, "reduction"],  # type: ignore[list-item]
+        [(x, source)],
+        [(init, range(x.rank))],
+        body,
+    )[0]
+    return emit.cast(result, x.element)
+
+
 # --- the place of an extreme ----------------------------------------------------------------------
 
 
 def _arg(predicate: Predicate, context: Context, node: Node, inputs: Inputs) -> Value:
     x = required(inputs, 0)
     axis = axis_of(node.integer("axis", 0), x.rank)
-    if x.extents[axis] == 0:
-        raise ConversionError(f"axis {axis} of {x.shape} is empty")
     or_equal: Predicate = "ge" if predicate == "gt" else "le"
     code: Predicate = or_equal if node.flag("select_last_index", False) else predicate
-    keep = node.flag("keepdims", True)
-    emit, element = context.emit, x.element.compute
+    return _place(context.emit, x, axis, predicate, code, node.flag("keepdims", True))
+
+
+def _place(
+    emit: Emitter, x: Value, axis: int, predicate: Predicate, code: Predicate, keep: bool
+) -> Value:
+    """Where the extreme along an axis is; code says which of equal ones."""
+    if x.extents[axis] == 0:
+        raise ConversionError(f"axis {axis} of {x.shape} is empty")
+    element = x.element.compute
     kept = [place for place in range(x.rank) if place != axis]
     out = tuple(x.extents[place] for place in kept)
     start = lowest(element) if predicate == "gt" else highest(element)
@@ -155,7 +199,7 @@ def _arg(predicate: Predicate, context: Context, node: Node, inputs: Inputs) -> 
 
     def body(block: Body, v: list[Scalar]) -> Sequence[Scalar]:
         value = block.cast(v[0], element)
-        here = Scalar(block.text(f"arith.index_cast {block.index(axis)} : index to i64"), I64)
+        here = block.number(block.index(axis))
         better = block.compare(code, value, v[1])
         return block.select(better, value, v[1]), block.select(better, here, v[2])
 
@@ -169,6 +213,20 @@ def _arg(predicate: Predicate, context: Context, node: Node, inputs: Inputs) -> 
         wanted = [1 if i == axis else e for i, e in enumerate(x.extents)]
         return reshape(emit, result, wanted)
     return result
+
+
+def _hardmax(emit: Emitter, x: Value, axes: Sequence[int]) -> Value:
+    """1 at the first greatest element along axes, else 0."""
+    if len(axes) > 1:
+        flat = (*x.extents[: axes[0]], emit.product([x.extents[axis] for axis in axes]))
+        return reshape(emit, _hardmax(emit, reshape(emit, x, flat), [axes[0]]), x.extents)
+    best = _place(emit, x, axes[0], "gt", "gt", True)
+
+    def body(block: Body, v: list[Scalar]) -> Scalar:
+        hit = block.compare("eq", block.number(block.index(axes[0])), v[1])
+        return block.select(hit, block.like(1, v[0]), block.like(0, v[0]))
+
+    return emit.elementwise([x, best], x.element, body)
 
 
 def _normalizer(context: Context, node: Node, inputs: Inputs) -> Value:
@@ -195,13 +253,13 @@ def divided_by_norm(context: Context, x: Value, axes: Sequence[int], norm: Reduc
 
 
 #: Norms by the names of ai.onnx.ml's Normalizer.
-NORMS: dict[str, Reduction] = {"MAX": _maximum, "L1": _absolute, "L2": _length}
+NORMS: dict[str, Reduction] = {"MAX": largest, "L1": _absolute, "L2": _length}
 
 _FLOAT_ONLY = (_length, _log_sum, _log_sum_exp)
 _REDUCTIONS: dict[str, Reduction] = {
     "ReduceSum": total,
     "ReduceMean": mean,
-    "ReduceMax": _maximum,
+    "ReduceMax": largest,
     "ReduceMin": _minimum,
     "ReduceProd": _product,
     "ReduceL1": _absolute,
@@ -214,7 +272,10 @@ _REDUCTIONS: dict[str, Reduction] = {
 OPERATORS: dict[tuple[str, str], Handler] = {
     **{("", name): partial(_reduction, function) for name, function in _REDUCTIONS.items()},
     ("", "Softmax"): partial(_softmax_like, softmax),
+    ("", "Hardmax"): partial(_softmax_like, _hardmax),
     ("", "LogSoftmax"): partial(_softmax_like, _log_softmax),
+    ("", "CumSum"): partial(_running, Body.add, 0),
+    ("", "CumProd"): partial(_running, Body.mul, 1),
     ("", "ArgMax"): partial(_arg, "gt"),
     ("", "ArgMin"): partial(_arg, "lt"),
     ("", "LpNormalization"): _normalizer,

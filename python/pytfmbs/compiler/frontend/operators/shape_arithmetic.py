@@ -110,8 +110,6 @@ def _slice(
     if len(bounds) != len(numbers) or (len(bounds) == 3 and bounds[2] == 0):
         return None
     step = bounds[2] if len(bounds) == 3 else 1
-    if step < 0:
-        return None
     return _vector(list(own[slice(bounds[0], bounds[1], step)]))
 
 

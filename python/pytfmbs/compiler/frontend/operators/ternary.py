@@ -15,15 +15,18 @@ from ...emission.layers import (
     default_tile_mask,
     emit_layer,
     from_packed,
+    from_trits,
     quantize,
 )
 from ...emission.types import F32, F64, U8, Array, Value
 from ...errors import ConversionError
 from ..context import Context
 from ..onnx_graph import OWN_DOMAIN, Node
+from ..ternary_weights import TernaryMatrix
 from .operands import Handler, Inputs, array, floats, optional, required
 
 AUTOMATIC_ADDRESS = -1
+_OPERATOR = "TernaryLinear"
 _LAYER = "pytfmbs.layer"
 
 
@@ -43,6 +46,7 @@ def float_layer(
     outputs, depth = weight.shape
     check_depth(depth)
     options = context.options
+    activation = options.activation or "ternary"
     key = (*source, alpha)
     if key not in context.quantized:
         quantized = quantize(weight, options.weight_quantizer)
@@ -58,9 +62,45 @@ def float_layer(
             default_tile_mask(options.config, outputs),
             None,
             options.weight_quantizer.name,
-            options.activation,
+            activation,
         )
     return emit_layer(context.emit, context.layers[name], x, bias)
+
+
+def qdq_layer(
+    context: Context,
+    node: Node,
+    x: Value,
+    weight: TernaryMatrix,
+    alpha: float,
+    bias: Value | None,
+) -> Value:
+    """A layer of weights that are ternary in the file."""
+    check_depth(weight.trits.shape[1])
+    layer = given_layer(
+        context,
+        node,
+        _times(from_trits(weight.trits, weight.scale), alpha),
+        name=layer_name(node, _weight_name(context, node)),
+        tile_mask=0,
+        weight_addr=None,
+        weight_quantizer="custom",
+        activation=context.options.activation or "int8",
+    )
+    return emit_layer(context.emit, layer, x, bias)
+
+
+def _weight_name(context: Context, node: Node) -> str:
+    """What the constant that a product's weights are made of is called, less what quantizers add."""
+    name = node.inputs[1]
+    while (maker := context.graph.producer(name)) is not None and maker.inputs:
+        name = maker.inputs[0]
+    return _QUANTIZED_SUFFIX.sub("", name)
+
+
+def is_layer(node: Node) -> bool:
+    """Whether a node is the project's operator of a layer."""
+    return (node.domain, node.op_type) == (OWN_DOMAIN, _OPERATOR)
 
 
 def _times(weight: QuantizedWeight, alpha: float) -> QuantizedWeight:
@@ -72,6 +112,7 @@ def _times(weight: QuantizedWeight, alpha: float) -> QuantizedWeight:
 
 # --- names --------------------------------------------------------------------------------------
 
+_QUANTIZED_SUFFIX = re.compile(r"_(quantized|int8|int4|int2|Q\d+|DQ_Q\d+)$")
 _OPERATOR_SUFFIX = re.compile(r"[./](Gemm|MatMul|Add|Linear)(_\d+)?$")
 
 
@@ -191,4 +232,4 @@ def given_layer(
     return context.layers[unique]
 
 
-OPERATORS: dict[tuple[str, str], Handler] = {(OWN_DOMAIN, "TernaryLinear"): _ternary_linear}
+OPERATORS: dict[tuple[str, str], Handler] = {(OWN_DOMAIN, _OPERATOR): _ternary_linear}
