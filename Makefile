@@ -26,6 +26,7 @@ help:
 	@echo "make format    formats C++ and Python in place"
 	@echo "make bench     layers against their peers, in 15 minutes (ARGS=--quick: in two)"
 	@echo "make bench-growth, bench-kernels   time over sizes; the kernels by themselves"
+	@echo "make wheel     wheels that install without a compiler, into dist"
 	@echo "make build     the libraries, into python/pytfmbs"
 	@echo "make build-mlir  the MLIR plugin, build/libtfmbs_plugin.so (.dylib on macOS)"
 	@echo "make clean     removes what was built, and keeps .venv and .venv-bench"
@@ -161,6 +162,12 @@ bench-kernels: $(BUILD)/build.ninja
 	  cmake -S . -B $(BUILD) -DTFMBS_BUILD_BENCHMARKS=ON
 	@cmake --build $(BUILD) --target bench_kernels
 	@$(BUILD)/cpp/kernels/bench/bench_kernels $(ARGS)
+
+# --- wheels ----------------------------------------------------------------------------------------
+# Into dist/: one for each Python before 3.12 that is here, one for 3.12 and later, one for the plugin.
+.PHONY: wheel
+wheel: .venv/.installed-build .venv/.installed-wheel
+	@scripts/make-wheels.sh dist
 
 # --- lint -----------------------------------------------------------------------------------------
 .PHONY: lint format

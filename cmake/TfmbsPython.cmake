@@ -1,6 +1,8 @@
 # What the torch ops and the binding share: the interpreter, its torch, its nanobind, and the folder
 # of the Python package in which the three libraries lie side by side.
-find_package(Python 3.10 REQUIRED COMPONENTS Interpreter Development.Module)
+# SKBUILD_SABI_COMPONENT: Development.SABIModule for a wheel of the stable ABI (3.12 and later).
+find_package(Python 3.10 REQUIRED
+             COMPONENTS Interpreter Development.Module ${SKBUILD_SABI_COMPONENT})
 
 function(tfmbs_ask_python variable what)
   execute_process(COMMAND ${Python_EXECUTABLE} ${ARGN} OUTPUT_VARIABLE answer ERROR_VARIABLE error
@@ -12,10 +14,16 @@ function(tfmbs_ask_python variable what)
   set(${variable} "${answer}" PARENT_SCOPE)
 endfunction()
 
-# Torch is located without importing it: an import takes seconds and says things on stderr.
-tfmbs_ask_python(torch_dir "torch" -c
-  "import importlib.util as u\nprint(u.find_spec('torch').submodule_search_locations[0])")
-tfmbs_ask_python(torch_version "torch" -c "import importlib.metadata as m\nprint(m.version('torch'))")
+# Torch is located without importing it: an import takes seconds and says things on stderr. Its headers
+# and libtorch_cpu are no interpreter's, so a wheel for one Python can be built with another's torch.
+set(TFMBS_TORCH_DIR "" CACHE PATH "The folder of torch, if not the interpreter's own")
+set(torch_dir "${TFMBS_TORCH_DIR}")
+if(NOT torch_dir)
+  tfmbs_ask_python(torch_dir "torch" -c
+    "import importlib.util as u\nprint(u.find_spec('torch').submodule_search_locations[0])")
+endif()
+file(STRINGS ${torch_dir}/version.py torch_version REGEX "^__version__ = ")
+string(REGEX REPLACE "^__version__ = ['\"]([^'\"]+)['\"].*" "\\1" torch_version "${torch_version}")
 if(torch_version VERSION_LESS 2.10)
   message(FATAL_ERROR "torch ${torch_version} was found; the torch ops need 2.10 or later")
 endif()

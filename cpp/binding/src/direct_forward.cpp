@@ -44,6 +44,14 @@ Torch& known_torch() {
   return *torch;
 }
 
+// The stable ABI's way to call without a tuple.
+PyObject* call(PyObject* function, PyObject* argument = nullptr) {
+  PyObject* arguments[] = {nullptr, argument};  // the first place is the callee's to use
+  const std::size_t count = argument == nullptr ? 0 : 1;
+  return PyObject_Vectorcall(function, arguments + 1, count | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                             nullptr);
+}
+
 // Whether an op that is dispatched now would be seen. What cannot be asked counts as yes.
 bool is_watched(const Torch& torch) {
   const auto level = nb::steal(PyObject_GetAttr(torch.forward_mode, torch.forward_mode_level));
@@ -52,7 +60,7 @@ bool is_watched(const Torch& torch) {
     return true;
   }
   return std::any_of(torch.questions.begin(), torch.questions.end(), [](PyObject* question) {
-    const auto answer = nb::steal(PyObject_CallNoArgs(question));
+    const auto answer = nb::steal(call(question));
     const int yes = answer.is_none() ? 0 : answer.is_valid() ? PyObject_IsTrue(answer.ptr()) : -1;
     if (yes < 0) PyErr_Clear();
     return yes != 0;
@@ -87,7 +95,7 @@ bool is_row_major(const dlpack::Tensor& tensor) {
 
 // Whether the tensor's values are those of its memory, negated: DLPack would not say so.
 bool is_negated(const Torch& torch, nb::handle object) {
-  const auto negated = nb::steal(PyObject_CallOneArg(torch.is_neg, object.ptr()));
+  const auto negated = nb::steal(call(torch.is_neg, object.ptr()));
   if (!negated.is_valid()) PyErr_Clear();
   return !negated.is(nb::bool_(false));
 }
@@ -112,10 +120,10 @@ std::optional<runtime::TensorView> view_of(const Torch& torch, nb::handle object
 // Says what the tensor's storage holds: one that shrank leaves the sizes as they were, and DLPack
 // does not carry the storage's size. False where it cannot be told.
 bool note_held(const Torch& torch, nb::handle object, runtime::TensorView& tensor) {
-  const auto storage = nb::steal(PyObject_CallOneArg(torch.untyped_storage, object.ptr()));
+  const auto storage = nb::steal(call(torch.untyped_storage, object.ptr()));
   const Py_ssize_t held = storage.is_valid() ? PyObject_Size(storage.ptr()) : -1;
   const auto offset =
-      held >= 0 ? nb::steal(PyObject_CallOneArg(torch.storage_offset, object.ptr())) : nb::object();
+      held >= 0 ? nb::steal(call(torch.storage_offset, object.ptr())) : nb::object();
   const Py_ssize_t first = offset.is_valid() ? PyLong_AsSsize_t(offset.ptr()) : -1;
   if (first < 0 || !tensor.type) {
     PyErr_Clear();
@@ -139,7 +147,7 @@ bool mark_changes(const Torch& torch, nb::handle weight, runtime::WeightSource& 
   runtime::mark_changes(
       source,
       [&] {
-        const auto inference = nb::steal(PyObject_CallOneArg(torch.is_inference, weight.ptr()));
+        const auto inference = nb::steal(call(torch.is_inference, weight.ptr()));
         told = inference.is_valid();
         return inference.is(nb::bool_(false));
       },

@@ -22,7 +22,8 @@ class SharedFabric : public std::shared_ptr<device::Fabric> {
   SharedFabric& operator=(const SharedFabric&) = default;
   SharedFabric& operator=(SharedFabric&&) = default;
   ~SharedFabric() {
-    if (use_count() != 1 || !nanobind::is_alive() || PyGILState_Check() == 0) return;
+    // The stable ABI's way to ask whether this thread holds that lock.
+    if (use_count() != 1 || !nanobind::is_alive() || PyThreadState_GetDict() == nullptr) return;
     const nanobind::gil_scoped_release release;
     reset();
   }

@@ -5,6 +5,7 @@ Only the standard library: the scripts of tests/mlir load this file without the 
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
@@ -35,8 +36,10 @@ _INSTALL_TOOLS = (
     f"libmlir-{LLVM_MAJOR}-dev (where the system has no such package, https://apt.llvm.org has); "
     f"with Homebrew: brew install llvm@{LLVM_MAJOR}."
 )
+_PLUGIN_WHEEL = "pytfmbs_mlir_plugin"
 _INSTALL_PLUGIN = (
-    "In the project's folder `make build-mlir` builds it; elsewhere name it in TFMBS_MLIR_PLUGIN."
+    "Install the wheel pytfmbs-mlir-plugin (`make wheel` builds it), or build it in the project's folder "
+    "by `make build-mlir`, or name it in TFMBS_MLIR_PLUGIN."
 )
 _INSTALL_LINKER = "On Debian or Ubuntu: apt-get install g++."
 _TIMEOUT = 1800.0  # seconds; a 4096x11008 layer takes some tens
@@ -180,6 +183,9 @@ class Toolchain:
                 raise ToolNotFoundError("the tfmbs plugin", [missing], _INSTALL_PLUGIN)
             return str(Path(named[0]).resolve())
         places = [_PACKAGE / PLUGIN_NAME]
+        wheel = importlib.util.find_spec(_PLUGIN_WHEEL)
+        if wheel is not None and wheel.origin is not None:
+            places.append(Path(wheel.origin).parent / PLUGIN_NAME)
         if (_ROOT / "pyproject.toml").is_file():
             places.insert(0, _ROOT / "build" / PLUGIN_NAME)
         for place in places:
