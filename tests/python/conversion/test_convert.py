@@ -337,7 +337,9 @@ def test_adapters_that_compute_with_the_float_weight_are_refused(
     refused(model, path, words)
 
 
-@pytest.mark.parametrize("config", ["IA3Config", "LoHaConfig", "LoKrConfig", "OFTConfig", "VeraConfig"])
+@pytest.mark.parametrize(
+    "config", ["IA3Config", "LoHaConfig", "LoKrConfig", "OFTConfig", "VeraConfig"]
+)
 def test_adapters_that_call_the_layer(config: str) -> None:
     options = {
         "IA3Config": {"feedforward_modules": []},
