@@ -116,7 +116,7 @@ def _layer(module: nn.Module, path: str, options: dict[str, Any]) -> TFMBSLinear
         dtype=module.weight.dtype,
         **{"name": path, **options},
     )
-    layer._parameters.update(weight=module.weight, bias=module.bias)
+    layer._parameters.update({name: module._parameters[name] for name in ("weight", "bias")})
     layer.train(module.training)
     layer._see_own_scale(assigned=False, signs=True)
     if layer._weight_quantizer.name in quantizers.BUILT_IN:
@@ -138,7 +138,7 @@ def _check(module: nn.Module, path: str, choice: Choice) -> None:
     is_bitnet = bitnet.kind(module) is not None
     if not is_bitnet:
         weight = module._parameters.get("weight")
-        shape = (module.out_features, module.in_features)
+        shape = (int(module.out_features), int(module.in_features))  # type: ignore[arg-type]
         if weight is not None and is_lazy(weight):
             raise _refused(
                 module,
@@ -180,7 +180,7 @@ def _check(module: nn.Module, path: str, choice: Choice) -> None:
                 "its class has a forward pass of its own, whose numbers convert does not know",
                 f"{_LEAVE_OUT}, or replace it by an nn.Linear of the same numbers first",
             )
-    if module.weight.device.type == "meta" and any(  # type: ignore[union-attr]
+    if module.weight.device.type == "meta" and any(
         hasattr(parent, "_hf_hook") for parent in (module, *choice.ancestors(module))
     ):
         raise _refused(
@@ -193,8 +193,9 @@ def _check(module: nn.Module, path: str, choice: Choice) -> None:
     if (found := why_not_carried(module, TFMBSLinear)) is not None:
         raise _refused(module, path, *found)
     for parent in choice.ancestors(module):
-        if is_peft_layer(parent) and getattr(parent, "lora_variant", None):
-            variants = {type(v).__name__ for v in parent.lora_variant.values()}
+        adapters: Any = getattr(parent, "lora_variant", None)
+        if is_peft_layer(parent) and adapters:
+            variants = {type(adapter).__name__ for adapter in adapters.values()}
             raise _refused(
                 module,
                 path,
@@ -206,7 +207,7 @@ def _check(module: nn.Module, path: str, choice: Choice) -> None:
 def _readers_to_mend(module: nn.Module, path: str, choice: Choice) -> set[nn.Module]:
     """Ancestors whose fused form reads the module's weight, and which can do without. Raises
     ConversionError for an ancestor that cannot."""
-    mended = set()
+    mended: set[nn.Module] = set()
     for parent, parent_path, read in choice.reads(module):
         torchs = (nn.TransformerEncoderLayer, nn.TransformerEncoder)
         if isinstance(parent, torchs) and read.function in {

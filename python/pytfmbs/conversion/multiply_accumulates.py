@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -91,7 +91,7 @@ def _attention(out: Any, query: Tensor, key: Tensor, value: Tensor, *_: Any) -> 
 
 
 #: What torch's counter does not know.
-_MORE_PRODUCTS = {
+_MORE_PRODUCTS: dict[Any, Callable[..., int]] = {
     getattr(torch.ops.aten, "_grouped_mm", None): _grouped,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
 }

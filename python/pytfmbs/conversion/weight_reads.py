@@ -42,7 +42,7 @@ class Read(NamedTuple):
 
 def reads_of(module: nn.Module) -> tuple[Read, ...]:
     """The reads in a module's forward pass of weights that its children hold."""
-    found = _class_reads(type(module))
+    found: tuple[Read, ...] = _class_reads(type(module))  # type: ignore[arg-type]
     forward = module.__dict__.get("forward")
     if forward is not None:  # replaced for this one module
         function = getattr(inspect.unwrap(_unbound(forward)), "__func__", _unbound(forward))
@@ -76,7 +76,7 @@ def _class_reads(kind: type[nn.Module]) -> tuple[Read, ...]:
             for function in _functions(value):
                 methods[name] = (function, f"{base.__name__}.{name}")
     reads: list[Read] = []
-    reached = [name for name in ("forward", "__call__") if name in methods]
+    reached: list[str] = [name for name in ("forward", "__call__") if name in methods]
     for name in reached:  # grows as it goes
         function, title = methods[name]
         reads += _function_reads(function, title)
