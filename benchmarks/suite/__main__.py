@@ -71,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
         help="where the results go; a growth of this machine that is there stays",
     )
 
-    growth = commands.add_parser("growth", help="time a weight and a row, over sizes")
+    growth = commands.add_parser("growth", help="time per weight and per row, over sizes")
     growth.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     growth.add_argument("--quick", action="store_true")
     growth.add_argument(
