@@ -144,9 +144,7 @@ def plan(arguments: argparse.Namespace, best: str, sets: Sequence[str]) -> list[
 def kernel_sets() -> tuple[str, list[str]]:
     """The set that this CPU gets by itself, and all that it supports: asked in a process without
     TFMBS_KERNEL."""
-    code = (
-        "import json, pytfmbs; print(json.dumps([pytfmbs.active_kernels(), pytfmbs.kernel_sets()]))"
-    )
+    code = "import json, pytfmbs; print(json.dumps([pytfmbs.active_kernels(), pytfmbs.isa_variants()]))"
     environment = {k: v for k, v in os.environ.items() if k != "TFMBS_KERNEL"}
     answer = subprocess.run(
         [sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True

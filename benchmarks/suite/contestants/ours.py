@@ -27,7 +27,7 @@ class OurLayer(Layer):
         """A forward packs, and packs anew where the layers beside it ask for another layout."""
         self.layer(torch.zeros(1, self.layer.in_features))
         self.weight_bytes = self.layer.packed_bytes
-        self.layout = str(self.layer.packed_layout)
+        self.layout = str(self.layer._layer.packed_layout)
 
     def bind(self, x: Tensor) -> Call:
         layer = self.layer

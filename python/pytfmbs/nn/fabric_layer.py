@@ -181,9 +181,26 @@ class FabricLayer(nn.Module):
         return self._layer.packed_bytes
 
     @property
+    def packing(self) -> str | None:
+        """How the weights are packed: "packed2" (2 bits per weight) or "packed_base3" (1.6 bits);
+        None before the first forward pass. See pytfmbs.set_weight_storage."""
+        layout = self._packed_layout()
+        if layout is None:
+            return None
+        return "packed_base3" if layout.endswith("fives") else "packed2"
+
+    @property
     def packed_layout(self) -> str | None:
-        """How the packed weights lie (docs/format.md, "Weight panels"): "trit_quads", "int8_fives",
-        ...; None before the first forward pass. See pytfmbs.set_weight_storage."""
+        """Deprecated: ``packing``. The layout's name in the C++ core, such as "trit_quads"."""
+        warnings.warn(
+            "packed_layout is deprecated and goes with the next release; use packing",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return self._packed_layout()
+
+    def _packed_layout(self) -> str | None:
+        """The name of the layout in the C++ core."""
         return self._layer.packed_layout
 
     @property

@@ -268,7 +268,7 @@ class TFMBSPackedLinear(FabricLayer):
 
     @property
     def packing(self) -> str:
-        """ "packed2" (two bits a weight) or "packed_base3" (1.6)."""
+        """How the weights are packed: "packed2" (2 bits per weight) or "packed_base3" (1.6 bits)."""
         return "packed_base3" if self._layout.endswith("fives") else "packed2"
 
     def quantized_weight(self) -> tuple[Tensor, Tensor]:
@@ -295,8 +295,7 @@ class TFMBSPackedLinear(FabricLayer):
         """Memory that the packed weights take, in bytes."""
         return self._panels.numel()
 
-    @property
-    def packed_layout(self) -> str:
+    def _packed_layout(self) -> str:
         return self._layout
 
     def _hint_quantizer(self) -> str:
