@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[3]
 PAGES = sorted(
     [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")],
 )
-LANGUAGES = {"", "python", "sh", "cpp", "mlir", "mermaid", "text"}
+LANGUAGES = {"", "python", "sh", "cpp", "mlir", "mermaid", "text", "{toctree}", "{eval-rst}"}
 MLIR_BIN = Path("/usr/lib/llvm-22/bin")
 
 
