@@ -27,6 +27,7 @@ help:
 	@echo "make bench     layers against their peers, in 15 minutes (ARGS=--quick: in two)"
 	@echo "make bench-growth, bench-kernels   time over sizes; the kernels by themselves"
 	@echo "make wheel     wheels that install without a compiler, into dist"
+	@echo "make docs      these pages and the API reference as a site, in build/docs"
 	@echo "make build     the libraries, into python/pytfmbs"
 	@echo "make build-mlir  the MLIR plugin, build/libtfmbs_plugin.so (.dylib on macOS)"
 	@echo "make clean     removes what was built, and keeps .venv and .venv-bench"
@@ -168,6 +169,12 @@ bench-kernels: $(BUILD)/build.ninja
 .PHONY: wheel
 wheel: .venv/.installed-build .venv/.installed-wheel
 	@scripts/make-wheels.sh dist
+# --- docs -----------------------------------------------------------------------------------------
+# A warning (a missing page, heading or reference) is an error. ARGS="-b linkcheck" asks the web.
+.PHONY: docs
+docs: build .venv/.installed-docs .venv/.installed-demo .venv/.installed-compile
+	@$(PY) -m sphinx -W --keep-going -q -n -d $(BUILD)/docs/.doctrees $(ARGS) docs $(BUILD)/docs
+	@echo "$(BUILD)/docs/index.html"
 
 # --- lint -----------------------------------------------------------------------------------------
 .PHONY: lint format

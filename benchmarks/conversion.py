@@ -86,7 +86,7 @@ def main() -> None:
     options = parser.parse_args()
     depth, outputs = options.large
     table = Table(title="ONNX to MLIR")
-    for heading in ("model", "median", "quartiles", "bytecode (bits a weight)"):
+    for heading in ("model", "median", "quartiles", "bytecode (bits per weight)"):
         table.add_column(heading, justify="left" if heading == "model" else "right")
     for name, model, weights, rounds in (
         ("784-60-10", network(), 784 * 60 + 60 * 10, options.rounds),

@@ -71,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
         help="where the results go; a growth of this machine that is there stays",
     )
 
-    growth = commands.add_parser("growth", help="time a weight and a row, over sizes")
+    growth = commands.add_parser("growth", help="time per weight and per row, over sizes")
     growth.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     growth.add_argument("--quick", action="store_true")
     growth.add_argument(
@@ -144,9 +144,7 @@ def plan(arguments: argparse.Namespace, best: str, sets: Sequence[str]) -> list[
 def kernel_sets() -> tuple[str, list[str]]:
     """The set that this CPU gets by itself, and all that it supports: asked in a process without
     TFMBS_KERNEL."""
-    code = (
-        "import json, pytfmbs; print(json.dumps([pytfmbs.active_kernels(), pytfmbs.kernel_sets()]))"
-    )
+    code = "import json, pytfmbs; print(json.dumps([pytfmbs.active_kernels(), pytfmbs.isa_variants()]))"
     environment = {k: v for k, v in os.environ.items() if k != "TFMBS_KERNEL"}
     answer = subprocess.run(
         [sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True

@@ -1,4 +1,4 @@
-"""Time a weight, from small layers to hundreds of millions of weights, and time a row, from a few to
+"""Time per weight, from small layers to hundreds of millions of weights, and time per row, from a few to
 thousands: both products, one thread and two, in one process and in the same rounds."""
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ Figure = Callable[[Contest, Case, str], Found | None]
 
 
 def over_peers(activation: str | None = None) -> Figure:
-    """Times as fast as the fastest peer whose product was right."""
+    """Times as fast as the fastest baseline whose product was right."""
 
     def figure(contest: Contest, case: Case, name: str) -> Found | None:
         fastest = case.fastest(contest.peers(activation), name)
@@ -74,7 +74,7 @@ class Group(Enum):
     ROW_HOT = "one row, hot"
     ROW_COLD = "one row, cold"
     ROWS = "many rows"
-    TRIT = "trit × trit"
+    TRIT = "ternary × ternary"
     AVX2 = "AVX2"
     CALLS = "calls"
     TELEMETRY = "telemetry"
@@ -127,65 +127,65 @@ INT8_CPP, TRIT_CPP = Int8Cpp.name, TritCpp.name
 # which is in the list of variants ("targets").
 AVX512, AVX2, WITHOUT_VBMI = held_to("avx512"), held_to("avx2"), held_to("without_vbmi")
 BARS = (
-    Bar(Group.ROW_HOT, "int8 × trit, fastest peer", INT8, (1,), "hot", over_peers(), 1.5,
+    Bar(Group.ROW_HOT, "int8 × ternary, fastest baseline", INT8, (1,), "hot", over_peers(), 1.5,
         sets=AVX512),
-    Bar(Group.ROW_HOT, "int8 × trit, torch fp32", INT8, (1,), "hot", over(FP32), 25, sets=AVX512),
-    Bar(Group.ROW_HOT, "int8 × trit from C++, vpdpbusd peak", INT8_CPP, (1,), "hot",
+    Bar(Group.ROW_HOT, "int8 × ternary, torch fp32", INT8, (1,), "hot", over(FP32), 25, sets=AVX512),
+    Bar(Group.ROW_HOT, "int8 × ternary from C++, vpdpbusd peak", INT8_CPP, (1,), "hot",
         of_dot_product_peak, 0.75, sets=AVX512, unit="%"),
-    Bar(Group.ROW_HOT, "int8 × trit, vpdpbusd peak", INT8, (1,), "hot", of_dot_product_peak, 0.75,
+    Bar(Group.ROW_HOT, "int8 × ternary, vpdpbusd peak", INT8, (1,), "hot", of_dot_product_peak, 0.75,
         sets=AVX512, unit="%"),
-    Bar(Group.ROW_COLD, "int8 × trit from C++, read bandwidth", INT8_CPP, (1,), "cold",
+    Bar(Group.ROW_COLD, "int8 × ternary from C++, read bandwidth", INT8_CPP, (1,), "cold",
         of_read_bandwidth, 0.85, sets=AVX512, unit="%"),
-    Bar(Group.ROW_COLD, "int8 × trit, read bandwidth", INT8, (1,), "cold", of_read_bandwidth, 0.85,
+    Bar(Group.ROW_COLD, "int8 × ternary, read bandwidth", INT8, (1,), "cold", of_read_bandwidth, 0.85,
         sets=AVX512, unit="%"),
-    Bar(Group.ROW_COLD, "int8 × trit from C++, read bandwidth", INT8_CPP, (1,), "cold",
+    Bar(Group.ROW_COLD, "int8 × ternary from C++, read bandwidth", INT8_CPP, (1,), "cold",
         of_read_bandwidth, 0.75, sets=WITHOUT_VBMI, unit="%"),
-    Bar(Group.ROW_COLD, "int8 × trit, read bandwidth", INT8, (1,), "cold", of_read_bandwidth, 0.75,
+    Bar(Group.ROW_COLD, "int8 × ternary, read bandwidth", INT8, (1,), "cold", of_read_bandwidth, 0.75,
         sets=WITHOUT_VBMI, unit="%"),
-    Bar(Group.ROW_COLD, "int8 × trit, bits a weight", INT8, (1,), "cold", bits_a_weight, most=1.65,
+    Bar(Group.ROW_COLD, "int8 × ternary, bits per weight", INT8, (1,), "cold", bits_a_weight, most=1.65,
         unit=" bits"),
-    Bar(Group.ROW_COLD, "int8 × trit, fastest peer", INT8, (1,), "cold", over_peers(), 1.2),
-    Bar(Group.ROWS, "int8 × trit, fastest peer", INT8, (8, 64, 512), "hot", over_peers(), 0.97),
-    Bar(Group.ROWS, "int8 × trit from C++, vpdpbusd peak", INT8_CPP, (512,), "hot",
+    Bar(Group.ROW_COLD, "int8 × ternary, fastest baseline", INT8, (1,), "cold", over_peers(), 1.2),
+    Bar(Group.ROWS, "int8 × ternary, fastest baseline", INT8, (8, 64, 512), "hot", over_peers(), 0.97),
+    Bar(Group.ROWS, "int8 × ternary from C++, vpdpbusd peak", INT8_CPP, (512,), "hot",
         of_dot_product_peak, 0.88, sets=AVX512, unit="%"),
-    Bar(Group.ROWS, "int8 × trit, vpdpbusd peak", INT8, (512,), "hot", of_dot_product_peak, 0.88,
+    Bar(Group.ROWS, "int8 × ternary, vpdpbusd peak", INT8, (512,), "hot", of_dot_product_peak, 0.88,
         sets=AVX512, unit="%"),
-    Bar(Group.ROWS, "int8 × trit, torch fp32", INT8, (512,), "hot", over(FP32), 4.5, sets=AVX512),
-    Bar(Group.TRIT, "trit × trit from C++, vpdpbusd peak", TRIT_CPP, (512,), "hot",
+    Bar(Group.ROWS, "int8 × ternary, torch fp32", INT8, (512,), "hot", over(FP32), 4.5, sets=AVX512),
+    Bar(Group.TRIT, "ternary × ternary from C++, vpdpbusd peak", TRIT_CPP, (512,), "hot",
         of_dot_product_peak, 2.0, sets=AVX512),
-    Bar(Group.TRIT, "trit × trit, vpdpbusd peak", TRIT, (512,), "hot", of_dot_product_peak, 2.0,
+    Bar(Group.TRIT, "ternary × ternary, vpdpbusd peak", TRIT, (512,), "hot", of_dot_product_peak, 2.0,
         sets=AVX512),
-    Bar(Group.TRIT, "trit × trit, fastest int8 peer", TRIT, (512,), "hot", over_peers("int8"), 2.3,
+    Bar(Group.TRIT, "ternary × ternary, fastest int8 baseline", TRIT, (512,), "hot", over_peers("int8"), 2.3,
         sets=AVX512),
-    Bar(Group.TRIT, "trit × trit, torch fp32", TRIT, (512,), "hot", over(FP32), 10, sets=AVX512),
-    Bar(Group.TRIT, "trit × trit from C++, vpdpbusd peak", TRIT_CPP, (64,), "hot",
+    Bar(Group.TRIT, "ternary × ternary, torch fp32", TRIT, (512,), "hot", over(FP32), 10, sets=AVX512),
+    Bar(Group.TRIT, "ternary × ternary from C++, vpdpbusd peak", TRIT_CPP, (64,), "hot",
         of_dot_product_peak, 1.8, sets=AVX512),
-    Bar(Group.TRIT, "trit × trit, vpdpbusd peak", TRIT, (64,), "hot", of_dot_product_peak, 1.8,
+    Bar(Group.TRIT, "ternary × ternary, vpdpbusd peak", TRIT, (64,), "hot", of_dot_product_peak, 1.8,
         sets=AVX512),
-    Bar(Group.TRIT, "trit × trit, fastest int8 peer", TRIT, (64,), "hot", over_peers("int8"), 2.0,
+    Bar(Group.TRIT, "ternary × ternary, fastest int8 baseline", TRIT, (64,), "hot", over_peers("int8"), 2.0,
         sets=AVX512),
-    Bar(Group.TRIT, "trit × trit, torch fp32", TRIT, (64,), "hot", over(FP32), 8, sets=AVX512),
-    Bar(Group.TRIT, "trit × trit, int8 × trit", TRIT, (1,), "hot", over(INT8), 1.0),
-    Bar(Group.AVX2, "int8 × trit, fastest AVX2 peer", INT8, (1,), "hot", over_peers(), 1.3,
+    Bar(Group.TRIT, "ternary × ternary, torch fp32", TRIT, (64,), "hot", over(FP32), 8, sets=AVX512),
+    Bar(Group.TRIT, "ternary × ternary, int8 × ternary", TRIT, (1,), "hot", over(INT8), 1.0),
+    Bar(Group.AVX2, "int8 × ternary, fastest AVX2 baseline", INT8, (1,), "hot", over_peers(), 1.3,
         sets=AVX2, forced=True),
-    Bar(Group.AVX2, "int8 × trit, torch fp32 of AVX2", INT8, (512,), "hot", over(FP32), 2.5,
+    Bar(Group.AVX2, "int8 × ternary, torch fp32 of AVX2", INT8, (512,), "hot", over(FP32), 2.5,
         sets=AVX2, forced=True),
-    Bar(Group.CALLS, "int8 × trit, nn.Linear fp32", INT8, None, "hot", over(FP32), 1.0,
+    Bar(Group.CALLS, "int8 × ternary, nn.Linear fp32", INT8, None, "hot", over(FP32), 1.0,
         every_shape=True),
-    Bar(Group.CALLS, "trit × trit, nn.Linear fp32", TRIT, None, "hot", over(FP32), 1.0,
+    Bar(Group.CALLS, "ternary × ternary, nn.Linear fp32", TRIT, None, "hot", over(FP32), 1.0,
         every_shape=True),
-    Bar(Group.CALLS, "int8 × trit with telemetry, nn.Linear fp32", Int8Telemetry.name, None, "hot",
+    Bar(Group.CALLS, "int8 × ternary with telemetry, nn.Linear fp32", Int8Telemetry.name, None, "hot",
         over(FP32), 1.0, every_shape=True),
-    Bar(Group.CALLS, "trit × trit with telemetry, nn.Linear fp32", TritTelemetry.name, None, "hot",
+    Bar(Group.CALLS, "ternary × ternary with telemetry, nn.Linear fp32", TritTelemetry.name, None, "hot",
         over(FP32), 1.0, every_shape=True),
-    Bar(Group.TELEMETRY, "int8 × trit, telemetry on : off", INT8, (1,), "hot",
+    Bar(Group.TELEMETRY, "int8 × ternary, telemetry on : off", INT8, (1,), "hot",
         over(Int8Telemetry.name), most=1.15),
-    Bar(Group.TELEMETRY, "int8 × trit, telemetry on : off", INT8, (8, 64, 512), "hot",
+    Bar(Group.TELEMETRY, "int8 × ternary, telemetry on : off", INT8, (8, 64, 512), "hot",
         over(Int8Telemetry.name), most=1.10),
-    Bar(Group.TELEMETRY, "trit × trit, telemetry on : off", TRIT, None, "hot",
+    Bar(Group.TELEMETRY, "ternary × ternary, telemetry on : off", TRIT, None, "hot",
         over(TritTelemetry.name), most=1.10),
 )  # fmt: skip
-# Growth: time a weight or a row, the largest over the smallest; two threads' speed.
+# Growth: time per weight or per row, the largest over the smallest; two threads' speed.
 WITHIN_LEVEL, SPEED_UP = 1.15, 1.7
 # Below, the fixed cost of a call shows beside one row's product; the picture has these points too.
 LEAST_WEIGHTS = 8 << 20
@@ -231,7 +231,7 @@ def left_out(results: Results) -> str:
             sets |= bar.sets
     if not sets:
         return ""
-    return f"Not judged: bars of a CPU whose own set is {' or '.join(sorted(sets))}."
+    return f"Not checked: targets of CPUs whose own ISA variant is {' or '.join(sorted(sets))}."
 
 
 @dataclass(frozen=True)
@@ -243,9 +243,9 @@ class GrowthVerdict:
 
 
 def judge_growth(growth: dict[str, list[dict[str, float | str]]]) -> Iterator[GrowthVerdict]:
-    """Spreads of time a weight and a row, by product and threads, and what two threads bring; each
+    """Spreads of time per weight and per row, by product and threads, and what two threads bring; each
     says over which sizes, for layers of fewer than LEAST_WEIGHTS are in none."""
-    for kind, what in (("weights", "time a weight"), ("rows", "time a row")):
+    for kind, what in (("weights", "time per weight"), ("rows", "time per row")):
         groups: dict[tuple[object, ...], dict[int, float]] = {}
         for point in growth[kind]:
             if kind == "weights" and int(point["count"]) < LEAST_WEIGHTS:

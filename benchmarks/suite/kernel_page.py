@@ -58,7 +58,11 @@ def tables() -> dict[str, str]:
             ),
         ),
         "layouts": table(
-            ["variant", "trit × trit, cached / streamed", "int8 × trit, cached / streamed"],
+            [
+                "variant",
+                "ternary × ternary, cached / streamed",
+                "int8 × ternary, cached / streamed",
+            ],
             (
                 [f"`{v.name}`", names_of(v.trit_layouts), names_of(v.int8_layouts)]
                 for v in VARIANTS.values()

@@ -199,7 +199,7 @@ def bars(contest: Contest, cpu: str, path: Path) -> None:
 
 
 def growth(found: dict[str, Any], cpu: str, path: Path) -> None:
-    """Time a weight over weights, and time a row over rows."""
+    """Time per weight over weights, and time per row over rows."""
     figure, panels = plt.subplots(1, 2, figsize=(12, 4.6), layout="constrained")
     kinds: Sequence[tuple[str, float, str, str]] = (
         ("weights", 1e12, "weights of the layer", "ps a weight (one row, called from C++)"),
@@ -233,7 +233,7 @@ def growth(found: dict[str, Any], cpu: str, path: Path) -> None:
             axes.xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:.0f}"))
         tidy(axes)
         axes.legend(fontsize=8.5, frameon=False)
-    figure.suptitle(f"Time a weight and time a row, as layers and batches grow, {cpu}", x=0.01,
+    figure.suptitle(f"Time per weight and time per row, as layers and batches grow, {cpu}", x=0.01,
                     ha="left", fontsize=11)  # fmt: skip
     save(figure, path)
 

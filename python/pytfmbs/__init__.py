@@ -1,11 +1,14 @@
-"""pytfmbs: train, run and profile ternary networks in PyTorch.
+"""pytfmbs: ternary neural networks in PyTorch.
 
-Modules of torch's kind (``TFMBSLinear``, ``convert``) compute ternary products at the speed of the
-CPU's best kernels, and the Ternary Fabric, a tiled ternary vector engine, keeps exact account of
-them (``Fabric``).
+``TFMBSLinear`` replaces ``nn.Linear``; ``convert`` replaces the linear layers of a whole model.
+``Fabric`` reports the cycles, memory traffic and energy that the same layers take on the Ternary
+Fabric, a tiled ternary vector engine.
 """
 
 from __future__ import annotations
+
+import warnings as _warnings
+from typing import Any as _Any
 
 from .ops import fused_optimizers as _fused_optimizers  # first: it loads the libraries
 
@@ -19,7 +22,7 @@ from ._fabric import (  # noqa: E402
     Handle,
     active_kernels,
     check_kernel_selection,
-    kernel_sets,
+    isa_variants,
     select_kernels,
     set_weight_storage,
     version,
@@ -91,7 +94,7 @@ __all__ = [
     "active_kernels",
     "convert",
     "freeze",
-    "kernel_sets",
+    "isa_variants",
     "pack_pt5",
     "prepare",
     "select_kernels",
@@ -101,3 +104,17 @@ __all__ = [
     "unpack_pt5",
     "weight_storage",
 ]
+
+#: Names of before; they go with the next release.
+_RENAMED = {"kernel_sets": "isa_variants"}
+
+
+def __getattr__(name: str) -> _Any:
+    if name not in _RENAMED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    _warnings.warn(
+        f"pytfmbs.{name} is now pytfmbs.{_RENAMED[name]}; the old name goes with the next release",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    return globals()[_RENAMED[name]]

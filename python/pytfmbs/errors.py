@@ -1,5 +1,4 @@
-"""What the fabric raises: one hierarchy under FabricError. Everything else is Python's or torch's
-own.
+"""The package's errors, one hierarchy under FabricError. Other errors are Python's or torch's.
 
 Messages say what was given, what is allowed, and where. After an error the device is as it was
 before the call.
@@ -13,9 +12,9 @@ from contextlib import contextmanager
 
 
 class FabricError(Exception):
-    """Base of all errors of the fabric's own."""
+    """Base of the package's errors."""
 
-    #: Byte offset or address that the error is about, where one is known.
+    #: Byte offset or address of the fault, if it is known.
     offset: int | None = None
 
 
@@ -24,7 +23,7 @@ class ArgumentError(FabricError, ValueError):
 
 
 class EncodingError(FabricError, ValueError):
-    """Bytes that are no PT-5 code, or values that are no trits; ``offset`` names the first."""
+    """Bytes that are not PT-5 codes, or values that are not trits; ``offset`` is the first one's."""
 
 
 class GeometryError(FabricError, ValueError):
@@ -48,7 +47,7 @@ class ClosedError(FabricError):
 
 
 class MismatchError(FabricError):
-    """Two drivers of a lockstep device that do not agree; the message says where."""
+    """The two engines of a lockstep device disagree; the message says where."""
 
 
 class ConversionError(FabricError, TypeError):

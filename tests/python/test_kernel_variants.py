@@ -15,7 +15,7 @@ from benchmarks.suite.variants import VARIANTS
 
 
 def test_the_libraries_variants_are_of_the_list_in_its_order() -> None:
-    built = pytfmbs.kernel_sets()
+    built = pytfmbs.isa_variants()
     assert built == [name for name in VARIANTS if name in built]
     assert built[0] == next(iter(VARIANTS)) == "portable"
 
@@ -58,7 +58,7 @@ def test_what_an_entry_lacks_is_its_parents(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("kernels", pytfmbs.kernel_sets())
+@pytest.mark.parametrize("kernels", pytfmbs.isa_variants())
 def test_the_environment_forces_a_variant(kernels: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TFMBS_KERNEL", kernels)
     code = "import pytfmbs; print(pytfmbs.active_kernels())"

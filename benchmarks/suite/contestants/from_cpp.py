@@ -102,8 +102,8 @@ class FromCpp(Ours):
 
 
 class Int8Cpp(FromCpp, Int8):
-    name = "pytfmbs int8 × trit, from C++"
+    name = "pytfmbs int8 × ternary, from C++"
 
 
 class TritCpp(FromCpp, Trit):
-    name = "pytfmbs trit × trit, from C++"
+    name = "pytfmbs ternary × ternary, from C++"

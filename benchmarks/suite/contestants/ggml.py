@@ -96,7 +96,7 @@ class TensorLayer(Layer):
     def __init__(self, peer: Ggml, weights: Weights) -> None:
         base = peer.base
         self.peer, self.outputs, self.depth = peer, weights.outputs, weights.depth
-        # TQ1_0 and TQ2_0 are below 3 bits a weight.
+        # TQ1_0 and TQ2_0 are below 3 bits per weight.
         size = weights.trits.size * 3 // 8 + base.ggml_tensor_overhead() + 4096
         self.context = Context(base, size)
         self.tensor = self.context.tensor(peer.kind, weights.depth, weights.outputs)

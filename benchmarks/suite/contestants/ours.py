@@ -27,7 +27,7 @@ class OurLayer(Layer):
         """A forward packs, and packs anew where the layers beside it ask for another layout."""
         self.layer(torch.zeros(1, self.layer.in_features))
         self.weight_bytes = self.layer.packed_bytes
-        self.layout = str(self.layer.packed_layout)
+        self.layout = str(self.layer._layer.packed_layout)
 
     def bind(self, x: Tensor) -> Call:
         layer = self.layer
@@ -54,7 +54,7 @@ class Ours(Contestant):
 
 
 class Int8(Ours):
-    name = "pytfmbs int8 × trit"
+    name = "pytfmbs int8 × ternary"
     activation = "int8"
     tolerance = 1e-6  # of fp32's rounding; the integers are equal
 
@@ -69,13 +69,13 @@ class Int8(Ours):
 
 
 class Int8Telemetry(Int8):
-    name = "pytfmbs int8 × trit, telemetry"
+    name = "pytfmbs int8 × ternary, telemetry"
     telemetry = True
     hot_only = True
 
 
 class Trit(Ours):
-    name = "pytfmbs trit × trit"
+    name = "pytfmbs ternary × ternary"
     activation = "ternary"
 
     def reference(self, x: NDArray[np.float64], trits: NDArray[np.int8]) -> NDArray[np.float64]:
@@ -83,7 +83,7 @@ class Trit(Ours):
 
 
 class TritTelemetry(Trit):
-    name = "pytfmbs trit × trit, telemetry"
+    name = "pytfmbs ternary × ternary, telemetry"
     telemetry = True
     hot_only = True
 

@@ -1,4 +1,4 @@
-// Which kernels there are, which are in use, and forcing them.
+// The ISA variants: which this CPU supports, which is in use, and forcing one.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -12,7 +12,7 @@ namespace tfmbs::binding {
 
 void bind_kernels(nb::module_& m) {
   m.def(
-      "kernel_sets",
+      "isa_variants",
       [] {
         std::vector<std::string> names;
         for (const auto& set : kernels::all_kernels()) {
@@ -20,13 +20,13 @@ void bind_kernels(nb::module_& m) {
         }
         return names;
       },
-      "Names of the kernel sets that this CPU runs, the portable one first, the fastest last.");
+      "The ISA variants of the kernels that this CPU supports: \"portable\" first, the fastest last.");
   m.def(
       "active_kernels", [] { return std::string(kernels::active().name); },
-      "Name of the kernel set in use: the fastest, or what TFMBS_KERNEL names.");
+      "The ISA variant in use: the fastest one, or the one that TFMBS_KERNEL names.");
   m.def(
       "select_kernels", [](const std::string& name) { check(kernels::select(name)); },
-      nb::arg("name"), "Forces a kernel set. Raises FabricError for one that this CPU lacks.");
+      nb::arg("name"), "Forces an ISA variant, as isa_variants() names it. Raises ArgumentError for any other name.");
   m.def("check_kernel_selection", [] { check(kernels::select_status()); });
 }
 

@@ -233,7 +233,7 @@ std::size_t tfmbs_fp32_peak_avx2() noexcept {
 
 #if defined(__x86_64__)
 namespace {
-// Fetches nothing ahead: a loop that only reads is faster without (docs/performance.md).
+// Fetches nothing ahead: a loop that only reads is faster without (docs/kernel-internals.md).
 __attribute__((target("avx2"))) std::uint64_t read_avx2(const unsigned char* data,
                                                         std::size_t bytes) noexcept {
   __m256i sums[4] = {};

@@ -145,7 +145,7 @@ class AdaptiveRuntimeAgent:
         """A plan for all layers of the history, each taken to run once a forward, in the order in
         which they were first seen.
 
-        samples: of a forward; None is what the counters say, 1 where there are none.
+        samples: of one forward pass; None takes them from the counters, and 1 without counters.
         progress: called with candidates tried, the most there will be, and the least cycles so far.
 
         Raises TelemetryError where no layer was observed, or one whose shape is not known or that is
@@ -188,7 +188,7 @@ class AdaptiveRuntimeAgent:
 
     def apply(self, plan: Plan, model: nn.Module) -> Application:
         """Carries a plan out on a model, whose layers are found by name. Where one changes, all are
-        loaded anew; a default plan changes none. Returns what can revert it.
+        loaded again; a default plan changes none. Returns what can revert it.
 
         Raises ValueError where the model's layers are not the plan's, PlacementError where others on
         the device are in the way; addresses, masks and pins are as before then.

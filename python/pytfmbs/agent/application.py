@@ -96,7 +96,7 @@ def _wanted(plan: Plan, model: nn.Module) -> list[_Setting]:
     if missing := sorted(names - set(layers)):
         raise ValueError(f"the model has no layer {', '.join(map(repr, missing))} of the plan")
     if extra := sorted(set(layers) - names):
-        raise ValueError(f"the plan knows nothing of layer {', '.join(map(repr, extra))}")
+        raise ValueError(f"the plan does not contain layer {', '.join(map(repr, extra))}")
     settings = []
     for decision in plan.decisions:
         layer = layers[decision.layer]

@@ -165,7 +165,7 @@ def _reason(
     work, place = costs.workloads[layer], chosen.places[layer]
     action = _action(chosen, layer)
     cycles, before = chosen.layer_cycles[layer], default.layer_cycles[layer]
-    figures = f"{cycles:,.0f} cycles a forward of {_samples(work.samples)}"
+    figures = f"{cycles:,.0f} cycles per forward pass of {_samples(work.samples)}"
     present = "under the default policy" if automatic else "as it is"
     policy = f"{before:,.0f} {present}, which would {_verb(_action(default, layer))}"
     basis = "measured activations" if work.measured else "no activation counted as zero"
@@ -180,7 +180,7 @@ def _reason(
     if action == "resident":
         why = f"stays in Bank A, {share}"
     elif action == "reload":
-        why = f"takes turns with others: {share}, loaded anew"
+        why = f"takes turns with others: {share}, loaded again"
     else:
         window = chosen.admissions[layer][0].words
         why = f"streams through {window:,} words: it needs {share}"

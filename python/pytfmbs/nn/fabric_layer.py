@@ -94,13 +94,13 @@ class FabricLayer(nn.Module):
 
     @property
     def name(self) -> str:
-        """The layer's name in telemetry. Setting it starts the layer's counters anew."""
+        """The layer's name in telemetry. Setting it resets the layer's counters."""
         return self._layer.name
 
     @name.setter
     def name(self, name: str) -> None:
         if not isinstance(name, str) or not name:
-            raise TypeError(f"name must be a string that is not empty, not {name!r}")
+            raise TypeError(f"name must be a non-empty string, not {name!r}")
         if name != self.name:
             self._move(name, self._given_addr, self._given_mask)
 
@@ -115,8 +115,8 @@ class FabricLayer(nn.Module):
 
     @property
     def weight_addr(self) -> int | None:
-        """Byte address in tile 0's Bank A: the given one, or where the device put the layer, or
-        None."""
+        """Byte address in tile 0's Bank A: the given one, else the device's choice; None before
+        the layer is placed."""
         return self._layer.profile()["weight_addr"]  # type: ignore[no-any-return]
 
     @weight_addr.setter
@@ -144,12 +144,12 @@ class FabricLayer(nn.Module):
 
     @property
     def given_weight_addr(self) -> int | None:
-        """The address that the layer was told; None where the device chooses."""
+        """The address that was set; None if the device chooses."""
         return self._given_addr
 
     @property
     def given_tile_mask(self) -> int | None:
-        """The mask that the layer was told; None where it is automatic."""
+        """The mask that was set; None if it is automatic."""
         return self._given_mask
 
     @property
@@ -158,10 +158,10 @@ class FabricLayer(nn.Module):
 
     @property
     def offload(self) -> bool:
-        """Whether the CPU alone computes the layer: the same numbers, no device, and nothing counted.
-        False unless set. Offloading unpins; coming back, the layer enters the device anew, and raises
-        PlacementError where its given address is taken. No other thread may be in the layer's forward
-        pass then."""
+        """Whether the CPU alone computes the layer: the same numbers, no device, nothing counted.
+
+        Setting True also unpins the layer. Setting False puts it back on the device, and raises
+        PlacementError if its given address is taken. No other thread may run the layer meanwhile."""
         return self._offload
 
     @offload.setter
@@ -184,16 +184,33 @@ class FabricLayer(nn.Module):
         return self._layer.packed_bytes
 
     @property
+    def packing(self) -> str | None:
+        """How the weights are packed: "packed2" (2 bits per weight) or "packed_base3" (1.6 bits);
+        None before the first forward pass. See pytfmbs.set_weight_storage."""
+        layout = self._packed_layout()
+        if layout is None:
+            return None
+        return "packed_base3" if layout.endswith("fives") else "packed2"
+
+    @property
     def packed_layout(self) -> str | None:
-        """How the packed weights lie (docs/format.md, "Weight panels"): "trit_quads", "int8_fives",
-        ...; None before the first forward pass. See pytfmbs.set_weight_storage."""
+        """Deprecated: ``packing``. The layout's name in the C++ core, such as "trit_quads"."""
+        warnings.warn(
+            "packed_layout is deprecated and goes with the next release; use packing",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return self._packed_layout()
+
+    def _packed_layout(self) -> str | None:
+        """The name of the layout in the C++ core."""
         return self._layer.packed_layout
 
     @property
     def telemetry_hint(self) -> dict[str, Any]:
-        """What the compiler and the runtime agree on: ``layer``, ``sparsity`` (zeros among the
-        quantized weights, four decimals), ``tile_mask``; and the layer's shape, quantizers and
-        place."""
+        """What the layer tells the compiler: ``layer``, ``sparsity`` (the share of zeros among the
+        quantized weights, four decimals), ``tile_mask``, and the layer's shape, quantizers and
+        address."""
         trits, _ = self.quantized_weight()
         zeros = trits.numel() - int(torch.count_nonzero(trits))
         self._layer.note_sparsity(zeros, trits.numel())  # so that profiles say the same
@@ -225,8 +242,8 @@ class FabricLayer(nn.Module):
             raise errors.from_op(error) or error from None
 
     def pin(self) -> None:
-        """Loads the layer and keeps it in Bank A. Raises PlacementError where it does not fit, or
-        is offloaded."""
+        """Loads the weights and keeps them in Bank A. Raises PlacementError if they do not fit, or
+        if the layer is offloaded."""
         if self._offload:
             raise errors.PlacementError(
                 f"layer {self.name!r} cannot be pinned: it is offloaded to the CPU"
@@ -243,7 +260,7 @@ class FabricLayer(nn.Module):
         if not resident:
             self.unpin()
             raise errors.PlacementError(
-                f"layer {self.name!r} cannot be pinned: no room beside what is pinned already"
+                f"layer {self.name!r} cannot be pinned: no room beside the layers that are pinned already"
             )
 
     def unpin(self) -> None:
@@ -252,8 +269,8 @@ class FabricLayer(nn.Module):
         self._pinned = False
 
     def refresh(self) -> None:
-        """Quantizes the weight anew at the next forward pass: for changes that nothing shows, such as
-        writes through ``.data`` in eval mode or into inference tensors."""
+        """Makes the next forward pass quantize the weight again. Needed after changes that the layer
+        cannot see: writes through ``.data`` in eval mode, or into inference tensors."""
         self._layer.refresh()
 
     @property

@@ -43,31 +43,31 @@ _fabric.use_tensors(Tensor, _Parameter, observers.QUESTIONS, *observers.FORWARD_
 class TFMBSLinear(FabricLayer, nn.Linear):
     """A drop-in for nn.Linear with ternary weights, computed as the Ternary Fabric computes it.
 
-    Weights stay ordinary parameters (``weight``, ``bias``, nn.Linear's ``state_dict``); they are
-    quantized and packed on the first forward, and again whenever they change. The product is exact
+    ``weight`` and ``bias`` are ordinary float parameters, with nn.Linear's ``state_dict``. The weight is
+    quantized and packed at the first forward pass, and again after each change. The product is exact
     in int32; scale and bias are applied in fp32 (fp64 for fp64 input), and the result is rounded
     once to nn.Linear's output dtype.
 
     Args:
         in_features, out_features, bias: as nn.Linear's.
         device, dtype: as nn.Linear's; dtype is float32, float64, bfloat16 or float16.
-        name: the layer's name in telemetry; None makes one. A name that another layer of the device
-            has gets a suffix.
+        name: the layer's name in telemetry; None makes one. A name that is already in use on the device
+            gets a suffix.
         weight_addr: byte address in tile 0's Bank A; None lets the device choose.
         fabric: the device; None is the process's default one.
         weight_quantizer: "sign", "absmean", "twn", or an object (see pytfmbs.WeightQuantizer).
         activation: "ternary" (sign; one trit) or "int8" (a token's absmax to ±127).
-        ste_clip: the straight-through window of the input gradient, |x| <= ste_clip; None is 1 for
-            ternary activations and no window for int8. Where activations are sums of trits, about
-            sqrt(in_features) of the layer before.
+        ste_clip: the input gradient passes where |x| <= ste_clip. None is 1 for ternary activations
+            and no limit for int8. For inputs that are sums of trits, use about sqrt(in_features)
+            of the layer before.
         tile_mask: tiles to run on, bit t for tile t; None is the lowest min(tiles,
             ceil(out_features / lanes)).
 
     Shapes: input [..., in_features], output [..., out_features].
 
     Raises:
-        PlacementError: weight_addr outside Bank A, too small a rest of the bank, or another
-            layer's.
+        PlacementError: weight_addr is outside Bank A, too near to its end, or in use by another
+            layer.
         ArgumentError: a tile mask or activation that does not exist. ValueError, TypeError: as
             named.
     """
@@ -120,12 +120,14 @@ class TFMBSLinear(FabricLayer, nn.Linear):
         dtype: torch.dtype | None = None,
         **options: Any,
     ) -> TFMBSLinear:
-        """A trainable layer with given trits, [out, in], and scale, [1] or [out], which it keeps:
-        the weight is trits · scale, and is quantized by that scale from then on. The state_dict has
-        the scale too, as ``weight_scale``. options: as the class's, but for weight_quantizer.
+        """A trainable layer with given trits, [out, in], and scale, [1] or [out], above 0.
 
-        Raises ArgumentError for a value that is no trit or a scale of another shape; scales must be
-        above 0.
+        The weight is trits · scale. The layer keeps the scale: training changes the weight, and it
+        is always quantized with this scale. The state_dict has it as ``weight_scale``. options: the
+        class's, without weight_quantizer.
+
+        Raises ArgumentError for a value that is not a trit, and for a scale of another shape or
+        not above 0.
         """
         if not isinstance(trits, Tensor) or trits.dim() != 2:
             raise errors.ArgumentError("trits must be a matrix, out_features x in_features")

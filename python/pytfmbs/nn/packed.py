@@ -27,12 +27,12 @@ _eager_packed_linear = getattr(torch_ops.packed_linear, "_op", torch_ops.packed_
 
 
 class TFMBSPackedLinear(FabricLayer):
-    """y = x (trits · scale)ᵀ + bias, of weights that are packed once and for all.
+    """y = x (trits · scale)ᵀ + bias. A ternary layer for inference, without float weights.
 
-    The same numbers and the same telemetry as the trainable TFMBSLinear with these trits, for 2 bits
-    a weight (1.6 with base-3 packing) and no float copy. It is no nn.Linear: it has no ``weight``.
-    Made by ``from_trits``, ``from_linear`` and ``pytfmbs.freeze``; a new one holds zeros until
-    ``load_state_dict``.
+    Its numbers and telemetry are those of a TFMBSLinear with the same trits. It takes 2 bits per
+    weight (1.6 with packing "packed_base3"). It is not an nn.Linear: it has no ``weight``. Make one
+    with ``from_trits``, ``from_linear`` or ``pytfmbs.freeze``. A layer made by the constructor holds
+    zeros until ``load_state_dict``.
 
     ``state_dict`` has ``packed``, uint8 [out_features, ceil(in_features / 5)] (PT-5, each row aligned
     to a byte: docs/format.md), ``scale``, float32, and ``bias``. In memory the weights lie as the
@@ -45,7 +45,7 @@ class TFMBSPackedLinear(FabricLayer):
         activation: "int8" or "ternary".
         group_size: inputs that share a scale: 32, 64, 128 or 256; None for one scale of all weights
             or one an output.
-        packing: "auto", "packed2" (2 bits a weight) or "packed_base3" (1.6 bits, no group scales).
+        packing: "auto", "packed2" (2 bits per weight) or "packed_base3" (1.6 bits, no group scales).
 
     Shapes: input [..., in_features], output [..., out_features].
 
@@ -155,7 +155,7 @@ class TFMBSPackedLinear(FabricLayer):
         weight_quantizer: str | WeightQuantizer = "absmean",
         **options: Any,
     ) -> TFMBSPackedLinear:
-        """A layer of what an nn.Linear's weight is quantized to; of a TFMBSLinear, with its own
+        """A layer with the quantized weight of an nn.Linear; for a TFMBSLinear, with its own
         quantizer, activation, name, place and device, unless the options say otherwise.
 
         Raises ArgumentError where the scales are float64 values that float32 does not hold.
@@ -292,7 +292,7 @@ class TFMBSPackedLinear(FabricLayer):
 
     @property
     def packing(self) -> str:
-        """ "packed2" (two bits a weight) or "packed_base3" (1.6)."""
+        """How the weights are packed: "packed2" (2 bits per weight) or "packed_base3" (1.6 bits)."""
         return "packed_base3" if self._layout.endswith("fives") else "packed2"
 
     def quantized_weight(self) -> tuple[Tensor, Tensor]:
@@ -319,8 +319,7 @@ class TFMBSPackedLinear(FabricLayer):
         """Memory that the packed weights take, in bytes."""
         return self._panels.numel()
 
-    @property
-    def packed_layout(self) -> str:
+    def _packed_layout(self) -> str:
         return self._layout
 
     def _hint_quantizer(self) -> str:

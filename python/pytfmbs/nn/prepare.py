@@ -10,11 +10,10 @@ from .linear import TFMBSLinear
 def prepare(model: nn.Module) -> nn.Module:
     """Quantizes and packs the weights of every ternary layer of a model now, and returns the model.
 
-    How weights are packed depends on how many there are (``pytfmbs.set_weight_storage``). All of the
-    model's are counted first, so its layers are packed alike; a layer that is packed otherwise than
-    ``set_weight_storage`` and the kernels in use say is packed anew. No forward pass does that: it
-    packs only weights that changed. Packed layers (``TFMBSPackedLinear``) are packed once and for
-    all, and left as they are. Raises what a forward pass raises.
+    The packing depends on the number of weights (``pytfmbs.set_weight_storage``). So all weights of
+    the model are counted first, and all layers are packed alike. A layer whose packing is no longer
+    the one for the mode and ISA variant in use is packed again; a forward pass never does that.
+    ``TFMBSPackedLinear`` layers stay as they are. Raises what a forward pass raises.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be an nn.Module, not {type(model).__name__}")

@@ -1,4 +1,4 @@
-"""PT-5 for tensors and arrays: five trits a byte (docs/format.md)."""
+"""PT-5 for tensors and arrays: five trits per byte (docs/format.md)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def pack_pt5(trits: Array) -> Array:
 
 
 def unpack_pt5(packed: Array, count: int | None = None) -> Array:
-    """The first ``count`` trits (default: all, five a byte) of PT-5 bytes, as int8, [count].
+    """The first ``count`` trits (default: all, five per byte) of PT-5 bytes, as int8, [count].
 
     packed: uint8, taken in row-major order. Returns the kind that was given (tensor or array).
     Raises EncodingError (a byte above 242; ``offset`` is its index), ValueError (count), TypeError.

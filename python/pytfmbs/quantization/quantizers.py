@@ -15,12 +15,11 @@ from ..ops.dense import check_layout
 
 @runtime_checkable
 class WeightQuantizer(Protocol):
-    """What a layer's ``weight_quantizer`` has to be: write your own by writing these two.
+    """The interface of a ``weight_quantizer``: a name and a call.
 
-    ``name`` shows in telemetry. The call takes the weight, [out, in] of a float dtype, and returns
-    trits, int8 [out, in] of -1, 0 and +1, and scale, float32 or float64, of one value or one an
-    output, [1] or [out]. It should consist of torch ops, so that torch.compile and torch.export can
-    trace it. The product is exact in the trits; the scale is applied to it afterwards.
+    ``name`` appears in telemetry. The call takes the weight, [out, in] of a float dtype. It returns
+    trits, int8 [out, in] of -1, 0 and +1, and scale, float32 or float64, [1] or [out]. Use torch ops,
+    so that torch.compile and torch.export can trace it.
     """
 
     @property
@@ -62,7 +61,7 @@ class AbsMeanQuantizer(_BuiltIn):
 
 
 class TwnQuantizer(_BuiltIn):
-    """Ternary weight networks (Li et al. 2016), an output at a time: trit = sign(w) where |w| >
+    """Ternary weight networks (Li et al. 2016), for each output: trit = sign(w) where |w| >
     0.7·mean|w|, else 0; scale = the mean of those |w|."""
 
     name = "twn"

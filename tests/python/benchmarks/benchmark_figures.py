@@ -23,7 +23,7 @@ def contest(
     depth: int = 2560, batch: int = 1, state: str = "hot", kernels: str = "avx512",
     best: bool = True,
 ) -> Contest:  # fmt: skip
-    """Ours takes 1 ms, the fastest peer 1.6, a wrong peer nothing, fp32 30."""
+    """Ours takes 1 ms, the fastest baseline 1.6, a wrong peer nothing, fp32 30."""
     known = {
         name: {"ours": False, "activation": activation, "unavailable": "", "version": None}
         for name, activation in (("quick int8", "int8"), ("wrong", "int8"), (FP32, "fp32"))

@@ -49,7 +49,7 @@ def test_the_page_and_the_bars_name_one_fastest_peer() -> None:
     against = {v.found.against for v in judge.judge(results(found)) if "fastest" in v.bar.text}
     assert against == {"quick int8"}
     assert [line[-1] for line in docs.times(found)] == ["quick int8: 20.0 s"]
-    # Where int8 × trit was not measured, to trit × trit.
+    # Where int8 × ternary was not measured, to ternary × ternary.
     rows[TRIT] = rows.pop(INT8)
     assert [line[-1] for line in docs.times(found)] == ["quick int8: 20.0 s"]
     del rows[TRIT]
@@ -66,11 +66,11 @@ def test_shares_of_ceilings_are_of_the_same_round() -> None:
 
 def test_bars_are_judged_against_the_fastest_valid_peer() -> None:
     found = {v.bar.text: v for v in judge.judge(results(contest())) if v.bar.group is Group.ROW_HOT}
-    peer = found["int8 × trit, fastest peer"]
+    peer = found["int8 × ternary, fastest baseline"]
     assert peer.found == judge.Found(pytest.approx(1.6), "quick int8")
     assert peer.met
-    assert found["int8 × trit, torch fp32"].found.value == pytest.approx(30)
-    assert found["int8 × trit, vpdpbusd peak"].found.value == pytest.approx(0.8)
+    assert found["int8 × ternary, torch fp32"].found.value == pytest.approx(30)
+    assert found["int8 × ternary, vpdpbusd peak"].found.value == pytest.approx(0.8)
     slower = contest()
     slower.cases[0].rows[INT8] = row([1.5e-3] * 4)
     assert not any(v.met for v in judge.judge(results(slower)) if v.bar.group is Group.ROW_HOT)
@@ -78,8 +78,8 @@ def test_bars_are_judged_against_the_fastest_valid_peer() -> None:
 
 def test_cold_bars_are_bytes_and_bits() -> None:
     found = {v.bar.text: v for v in judge.judge(results(contest(state="cold")))}
-    assert found["int8 × trit, read bandwidth"].found.value == pytest.approx(0.9)
-    assert found["int8 × trit, bits a weight"].found.value == pytest.approx(1.6)
+    assert found["int8 × ternary, read bandwidth"].found.value == pytest.approx(0.9)
+    assert found["int8 × ternary, bits per weight"].found.value == pytest.approx(1.6)
     assert all(verdict.bar.group is Group.ROW_COLD and verdict.met for verdict in found.values())
 
 
@@ -99,21 +99,21 @@ def bars_of(contest: Contest) -> list[tuple[str, str, str]]:
 
 def test_bars_of_avx512_do_not_bind_a_cpu_with_avx2_only() -> None:
     assert bars_of(everything("avx2")) == [
-        ("AVX2", "int8 × trit, fastest AVX2 peer", "≥ 1.30×"),
-        ("AVX2", "int8 × trit, torch fp32 of AVX2", "≥ 2.50×"),
-        ("calls", "int8 × trit with telemetry, nn.Linear fp32", "≥ 1.00×"),
-        ("calls", "int8 × trit, nn.Linear fp32", "≥ 1.00×"),
-        ("calls", "trit × trit with telemetry, nn.Linear fp32", "≥ 1.00×"),
-        ("calls", "trit × trit, nn.Linear fp32", "≥ 1.00×"),
-        ("many rows", "int8 × trit, fastest peer", "≥ 0.97×"),
-        ("one row, cold", "int8 × trit from C++, read bandwidth", "≥ 75 %"),
-        ("one row, cold", "int8 × trit, bits a weight", "≤ 1.65 bits"),
-        ("one row, cold", "int8 × trit, fastest peer", "≥ 1.20×"),
-        ("one row, cold", "int8 × trit, read bandwidth", "≥ 75 %"),
-        ("telemetry", "int8 × trit, telemetry on : off", "≤ 1.10×"),
-        ("telemetry", "int8 × trit, telemetry on : off", "≤ 1.15×"),
-        ("telemetry", "trit × trit, telemetry on : off", "≤ 1.10×"),
-        ("trit × trit", "trit × trit, int8 × trit", "≥ 1.00×"),
+        ("AVX2", "int8 × ternary, fastest AVX2 baseline", "≥ 1.30×"),
+        ("AVX2", "int8 × ternary, torch fp32 of AVX2", "≥ 2.50×"),
+        ("calls", "int8 × ternary with telemetry, nn.Linear fp32", "≥ 1.00×"),
+        ("calls", "int8 × ternary, nn.Linear fp32", "≥ 1.00×"),
+        ("calls", "ternary × ternary with telemetry, nn.Linear fp32", "≥ 1.00×"),
+        ("calls", "ternary × ternary, nn.Linear fp32", "≥ 1.00×"),
+        ("many rows", "int8 × ternary, fastest baseline", "≥ 0.97×"),
+        ("one row, cold", "int8 × ternary from C++, read bandwidth", "≥ 75 %"),
+        ("one row, cold", "int8 × ternary, bits per weight", "≤ 1.65 bits"),
+        ("one row, cold", "int8 × ternary, fastest baseline", "≥ 1.20×"),
+        ("one row, cold", "int8 × ternary, read bandwidth", "≥ 75 %"),
+        ("telemetry", "int8 × ternary, telemetry on : off", "≤ 1.10×"),
+        ("telemetry", "int8 × ternary, telemetry on : off", "≤ 1.15×"),
+        ("telemetry", "ternary × ternary, telemetry on : off", "≤ 1.10×"),
+        ("ternary × ternary", "ternary × ternary, int8 × ternary", "≥ 1.00×"),
     ]
     assert {group for group, _, _ in bars_of(everything("avx2", best=False))} == {"AVX2"}
 
@@ -121,9 +121,9 @@ def test_bars_of_avx512_do_not_bind_a_cpu_with_avx2_only() -> None:
 def test_bars_of_avx2_are_of_no_cpu_with_more_unless_it_is_forced() -> None:
     found = bars_of(everything("avx512"))
     assert {group for group, _, _ in found} == {
-        "one row, hot", "one row, cold", "many rows", "trit × trit", "calls", "telemetry",
+        "one row, hot", "one row, cold", "many rows", "ternary × ternary", "calls", "telemetry",
     }  # fmt: skip
-    assert ("one row, cold", "int8 × trit, read bandwidth", "≥ 85 %") in found
+    assert ("one row, cold", "int8 × ternary, read bandwidth", "≥ 85 %") in found
     assert not [aim for _, text, aim in found if "bandwidth" in text and aim != "≥ 85 %"]
     assert {bar.aim for bar in judge.BARS if bar.group is Group.ROW_HOT} == {
         aim for group, _, aim in found if group == "one row, hot"
@@ -133,7 +133,7 @@ def test_bars_of_avx2_are_of_no_cpu_with_more_unless_it_is_forced() -> None:
 def test_a_cpu_with_avx_vnni_is_held_to_what_needs_no_vbmi() -> None:
     found = bars_of(everything("avxvnni"))
     assert {group for group, _, _ in found} == {
-        "one row, cold", "many rows", "trit × trit", "calls", "telemetry",
+        "one row, cold", "many rows", "ternary × ternary", "calls", "telemetry",
     }  # fmt: skip
     assert {aim for _, text, aim in found if "bandwidth" in text} == {"≥ 75 %"}
 
@@ -152,10 +152,14 @@ def test_a_case_is_held_to_one_ratio_to_another_once(kernels: str) -> None:
 
 def test_bars_that_are_left_out_are_said() -> None:
     avx2, avx512 = contest(kernels="avx2"), contest(kernels="avx512")
-    assert judge.left_out(results(avx2)) == "Not judged: bars of a CPU whose own set is avx512."
+    assert (
+        judge.left_out(results(avx2))
+        == "Not checked: targets of CPUs whose own ISA variant is avx512."
+    )
     others = " or ".join(sorted(held_to("avx2") | held_to("without_vbmi")))
     assert (
-        judge.left_out(results(avx512)) == f"Not judged: bars of a CPU whose own set is {others}."
+        judge.left_out(results(avx512))
+        == f"Not checked: targets of CPUs whose own ISA variant is {others}."
     )
     assert judge.left_out(results(avx2, avx512)) == ""
 
@@ -166,8 +170,8 @@ def test_layers_from_cpp_have_bars_of_the_machines_limits() -> None:
         rows = measured_contest.cases[0].rows
         rows[from_cpp.Int8Cpp.name] = row([0.96e-3] * 4)
         found = {v.bar.text: v.found.value for v in judge.judge(results(measured_contest))}
-        assert found[f"int8 × trit from C++, {bar}"] == pytest.approx(
-            found[f"int8 × trit, {bar}"] / 0.96
+        assert found[f"int8 × ternary from C++, {bar}"] == pytest.approx(
+            found[f"int8 × ternary, {bar}"] / 0.96
         )
 
 
@@ -187,9 +191,9 @@ def test_every_aim_has_a_bar_and_every_bar_one_limit() -> None:
 
 def test_growth_is_the_spread_and_the_speed_up() -> None:
     found = {verdict.text: verdict for verdict in judge.judge_growth(GROWTH)}
-    weights = found[f"{INT8}, cache: time a weight, 8,388,608 to 16,777,216 weights, 1 thr."]
+    weights = found[f"{INT8}, cache: time per weight, 8,388,608 to 16,777,216 weights, 1 thr."]
     assert (weights.value, weights.met) == (pytest.approx(1.1), True)
-    rows = found[f"{TRIT}, 4096→4096: time a row, 64 to 128 rows, 1 thr."]
+    rows = found[f"{TRIT}, 4096→4096: time per row, 64 to 128 rows, 1 thr."]
     assert (rows.value, rows.met) == (pytest.approx(1.25), False)
-    assert f"{INT8}, cache: time a weight, 16,777,216 weights, 2 thr." in found
+    assert f"{INT8}, cache: time per weight, 16,777,216 weights, 2 thr." in found
     assert found[f"{INT8}, 16,777,216 weights: two threads"].value == pytest.approx(2.0)

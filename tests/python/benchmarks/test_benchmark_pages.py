@@ -33,7 +33,7 @@ def test_the_table_of_bars_names_the_set_and_cuts_no_verdict(
     tables.console(100).print(tables.verdict_table(verdicts, False, judge.left_out(found)))
     text = capsys.readouterr().out
     assert re.search(r" avx2 +1 +1 +≤ 1.65 bits +1.60 bits +met 1/1 ", text)
-    assert "Not judged: bars of a CPU whose own set is avx512." in text
+    assert "Not checked: targets of CPUs whose own ISA variant is avx512." in text
 
 
 def test_the_table_of_bars_names_each_group_once(capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,26 +59,30 @@ def test_pictures_and_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert {path.name for path in tmp_path.glob("*.png")} == {
         "bench-roofline-avx512.png", "bench-bars-avx512.png", "bench-growth-avx512.png",
     }  # fmt: skip
-    page = tmp_path / "performance.md"
-    monkeypatch.setattr(docs, "PAGE", page)
-    begin, end = docs.marks("avx512")
-    page.write_text(f"# Before\n\n{begin}\nold\n{end}\n\n# After\n", encoding="utf-8")
+    monkeypatch.setattr(docs, "FOLDER", tmp_path)
+    page = tmp_path / "avx512.md"
+    page.write_text("stale\n", encoding="utf-8")
     docs.write(found)
     text = page.read_text(encoding="utf-8")
-    assert text.startswith("# Before\n")
-    assert text.endswith("\n\n# After\n")
-    assert "old" not in text
+    assert text.startswith("# A CPU with AVX-512 VNNI\n")
+    assert "stale" not in text
     assert (
         "Medians of calls with telemetry off, but where a line says otherwise; "
-        "contests measured 2026-05-01 09:00 UTC, with torch 2.\n"
+        "layers measured 2026-05-01 09:00 UTC, with torch 2.\n"
     ) in text
     assert "| 2560→100, batch 1 | 1.00 ms | – | 30.0 ms | quick int8: 1.60 ms |" in text
-    assert "| group | of: against | set | batch | threads | aim | found | met |" in text
-    assert "| one row, hot | int8 × trit, fastest peer, hot | avx512 | 1 | 1 | ≥ 1.50× |" in text
-    assert "| growth | found | aim | met |" in text
-    assert "time a weight, 8,388,608 to 16,777,216 weights, 1 thr. | 1.10× | ≤ 1.15× |" in text
+    assert (
+        "| group | measured, compared with | variant | batch | threads | target | found | met |"
+        in text
+    )
+    assert (
+        "| one row, hot | int8 × ternary, fastest baseline, hot | avx512 | 1 | 1 | ≥ 1.50× |"
+        in text
+    )
+    assert "| growth | found | target | met |" in text
+    assert "time per weight, 8,388,608 to 16,777,216 weights, 1 thr. | 1.10× | ≤ 1.15× |" in text
     assert text.count(".png") == 3
-    assert all((tmp_path / name).exists() for name in re.findall(r"images/(\S+\.png)", text))
+    assert all((tmp_path / name).exists() for name in re.findall(r"\.\./images/(\S+\.png)", text))
     docs.write(found)
     assert page.read_text(encoding="utf-8") == text
     found.machine["pytfmbs"] = package("abc-dirty")
@@ -105,77 +109,52 @@ def test_the_page_says_who_is_absent_from_a_contest_and_why() -> None:
         "Not in every line: tall only (needs depths in multiples of 256).",
     ]
     # Below the contest's own table.
-    assert text.index("**avx512, one thread**") < text.index("Absent: wrong")
-    assert text.index("**avx2, one thread**") < text.index("Absent: held")
-    assert text.index("Absent: wrong") < text.index("**avx2, one thread**")
+    assert text.index("## `avx512`, one thread") < text.index("Absent: wrong")
+    assert text.index("## `avx2`, one thread") < text.index("Absent: held")
+    assert text.index("Absent: wrong") < text.index("## `avx2`, one thread")
 
 
-def test_the_page_has_a_section_for_each_best_set(
+def test_each_variant_has_a_page_and_names_the_pictures_that_are_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = tmp_path / "performance.md"
-    monkeypatch.setattr(docs, "PAGE", page)
-    page.write_text("# Before\n", encoding="utf-8")
+    monkeypatch.setattr(docs, "FOLDER", tmp_path)
     avx512 = results(contest(), contest(kernels="avx2", best=False))
     avx512.growth = GROWTH  # type: ignore[assignment]
     docs.write(avx512)
-    first = page.read_text(encoding="utf-8")
-    assert first.startswith(
-        "# Before\n\n<!-- measured avx512: begin -->\n\n### A CPU with AVX-512 VNNI\n"
-    )
+    first = (tmp_path / "avx512.md").read_bytes()
     # Without growth, whose picture is not there either.
-    avx2 = results(contest(kernels="avx2"), kernels="avx2")
-    docs.write(avx2)
-    both = page.read_text(encoding="utf-8")
-    assert both.startswith(first)
-    second = both[len(first) :]
-    assert second.startswith("\n<!-- measured avx2: begin -->\n\n### A CPU with AVX2 only\n")
-    assert second.endswith("\n<!-- measured avx2: end -->\n")
-    assert re.findall(r"images/(\S+)\)", second) == [
+    docs.write(results(contest(kernels="avx2"), kernels="avx2"))
+    second = (tmp_path / "avx2.md").read_text(encoding="utf-8")
+    assert second.startswith("# A CPU with AVX2 only\n")
+    assert re.findall(r"\.\./images/(\S+)\)", second) == [
         "bench-roofline-avx2.png",
         "bench-bars-avx2.png",
     ]
-    # Each is written anew where it is, and the other's bytes stay.
+    assert (tmp_path / "avx512.md").read_bytes() == first
     avx512.contests[0].cases[0].rows[INT8] = row([1.234e-3] * 4)
     docs.write(avx512)
-    assert page.read_text(encoding="utf-8").endswith(second)
-    assert "| 1.23 ms |" in page.read_text(encoding="utf-8")[: -len(second)]
+    assert "| 1.23 ms |" in (tmp_path / "avx512.md").read_text(encoding="utf-8")
     # No picture is named that would not be drawn.
     for others in ([], [contest(state="cold")]):
         avx512.contests = others
         docs.write(avx512)
-        text = page.read_text(encoding="utf-8").removesuffix(second)
-        assert re.findall(r"images/(\S+)\)", text) == ["bench-growth-avx512.png"]
+        text = (tmp_path / "avx512.md").read_text(encoding="utf-8")
+        assert re.findall(r"\.\./images/(\S+)\)", text) == ["bench-growth-avx512.png"]
     pictures.draw(avx512, tmp_path)
     assert [path.name for path in tmp_path.glob("*.png")] == ["bench-growth-avx512.png"]
 
 
-def test_a_section_without_its_end_is_left_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    page = tmp_path / "performance.md"
-    monkeypatch.setattr(docs, "PAGE", page)
-    page.write_text(f"{docs.marks('avx512')[0]}\nall else\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="avx512: begin --> without <!-- measured avx512: end"):
-        docs.write(results(contest()))
-    assert page.read_text(encoding="utf-8").endswith("all else\n")
-
-
-def test_the_projects_page_has_its_sections_and_their_pictures() -> None:
-    root = Path(docs.__file__).resolve().parents[2]
-    text = (root / "docs" / "performance.md").read_text(encoding="utf-8")
-    measured = re.findall(r"<!-- measured (\S+): begin -->", text)
-    assert measured
-    assert set(measured) <= VARIANTS.keys()
-    for kernels in measured:
-        begin, end = docs.marks(kernels)
-        assert (text.count(begin), text.count(end)) == (1, 1)
-        section = text[text.index(begin) : text.index(end)]
-        assert f"### {docs.heading(kernels)}\n" in section
-        names = re.findall(r"\(images/(\S+)\)", section)
+def test_the_projects_pages_have_their_headings_and_pictures() -> None:
+    pages = list(docs.FOLDER.glob("*.md"))
+    assert pages
+    for page in pages:
+        assert page.stem in VARIANTS
+        text = page.read_text(encoding="utf-8")
+        assert text.startswith(f"# {docs.heading(page.stem)}\n")
+        names = re.findall(r"\(\.\./images/(\S+)\)", text)
         assert names
-        assert all(name.endswith(f"-{kernels}.png") for name in names)
-        assert all((root / "docs" / "images" / name).exists() for name in names)
+        assert all(name.endswith(f"-{page.stem}.png") for name in names)
+        assert all((docs.FOLDER.parent / "images" / name).exists() for name in names)
 
 
 @pytest.mark.parametrize(

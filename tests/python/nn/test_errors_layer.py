@@ -138,7 +138,7 @@ CASES: list[Case] = [
         ArgumentError,
         "in_features",
     ),
-    ("layer.name", setter(layer, "name", ""), TypeError, "not empty"),
+    ("layer.name", setter(layer, "name", ""), TypeError, "non-empty"),
     ("layer.name type", setter(layer, "name", 3), TypeError, "must be a string"),
     ("layer.ste_clip", setter(layer, "ste_clip", -1.0), ValueError, "above 0"),
     ("layer.ste_clip type", setter(layer, "ste_clip", "1"), TypeError, ""),

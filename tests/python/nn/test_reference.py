@@ -194,7 +194,7 @@ def test_every_width() -> None:
             assert reference.same_bits(layer(x), want[:, :width]), f"out_features={width}"
 
 
-@pytest.fixture(params=pytfmbs.kernel_sets())
+@pytest.fixture(params=pytfmbs.isa_variants())
 def kernels(request: pytest.FixtureRequest) -> Iterator[str]:
     before = pytfmbs.active_kernels()
     pytfmbs.select_kernels(request.param)

@@ -40,7 +40,7 @@ def _restored() -> Iterator[None]:
     pytfmbs.select_kernels(kernels)
 
 
-@pytest.fixture(params=pytfmbs.kernel_sets())
+@pytest.fixture(params=pytfmbs.isa_variants())
 def kernels(request: pytest.FixtureRequest) -> str:
     pytfmbs.select_kernels(request.param)
     return str(request.param)
@@ -122,7 +122,7 @@ def test_prepare_after_a_switch_repacks_and_loads_nothing(kernels: str, activati
     with Fabric(FabricConfig()) as fabric, torch.no_grad():
         layer = TFMBSLinear(inputs, outputs, fabric=fabric, activation=activation).eval()
         x = torch.ones(2, inputs)
-        assert layer.packed_layout is None
+        assert layer._layer.packed_layout is None
         assert layer.packed_bytes == 0
         before = None
         pytfmbs.set_weight_storage("cached")
@@ -136,12 +136,12 @@ def test_prepare_after_a_switch_repacks_and_loads_nothing(kernels: str, activati
             fabric.reset_counters()
             layer(x)
             if before is not None:  # no forward pass packs anew what has not changed
-                assert (layer.packed_layout, layer.packed_bytes) == before
+                assert (layer._layer.packed_layout, layer.packed_bytes) == before
             pytfmbs.prepare(layer)
             layout = LAYOUTS[kernels, activation][place]
             trits_a_byte = 5 if layout.endswith("fives") else 4
             before = (layout, outputs * inputs // trits_a_byte)
-            assert (layer.packed_layout, layer.packed_bytes) == before, mode
+            assert (layer._layer.packed_layout, layer.packed_bytes) == before, mode
             layer(x)
             profile = fabric.profile_detailed()
             assert (profile["residency_hits"], profile["residency_misses"]) == (2, 0), hits
@@ -150,7 +150,7 @@ def test_prepare_after_a_switch_repacks_and_loads_nothing(kernels: str, activati
                 hit = profile
             assert profile == hit
         layer.refresh()
-        assert (layer.packed_layout, layer.packed_bytes) == (None, 0)
+        assert (layer._layer.packed_layout, layer.packed_bytes) == (None, 0)
 
 
 def test_a_set_of_kernels_brings_its_layout() -> None:
@@ -158,12 +158,12 @@ def test_a_set_of_kernels_brings_its_layout() -> None:
     pytfmbs.set_weight_storage("streamed")
     with torch.no_grad():
         want = layer(x)
-        for kernels in (*pytfmbs.kernel_sets(), *reversed(pytfmbs.kernel_sets())):
+        for kernels in (*pytfmbs.isa_variants(), *reversed(pytfmbs.isa_variants())):
             pytfmbs.select_kernels(kernels)
             assert torch.equal(layer(x), want), kernels
             pytfmbs.prepare(layer)
             assert torch.equal(layer(x), want), kernels
-            assert layer.packed_layout == LAYOUTS[kernels, "ternary"][1]
+            assert layer._layer.packed_layout == LAYOUTS[kernels, "ternary"][1]
 
 
 # --- "auto" ---------------------------------------------------------------------------------------
@@ -220,34 +220,34 @@ def overfill(cache: int) -> None:
         want = layers[0](x)
         for one in layers[1:7]:
             assert torch.equal(one(x), want)
-        assert [one.packed_layout for one in layers] == ["int8_quads"] * 7 + [None]
+        assert [one._layer.packed_layout for one in layers] == ["int8_quads"] * 7 + [None]
         held = sum(one.packed_bytes for one in layers)
         assert held < 0.75 * cache < held + layers[0].packed_bytes
 
         assert torch.equal(layers[7](x), want)
-        assert layers[7].packed_layout == "int8_fives"
+        assert layers[7]._layer.packed_layout == "int8_fives"
         assert torch.equal(layers[0](x), want)
-        assert layers[0].packed_layout == "int8_quads"  # no forward pass packs it anew
+        assert layers[0]._layer.packed_layout == "int8_quads"  # no forward pass packs it anew
         pytfmbs.prepare(nn.ModuleList(layers))
-        assert {one.packed_layout for one in layers} == {"int8_fives"}
+        assert {one._layer.packed_layout for one in layers} == {"int8_fives"}
         assert torch.equal(layers[0](x), want)
         # The answer does not go back and forth with the bytes that it saves,
         assert sum(one.packed_bytes for one in layers) < 0.8 * cache
         pytfmbs.prepare(layers[0])
-        assert layers[0].packed_layout == "int8_fives"
+        assert layers[0]._layer.packed_layout == "int8_fives"
         # nor with one layer more or less.
         del one, layers[7]
         gc.collect()
         pytfmbs.prepare(nn.ModuleList(layers))
-        assert {one.packed_layout for one in layers} == {"int8_fives"}
+        assert {one._layer.packed_layout for one in layers} == {"int8_fives"}
         del layers[4:]  # 40% of the cache
         gc.collect()
         pytfmbs.prepare(nn.ModuleList(layers))
-        assert {one.packed_layout for one in layers} == {"int8_quads"}
+        assert {one._layer.packed_layout for one in layers} == {"int8_quads"}
         # A model that is prepared is packed alike, and counts before it is packed.
         layers = [layer() for _ in range(8)]
         pytfmbs.prepare(nn.ModuleList(layers))
-        assert {one.packed_layout for one in layers} == {"int8_fives"}
+        assert {one._layer.packed_layout for one in layers} == {"int8_fives"}
 
 
 # --- names ----------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@
 // permutation of words looks up sums of three products for 32 outputs, an addition collects them. A
 // unit is three groups of quads. Of each byte the first three codes are multiplied; the fourth
 // codes of the same byte of the three groups are one index of 27, into a table that is made for
-// each row. docs/performance.md has the figures, and says why a quarter.
+// each row. docs/kernel-internals.md has the figures, and says why a quarter.
 #pragma once
 
 #include <immintrin.h>

@@ -3,7 +3,7 @@
 // How fast the 13 instructions of a line go is a matter of their order: Zen 4 chooses the pipe of
 // an instruction when it dispatches it, by what it dispatched before. Compilers have an order of
 // their own, and more copies than there are registers, so this loop is assembly: four lines at a
-// time, in an order found by measuring (docs/performance.md has the figures, and those of the
+// time, in an order found by measuring (docs/kernel-internals.md has the figures, and those of the
 // distances at which it fetches ahead).
 #pragma once
 

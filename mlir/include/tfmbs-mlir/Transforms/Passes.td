@@ -26,8 +26,8 @@ def TfmbsFuse : Pass<"tfmbs-fuse", "::mlir::ModuleOp"> {
   let description = [{
     The telemetry of all of them is joined: the gemv's; every other entry that one of them has, and where it contradicts,
     under `<name>.<key>`; and `fused`, the names of what was joined (`quantize`, `dequantize`, `relu`, or the layer that
-    an op's own telemetry names). Sums that somebody else reads keep their three ops; quantized values that somebody else
-    reads keep their `tfmbs.quantize` beside the fused op; a result that somebody else reads keeps its ReLU. On tensors.
+    an op's own telemetry names). Sums that other ops read keep their three ops; quantized values that other ops
+    read keep their `tfmbs.quantize` beside the fused op; a result that other ops read keeps its ReLU. On tensors.
 
     A ReLU is `linalg.generic` on each element, `arith.maximumf`, or `arith.cmpf` and `arith.select`, in any form that keeps
     a NaN. They differ in the sign of a zero; `tfmbs.linear` keeps -0, as torch does.
