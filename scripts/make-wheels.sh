@@ -8,8 +8,8 @@ shift
 cd "$(dirname "$0")/.."
 venv=$PWD/.venv
 export PATH=$venv/bin:$PATH
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+work=$PWD/build/wheels
+mkdir -p "$work"
 torch=$("$venv/bin/python" -c \
   'import importlib.util as u; print(u.find_spec("torch").submodule_search_locations[0])')
 
@@ -37,8 +37,8 @@ if [ ${#candidates[@]} -eq 0 ]; then
 fi
 
 repair() {  # of one wheel; torch stays outside, and libtfmbs is in the wheel
-  auditwheel -q repair --plat auto --only-plat -w "$out" --exclude 'libtorch*' --exclude 'libc10*' \
-    --exclude 'libtfmbs*' "$1" 2>"$work/repair.log" || { cat "$work/repair.log" >&2; return 1; }
+  auditwheel repair --plat auto --only-plat -w "$out" --exclude 'libtorch*' --exclude 'libc10*' \
+    --exclude 'libtfmbs*' "$1" >"$work/repair.log" 2>&1 || { cat "$work/repair.log" >&2; return 1; }
 }
 
 mkdir -p "$out"
@@ -49,6 +49,7 @@ for python in "${candidates[@]}"; do
   done_names[$tag]=1
   echo "Building the wheel $tag with $("$python" --version)"
   build=$work/$tag
+  rm -f "$build"/*.whl
   "$python" -m venv "$build/venv"
   "$build/venv/bin/python" -m pip install -qq --disable-pip-version-check -r requirements/build.txt
   "$build/venv/bin/python" -m pip wheel -qq --disable-pip-version-check --no-build-isolation --no-deps \
@@ -58,6 +59,7 @@ done
 
 if scripts/system-packages.sh mlir; then
   echo "Building the wheel of the plugin"
+  rm -f "$work"/plugin/*.whl
   "$venv/bin/python" -m pip wheel -qq --disable-pip-version-check --no-build-isolation --no-deps \
     -w "$work/plugin" -C build-dir="$work/plugin/build" ./mlir/wheel
   repair "$work"/plugin/pytfmbs_mlir_plugin-*.whl

@@ -27,5 +27,5 @@ class BitLinear(Contestant):
         layer = self.bitnet.BitLinear(
             weights.depth, weights.outputs, bias=False, dtype=torch.bfloat16
         )
-        layer.weight = self.bitnet.pack_weights(torch.from_numpy(weights.trits.copy()))
+        layer.weight = self.bitnet.pack_weights(torch.from_numpy(weights.trits.copy()))  # type: ignore[assignment]
         return ModuleLayer(layer, weights.trits.size // 4, torch.bfloat16)

@@ -99,7 +99,7 @@ def test_transforms_of_packed_layers_and_the_function() -> None:
     assert torch.equal(found, leaf.grad)
 
 
-REFUSED = "forward-mode derivative.*reverse mode"
+REFUSED = r"forward-mode derivative.*reverse mode"
 
 
 @pytest.mark.parametrize("make", layers())
