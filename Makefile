@@ -173,7 +173,7 @@ wheel: .venv/.installed-build .venv/.installed-wheel
 # A warning (a missing page, heading or reference) is an error. ARGS="-b linkcheck" asks the web.
 .PHONY: docs
 docs: build .venv/.installed-docs .venv/.installed-demo .venv/.installed-compile
-	@$(PY) -m sphinx -W --keep-going -q -n -d $(BUILD)/docs/.doctrees $(ARGS) docs $(BUILD)/docs
+	@$(PY) -m sphinx -W --keep-going -q -d $(BUILD)/docs/.doctrees $(ARGS) docs $(BUILD)/docs
 	@echo "$(BUILD)/docs/index.html"
 
 # --- lint -----------------------------------------------------------------------------------------

@@ -115,8 +115,8 @@ class FabricLayer(nn.Module):
 
     @property
     def weight_addr(self) -> int | None:
-        """Byte address in tile 0's Bank A: the given one, else the device's choice; None before
-        the layer is placed."""
+        """Byte address in tile 0's Bank A, given or chosen by the device; None before the layer is
+        placed."""
         return self._layer.profile()["weight_addr"]  # type: ignore[no-any-return]
 
     @weight_addr.setter
@@ -158,7 +158,7 @@ class FabricLayer(nn.Module):
 
     @property
     def offload(self) -> bool:
-        """Whether the CPU alone computes the layer: the same numbers, no device, nothing counted.
+        """Whether the CPU alone computes the layer, with the same numbers and nothing counted.
 
         Setting True also unpins the layer. Setting False puts it back on the device, and raises
         PlacementError if its given address is taken. No other thread may run the layer meanwhile."""
@@ -185,7 +185,7 @@ class FabricLayer(nn.Module):
 
     @property
     def packing(self) -> str | None:
-        """How the weights are packed: "packed2" (2 bits per weight) or "packed_base3" (1.6 bits);
+        """The weight packing, "packed2" (2 bits per weight) or "packed_base3" (1.6 bits);
         None before the first forward pass. See pytfmbs.set_weight_storage."""
         layout = self._packed_layout()
         if layout is None:
@@ -194,7 +194,7 @@ class FabricLayer(nn.Module):
 
     @property
     def packed_layout(self) -> str | None:
-        """Deprecated: ``packing``. The layout's name in the C++ core, such as "trit_quads"."""
+        """Deprecated; use ``packing``. The layout's name in the C++ core, such as "trit_quads"."""
         warnings.warn(
             "packed_layout is deprecated and goes with the next release; use packing",
             DeprecationWarning,
@@ -208,7 +208,7 @@ class FabricLayer(nn.Module):
 
     @property
     def telemetry_hint(self) -> dict[str, Any]:
-        """What the layer tells the compiler: ``layer``, ``sparsity`` (the share of zeros among the
+        """What the layer tells the compiler. Keys are ``layer``, ``sparsity`` (the share of zeros among the
         quantized weights, four decimals), ``tile_mask``, and the layer's shape, quantizers and
         address."""
         trits, _ = self.quantized_weight()

@@ -292,7 +292,7 @@ class TFMBSPackedLinear(FabricLayer):
 
     @property
     def packing(self) -> str:
-        """How the weights are packed: "packed2" (2 bits per weight) or "packed_base3" (1.6 bits)."""
+        """The weight packing, "packed2" (2 bits per weight) or "packed_base3" (1.6 bits)."""
         return "packed_base3" if self._layout.endswith("fives") else "packed2"
 
     def quantized_weight(self) -> tuple[Tensor, Tensor]:
