@@ -305,14 +305,14 @@ def test_attention_without_its_fused_form_gives_the_same_numbers() -> None:
 
 def test_torchs_parents_refuse_a_layer_put_in_by_hand() -> None:
     attention = nn.MultiheadAttention(8, 2)
-    with pytest.raises(ConversionError, match="nn.MultiheadAttention"):
+    with pytest.raises(ConversionError, match=r"nn\.MultiheadAttention"):
         attention.out_proj = TFMBSLinear(8, 8)
     assert not isinstance(attention.out_proj, TFMBSLinear)
     if hasattr(nn, "LinearCrossEntropyLoss"):
         loss = nn.LinearCrossEntropyLoss(8, 4)
-        with pytest.raises(ConversionError, match="nn.LinearCrossEntropyLoss"):
+        with pytest.raises(ConversionError, match=r"nn\.LinearCrossEntropyLoss"):
             loss.linear = TFMBSLinear(8, 4, bias=False)
-        with pytest.raises(ConversionError, match="'linear'.*computes with its weight"):
+        with pytest.raises(ConversionError, match=r"'linear'.*computes with its weight"):
             pytfmbs.convert(loss, **OPTIONS)
 
 
