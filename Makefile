@@ -133,7 +133,7 @@ test-mlir: build .venv/.installed-demo .venv/.installed-compile .venv/.installed
 	$(PY) tests/mlir/run_execution.py $(ARGS)
 
 # Builds what some tests would skip without: the plugin, and the suite's ceilings.
-test-python: build .venv/.installed-demo .venv/.installed-compile .venv/.installed-test
+test-python: build .venv/.installed-demo .venv/.installed-compile .venv/.installed-test .venv/.installed-wheel
 	@if scripts/system-packages.sh mlir; then $(MAKE) --no-print-directory build-mlir; \
 	 else echo "SKIPPED the tests of compiled models: MLIR 22 is missing"; fi
 	@cmake --build $(BUILD) --target tfmbs_ceilings tfmbs_forwards

@@ -22,10 +22,10 @@ def clean_environment() -> dict[str, str]:
     }
 
 
-def run(command: list[str], cwd: Path, timeout: float = 900) -> str:
-    """Runs a command and returns what it wrote; a failure shows it."""
+def run(command: list[str], cwd: Path, timeout: float = 900, **variables: str) -> str:
+    """Runs a command and returns what it wrote; a failure shows it. variables: of its environment."""
     result = subprocess.run(
-        command, cwd=cwd, env=clean_environment(), timeout=timeout, text=True,
+        command, cwd=cwd, env={**clean_environment(), **variables}, timeout=timeout, text=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     assert result.returncode == 0, f"{' '.join(command)}\n{result.stdout}"
@@ -82,8 +82,8 @@ class FreshEnvironment:
                 except OSError:
                     shutil.copy2(source, target)
 
-    def run(self, *arguments: str, cwd: Path | None = None) -> str:
-        return run([str(self.python), *arguments], cwd or self.path)
+    def run(self, *arguments: str, cwd: Path | None = None, **variables: str) -> str:
+        return run([str(self.python), *arguments], cwd or self.path, **variables)
 
     def pip_install(self, *arguments: str) -> str:
         quiet = ["--disable-pip-version-check", "-qq"]

@@ -1,13 +1,16 @@
-"""`pip install .` into a fresh environment, and the seed's snippets there, from another folder."""
+"""The wheels of `make wheel` in a fresh environment without compilers: the seed's snippets, the demo and
+a compiled model there, from another folder."""
 
 from __future__ import annotations
 
 import re
 import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import pytest
-from environment import ROOT, FreshEnvironment, dynamic_section
+from environment import ROOT, FreshEnvironment, dynamic_section, run
 
 pytestmark = [pytest.mark.packaging, pytest.mark.timeout(1200)]
 
@@ -38,12 +41,62 @@ print(f"Cycles: {stats['cycles']}")
 
 
 @pytest.fixture(scope="module")
-def fresh(tmp_path_factory: pytest.TempPathFactory) -> FreshEnvironment:
-    """An environment into which `pip install --no-build-isolation .` has put pytfmbs."""
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The wheels by name: pytfmbs for this Python, and the plugin where MLIR is."""
+    folder = tmp_path_factory.mktemp("wheels")
+    run(["bash", "scripts/make-wheels.sh", str(folder), sys.executable], ROOT)
+    return {path.name.split("-")[0]: path for path in folder.glob("*.whl")}
+
+
+@pytest.fixture(scope="module")
+def fresh(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> FreshEnvironment:
+    """An environment that holds torch and the wheel of pytfmbs."""
     environment = FreshEnvironment(tmp_path_factory.mktemp("fresh") / "venv")
-    environment.pip_install("-r", str(ROOT / "requirements" / "build.txt"))
-    environment.pip_install("--no-build-isolation", str(ROOT))
+    environment.pip_install("--only-binary", ":all:", str(wheels["pytfmbs"]))
     return environment
+
+
+def test_wheels_say_what_they_run_on(wheels: dict[str, Path]) -> None:
+    """A tag that the symbols allow, by auditwheel; the stable ABI from 3.12 on."""
+    minor = sys.version_info[1]
+    tag = f"cp3{minor}-cp3{minor}" if minor < 12 else "cp312-abi3"
+    assert re.search(rf"-{tag}-manylinux_2_\d+_x86_64", wheels["pytfmbs"].name)
+    plugin = wheels.get("pytfmbs_mlir_plugin")
+    if plugin is not None:
+        assert re.search(r"-py3-none-manylinux_2_\d+_x86_64", plugin.name)
+    for path in wheels.values():
+        found = run([sys.executable, "-m", "auditwheel", "show", str(path)], ROOT)
+        consistent = re.search(r'consistent with\s+the\s+following platform tag:\s+"(\w+)"', found)
+        assert consistent or "manylinux" in found, found
+        names = zipfile.ZipFile(path).namelist()
+        assert not [name for name in names if "libtorch" in name or "libc10" in name]
+        assert not [name for name in names if ".libs/" in name]
+
+
+def test_demo_runs_without_a_compiler(fresh: FreshEnvironment, tmp_path: Path) -> None:
+    fresh.pip_install("-r", str(ROOT / "requirements" / "demo.txt"))
+    path = tmp_path / "bin"  # nothing on it: neither compilers nor this tree's tools
+    path.mkdir()
+    said = fresh.run("-m", "pytfmbs.demo", "--quick", cwd=tmp_path, PATH=str(path))
+    assert "cycles" in said
+
+
+def test_the_plugin_is_found_without_a_variable(
+    wheels: dict[str, Path], fresh: FreshEnvironment, tmp_path: Path
+) -> None:
+    if "pytfmbs_mlir_plugin" not in wheels:
+        pytest.skip("MLIR 22 is missing, so make-wheels.sh made no wheel of the plugin")
+    fresh.pip_install(str(wheels["pytfmbs_mlir_plugin"]))
+    fresh.pip_install("-r", str(ROOT / "requirements" / "compile.txt"))
+    code = """
+import torch
+from pytfmbs import TFMBSLinear
+from pytfmbs.compiler import compile
+layer, x = TFMBSLinear(16, 4).eval(), torch.randn(3, 16)
+with torch.no_grad(), compile(layer, (x,)) as program:
+    print(torch.equal(program(x), layer(x)))
+"""
+    assert fresh.run("-c", code, cwd=tmp_path, TFMBS_MLIR_PLUGIN="").strip() == "True"
 
 
 @pytest.mark.parametrize("fabric_first", [False, True])

@@ -42,7 +42,9 @@ def test_mkldnn_is_refused(kind: type[TFMBSLinear], nested: bool) -> None:
 def test_script_is_refused_and_trace_works(kind: type[nn.Module]) -> None:
     layer, x = kind(8, 4).eval(), torch.randn(2, 8)
     for module in (layer, nn.Sequential(layer)):
-        with pytest.raises(NotImplementedError, match=r"torch\.jit\.script cannot.*torch\.jit\.trace"):
+        with pytest.raises(
+            NotImplementedError, match=r"torch\.jit\.script cannot.*torch\.jit\.trace"
+        ):
             torch.jit.script(module)
     assert torch.equal(torch.jit.trace(layer, x)(x), layer(x))
 
