@@ -377,6 +377,8 @@ class TFMBSLinear(FabricLayer, nn.Linear):
         """Whether the weight got its memory by ``.data = ...`` and other tensors hold that memory too
         (views of a flat vector). They count versions of their own, so only the contents tell of a
         write. A parameter that was made of a tensor counts that tensor's."""
+        if torch.compiler.is_compiling():  # whatever holds the weight while it is traced
+            return False
         if observers.is_storage_of(self.__dict__.get("_storage"), weight):
             return False
         own = 2 if self._layer.holds_storage(weight.data_ptr()) else 1

@@ -141,6 +141,15 @@ def test_memory_mapped_weights(private: bool, tmp_path: Path) -> None:
             assert torch.equal(layer(x), -before)
 
 
+@pytest.mark.parametrize("strict", [False, True])
+def test_an_exported_program_does_not_compare_contents(strict: bool) -> None:
+    program = torch.export.export(
+        nn.Sequential(KINDS["sign"]()).eval(), (torch.randn(3, SIZE[0]),), strict=strict
+    )
+    (call,) = [n for n in program.graph.nodes if "tfmbs.linear" in str(n.target)]
+    assert call.args[-1] is False, "by content"
+
+
 # --- a user's quantizer ---------------------------------------------------------------------------
 
 
