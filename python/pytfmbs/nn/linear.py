@@ -352,7 +352,10 @@ class TFMBSLinear(FabricLayer, nn.Linear):
             )
         # A weight that is computed (parametrized, functional_call) may lie in a buffer that a
         # compiled graph uses again without raising its version: compared by content.
-        by_content = self.training or type(weight) is not _Parameter or self._is_shared(weight)
+        by_content = self.training
+        if not (torch.compiler.is_exporting() and "weight" in self._parameters):
+            # While torch.export traces, a parameter is a plain tensor.
+            by_content = by_content or type(weight) is not _Parameter or self._is_shared(weight)
         linear = transforms.linear if transformed else _linear
         return linear(  # type: ignore[no-any-return]
             input,
