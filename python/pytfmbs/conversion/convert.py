@@ -117,6 +117,7 @@ def _layer(module: nn.Module, path: str, options: dict[str, Any]) -> TFMBSLinear
         **{"name": path, **options},
     )
     layer._parameters.update({name: module._parameters[name] for name in ("weight", "bias")})
+    layer._note_storage()
     layer.train(module.training)
     layer._see_own_scale(assigned=False, signs=True)
     if layer._weight_quantizer.name in quantizers.BUILT_IN:

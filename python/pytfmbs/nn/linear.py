@@ -164,7 +164,7 @@ class TFMBSLinear(FabricLayer, nn.Linear):
             return super().register_parameter(name, param)
         foreign_helpers.check_assigned_weight(self, param)
         super().register_parameter(name, param)
-        self.__dict__["_storage"] = observers.storage_reference(param)
+        self._note_storage()
         if "_weight_quantizer" in self.__dict__:
             self._see_own_scale(assigned=True)
 
@@ -375,6 +375,10 @@ class TFMBSLinear(FabricLayer, nn.Linear):
         if self.training or self._is_shared(weight):
             return None
         return KeptWeight.of(weight, self._weight_quantizer, trits, scale)
+
+    def _note_storage(self) -> None:
+        """Remembers which memory the weight came with."""
+        self.__dict__["_storage"] = observers.storage_reference(self._parameters["weight"])
 
     def _is_shared(self, weight: Tensor) -> bool:
         """Whether the weight got its memory by ``.data = ...`` and other tensors hold that memory too

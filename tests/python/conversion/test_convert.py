@@ -421,3 +421,13 @@ def test_one_line_says_what_stayed_in_floats(caplog: pytest.LogCaptureFixture) -
     caplog.clear()
     pytfmbs.convert(nn.Sequential(nn.Embedding(4, 8), nn.Linear(8, 8)), **OPTIONS)
     assert [r.levelname for r in caplog.records] == ["INFO"]
+
+
+def test_weights_of_a_loaded_state_are_seen_by_version() -> None:
+    """Whoever holds the state dict counts the parameters' own versions."""
+    model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64)).eval()
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    model.load_state_dict(state, assign=True)
+    pytfmbs.convert(model)
+    for layer in model:
+        assert not layer._is_shared(layer.weight)
