@@ -159,7 +159,7 @@ def test_models_that_are_not_the_plans(fabric: Fabric) -> None:
     with pytest.raises(ValueError, match="no layer 'fc25' of the plan"):
         agent.apply(plan, shorter)
     longer = nn.Sequential(model, TFMBSLinear(10, 10, fabric=fabric, name="extra"))
-    with pytest.raises(ValueError, match="nothing of layer 'extra'"):
+    with pytest.raises(ValueError, match="the plan does not contain layer 'extra'"):
         agent.apply(plan, longer)
     with Fabric(FabricConfig()) as other:
         with pytest.raises(ValueError, match="'fc1' is of 783 inputs and 60 outputs"):

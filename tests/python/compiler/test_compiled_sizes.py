@@ -125,10 +125,6 @@ def contradicted(rng: np.random.Generator, array: np.ndarray, bold: float) -> np
     return np.ascontiguousarray(values, array.dtype).reshape(shape)
 
 
-def signless(array: np.ndarray) -> np.ndarray:
-    return array.view(np.int8) if array.dtype == np.uint8 else array
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 def test_contradicting_sizes_at_random(family: str) -> None:
     """A module a case; each call against ONNX Runtime's answer."""
@@ -148,7 +144,7 @@ def test_contradicting_sizes_at_random(family: str) -> None:
             arrays = [contradicted(rng, array, 0.2 + call / CALLS / 2) for array in case.arrays]
             where = f"{case.op} {case.attributes} of {[a.shape for a in arrays]}"
             try:
-                given = module(*map(signless, arrays))
+                given = module(*arrays)
             except ValueError:
                 ends["refused"] += 1
                 continue
