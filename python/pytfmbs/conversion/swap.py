@@ -38,6 +38,8 @@ def move_hooks(source: nn.Module, target: nn.Module) -> None:
         if name not in source.__dict__:
             continue
         hooks = getattr(source, name)
+        if isinstance(hooks, MutableMapping):
+            hooks.update(getattr(target, name))  # the target's own stay
         setattr(target, name, hooks)  # the same dict: handles go on removing from it
         if isinstance(hooks, MutableMapping):
             for key, hook in list(hooks.items()):

@@ -51,7 +51,7 @@ def group_size(weight: Tensor) -> int | None:
         if inputs <= size or inputs % size or not _is_ternary(weight[0].reshape(-1, size)):
             continue
         if _is_ternary(weight.reshape(-1, size)):
-            return size
+            return size if bool(weight.any()) else None
     return None
 
 

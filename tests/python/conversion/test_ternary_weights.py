@@ -56,7 +56,7 @@ def test_a_scale_is_kept_where_a_weight_is_assigned_or_loaded() -> None:
     assert list(layer.state_dict()) == ["weight", "weight_scale"]
     layer.weight = nn.Parameter(2 * ternary)
     assert error(layer, 2 * ternary) < 1e-6
-    layer.weight = nn.Parameter(floats["weight"])  # floats again
+    layer.weight = nn.Parameter(floats["weight"].clone())  # floats again
     assert layer.weight_quantizer.name == "absmean"
     assert list(layer.state_dict()) == ["weight"]
     for assign in (False, True):
