@@ -6,9 +6,13 @@ import math
 
 import numpy as np
 
+from ...emission.scalars import Body, Scalar
 from ...emission.structure import axes_of, axis_of, insert, reshape, solve_reshape, transpose
 from ...emission.types import (
     BOOL,
+    F32,
+    F64,
+    I32,
     I64,
     Array,
     Extent,
@@ -178,6 +182,46 @@ def _expand(context: Context, node: Node, inputs: Inputs) -> Value:
     return emit.elementwise([x], x.element, lambda _, a: a[0], sizes)
 
 
+def _range(context: Context, node: Node, inputs: Inputs) -> Value:
+    """start, start + step, … below the limit, where the inputs' shapes say how many."""
+    operands.same_element([required(inputs, place) for place in range(3)])
+    element = required(inputs, 0).element
+    start, limit, step = (
+        _whole(context, node, required(inputs, place), place) for place in range(3)
+    )
+    if not isinstance(step, int):
+        raise context.unsupported(node, "its step is computed by the model; it must be a constant")
+    if step == 0:
+        raise ConversionError("the step is 0")
+    emit = context.emit
+    way = emit.extent("sub", limit, start) if step > 0 else emit.extent("sub", start, limit)
+    length = emit.extent("ceildiv", emit.extent("max", way, 0), abs(step))
+
+    def body(block: Body, v: list[Scalar]) -> list[Scalar]:
+        place = block.cast(block.number(block.index(0)), element)
+        return [block.add(v[0], block.mul(place, v[1]))]
+
+    init = Value(element, (length,), ssa=emit.empty((length,), element.mlir))
+    numbers = [(required(inputs, place), ()) for place in (0, 2)]
+    return emit.loops(["parallel"], numbers, [(init, (0,))], body)[0]
+
+
+_RANGE_INPUTS = ("start", "limit", "step")
+
+
+def _whole(context: Context, node: Node, value: Value, place: int) -> Extent:
+    """An input of Range as a whole number that is known or follows from sizes."""
+    if value.rank != 0:
+        raise ConversionError(f"its {_RANGE_INPUTS[place]} is {value.shape}; it must be a scalar")
+    maker = context.graph.producer(node.inputs[place])
+    # A Cast of a size to a type that holds every size that a tensor has in practice.
+    if maker is not None and maker.op_type == "Cast" and value.element in (F32, F64, I32, I64):
+        value = context.find(maker.inputs[0]) or value
+    if value.constant is not None and float(value.constant).is_integer():
+        return int(value.constant)
+    return sizes_from(context, node, value, f"its {_RANGE_INPUTS[place]}")[0]
+
+
 def _concat(context: Context, node: Node, inputs: Inputs) -> Value:
     parts = [required(inputs, place) for place in range(len(inputs))]
     operands.same_element(parts)
@@ -219,5 +263,6 @@ OPERATORS: dict[tuple[str, str], Handler] = {
     ("", "Shape"): _shape,
     ("", "Size"): _size,
     ("", "Expand"): _expand,
+    ("", "Range"): _range,
     ("", "Concat"): _concat,
 }
