@@ -168,6 +168,7 @@ bench-kernels: $(BUILD)/build.ninja
 # Into dist/: one for each Python before 3.12 that is here, one for 3.12 and later, one for the plugin.
 .PHONY: wheel
 wheel: .venv/.installed-build .venv/.installed-wheel
+	@if scripts/system-packages.sh mlir; then $(MAKE) --no-print-directory build-mlir; fi
 	@scripts/make-wheels.sh dist
 # --- docs -----------------------------------------------------------------------------------------
 # A warning (a missing page, heading or reference) is an error. ARGS="-b linkcheck" asks the web.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # make-wheels.sh FOLDER [PYTHON...]: wheels into FOLDER, tagged for the oldest glibc that their symbols
 # need. Without PYTHON: for .venv's, and every other that pytfmbs supports and that is found on PATH or
-# among pyenv's; 3.12 and later share one. The plugin's too, where MLIR is.
+# among pyenv's; 3.12 and later share one. The plugin's too, where `make build-mlir` has built it.
 set -euo pipefail
 out=$(realpath -m "$1")
 shift
@@ -57,13 +57,17 @@ for python in "${candidates[@]}"; do
   repair "$build"/pytfmbs-*.whl
 done
 
-if scripts/system-packages.sh mlir; then
-  echo "Building the wheel of the plugin"
-  rm -f "$work"/plugin/*.whl
+plugin=build/libtfmbs_plugin.so
+if [ -f "$plugin" ]; then
+  echo "Packing the wheel of the plugin"
+  rm -rf "$work/plugin"
+  cp -r mlir/wheel "$work/plugin"
+  cp CMakeLists.txt "$work/plugin"  # the home of the version
+  cp "$plugin" "$work/plugin/pytfmbs_mlir_plugin/"
   "$venv/bin/python" -m pip wheel -qq --disable-pip-version-check --no-build-isolation --no-deps \
-    -w "$work/plugin" -C build-dir="$work/plugin/build" ./mlir/wheel
+    -w "$work/plugin" "$work/plugin"
   repair "$work"/plugin/pytfmbs_mlir_plugin-*.whl
 else
-  echo "SKIPPED the plugin's wheel: MLIR 22 is missing"
+  echo "SKIPPED the plugin's wheel: make build-mlir has not built $plugin"
 fi
 ls -l "$out"

@@ -87,7 +87,7 @@ def test_the_plugin_is_found_without_a_variable(
     wheels: dict[str, Path], fresh: FreshEnvironment, tmp_path: Path
 ) -> None:
     if "pytfmbs_mlir_plugin" not in wheels:
-        pytest.skip("MLIR 22 is missing, so make-wheels.sh made no wheel of the plugin")
+        pytest.skip("MLIR 22 is missing, so there is no plugin to pack")
     fresh.pip_install(str(wheels["pytfmbs_mlir_plugin"]))
     fresh.pip_install("-r", str(ROOT / "requirements" / "compile.txt"))
     code = """
