@@ -34,7 +34,7 @@ struct Torch {
   PyObject* untyped_storage{nullptr};
   PyObject* storage_offset{nullptr};
   std::vector<PyObject*> questions;
-  // A module and the name of its number that is below 0 unless dual numbers are in use.
+  // A module's dictionary and the name of its number that is -1 unless dual numbers are in use.
   PyObject* forward_mode{nullptr};
   PyObject* forward_mode_level{nullptr};
 };
@@ -44,18 +44,25 @@ Torch& known_torch() {
   return *torch;
 }
 
-// The stable ABI's way to call without a tuple.
+#ifdef Py_LIMITED_API
 PyObject* call(PyObject* function, PyObject* argument = nullptr) {
   PyObject* arguments[] = {nullptr, argument};  // the first place is the callee's to use
   const std::size_t count = argument == nullptr ? 0 : 1;
   return PyObject_Vectorcall(function, arguments + 1, count | PY_VECTORCALL_ARGUMENTS_OFFSET,
                              nullptr);
 }
+#else  // what is inline here takes half the time
+PyObject* call(PyObject* function) { return PyObject_CallNoArgs(function); }
+PyObject* call(PyObject* function, PyObject* argument) {
+  return PyObject_CallOneArg(function, argument);
+}
+#endif
 
 // Whether an op that is dispatched now would be seen. What cannot be asked counts as yes.
 bool is_watched(const Torch& torch) {
-  const auto level = nb::steal(PyObject_GetAttr(torch.forward_mode, torch.forward_mode_level));
-  if (!level.is_valid() || PyLong_AsLong(level.ptr()) != -1 || PyErr_Occurred() != nullptr) {
+  PyObject* const level =  // borrowed
+      PyDict_GetItemWithError(torch.forward_mode, torch.forward_mode_level);
+  if (level == nullptr || PyLong_AsLong(level) != -1 || PyErr_Occurred() != nullptr) {
     PyErr_Clear();
     return true;
   }

@@ -68,5 +68,5 @@ def is_storage_of(reference: StorageWeakRef | None, tensor: torch.Tensor) -> boo
     return reference is not None and reference.cdata == tensor.untyped_storage()._cdata
 
 
-#: A module, and its attribute that is below 0 unless dual numbers (forward mode) are in use.
-FORWARD_MODE = (torch.autograd.forward_ad, "_current_level")
+#: A module's dictionary, and the name in it that is -1 unless dual numbers (forward mode) are in use.
+FORWARD_MODE = (vars(torch.autograd.forward_ad), "_current_level")

@@ -59,15 +59,16 @@ inline void store(void* row, FloatType type, std::size_t n, __m256 value) {
   }
 }
 
+template <bool kScaled>
 inline __m256 load_sums(const EpilogueArgs& args, std::size_t at) {
-  if (args.scaled_accumulators != nullptr) {
+  if constexpr (kScaled) {
     return _mm256_loadu_ps(static_cast<const float*>(args.scaled_accumulators) + at);
   }
   const auto* from = reinterpret_cast<const __m256i*>(args.accumulators + at);
   return _mm256_cvtepi32_ps(_mm256_loadu_si256(from));
 }
 
-template <FloatType kBias>
+template <FloatType kBias, bool kScaled>
 void narrow(const EpilogueArgs& args) {
   const __m256 nan =
       _mm256_set1_ps(float_from_bits(static_cast<std::uint32_t>(kFloat32Format.nan)));
@@ -87,7 +88,8 @@ void narrow(const EpilogueArgs& args) {
       const std::size_t n = begin < last ? begin : last;
       const __m256 scale =
           scale_each ? _mm256_mul_ps(factor, load_doubles(args.output_scales + n)) : shared;
-      __m256 value = _mm256_mul_ps(load_sums(args, m * args.accumulator_stride + n), scale);
+      __m256 value =
+          _mm256_mul_ps(load_sums<kScaled>(args, m * args.accumulator_stride + n), scale);
       if (args.bias != nullptr) value = _mm256_add_ps(value, load_bias<kBias>(args.bias, n));
       // Of two zeros, and where one is a NaN, the instruction gives the second operand.
       if (args.relu) value = _mm256_max_ps(_mm256_setzero_ps(), value);
@@ -109,7 +111,10 @@ void narrow(const EpilogueArgs& args) {
 
 void epilogue(const EpilogueArgs& args) noexcept {
   if (args.wide || args.outputs < kLanes) return portable::epilogue(args);
-  with_type(args.bias_type, [&](auto type) { narrow<type.value>(args); });
+  with_type(args.bias_type, [&](auto type) {
+    args.scaled_accumulators != nullptr ? narrow<type.value, true>(args)
+                                        : narrow<type.value, false>(args);
+  });
 }
 
 }  // namespace tfmbs::kernels::avx2

@@ -67,8 +67,9 @@ inline __mmask16 nan_mask(const EpilogueArgs& args, std::size_t m, std::size_t n
   return _mm_test_epi8_mask(flags, flags);
 }
 
+template <bool kScaled>
 inline __m512 load_sums(const EpilogueArgs& args, std::size_t at, __mmask16 mask) {
-  if (args.scaled_accumulators != nullptr) {
+  if constexpr (kScaled) {
     return _mm512_maskz_loadu_ps(mask, static_cast<const float*>(args.scaled_accumulators) + at);
   }
   return _mm512_cvtepi32_ps(_mm512_maskz_loadu_epi32(mask, args.accumulators + at));
@@ -80,7 +81,7 @@ inline __m512d load_wide_sums(const EpilogueArgs& args, std::size_t at, __mmask8
   return _mm512_cvtepi32_pd(_mm256_maskz_loadu_epi32(mask, args.accumulators + at));
 }
 
-template <FloatType kBias>
+template <FloatType kBias, bool kScaled>
 void narrow(const EpilogueArgs& args) {
   const __m512 nan =
       _mm512_set1_ps(float_from_bits(static_cast<std::uint32_t>(kFloat32Format.nan)));
@@ -99,7 +100,8 @@ void narrow(const EpilogueArgs& args) {
       const auto mask = static_cast<__mmask16>(left < 16 ? (1U << left) - 1 : 0xFFFFU);
       const __m512 scale =
           scale_each ? _mm512_mul_ps(factor, load_doubles(args.output_scales + n, mask)) : shared;
-      __m512 value = _mm512_mul_ps(load_sums(args, m * args.accumulator_stride + n, mask), scale);
+      __m512 value =
+          _mm512_mul_ps(load_sums<kScaled>(args, m * args.accumulator_stride + n, mask), scale);
       if (args.bias != nullptr) value = _mm512_add_ps(value, load_bias<kBias>(args.bias, n, mask));
       // Of two zeros, and where one is a NaN, the instruction gives the second operand.
       if (args.relu) value = _mm512_max_ps(_mm512_setzero_ps(), value);
@@ -161,7 +163,10 @@ void epilogue(const EpilogueArgs& args) noexcept {
   if (args.wide) {
     return args.out_type == FloatType::kFloat64 ? wide(args) : portable::epilogue(args);
   }
-  with_type(args.bias_type, [&](auto type) { narrow<type.value>(args); });
+  with_type(args.bias_type, [&](auto type) {
+    args.scaled_accumulators != nullptr ? narrow<type.value, true>(args)
+                                        : narrow<type.value, false>(args);
+  });
 }
 
 }  // namespace tfmbs::kernels::avx512

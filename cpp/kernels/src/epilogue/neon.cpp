@@ -59,14 +59,15 @@ inline uint32x4_t load_flags(const std::uint8_t* flags) {
   return vtstq_u32(wider, wider);
 }
 
+template <bool kScaled>
 inline float32x4_t load_sums(const EpilogueArgs& args, std::size_t at) {
-  if (args.scaled_accumulators != nullptr) {
+  if constexpr (kScaled) {
     return vld1q_f32(static_cast<const float*>(args.scaled_accumulators) + at);
   }
   return vcvtq_f32_s32(vld1q_s32(args.accumulators + at));
 }
 
-template <FloatType kBias>
+template <FloatType kBias, bool kScaled>
 void narrow(const EpilogueArgs& args, std::size_t outputs) {
   const float32x4_t nan =
       vdupq_n_f32(float_from_bits(static_cast<std::uint32_t>(kFloat32Format.nan)));
@@ -84,7 +85,8 @@ void narrow(const EpilogueArgs& args, std::size_t outputs) {
     for (std::size_t n = 0; n < outputs; n += kLanes) {
       const float32x4_t scale =
           scale_each ? vmulq_f32(factor, load_doubles(args.output_scales + n)) : shared;
-      float32x4_t value = vmulq_f32(load_sums(args, m * args.accumulator_stride + n), scale);
+      float32x4_t value =
+          vmulq_f32(load_sums<kScaled>(args, m * args.accumulator_stride + n), scale);
       if (args.bias != nullptr) value = vaddq_f32(value, load_bias<kBias>(args.bias, n));
       // Not a maximum, which might make a zero of -0.0.
       if (args.relu) {
@@ -106,7 +108,10 @@ void narrow(const EpilogueArgs& args, std::size_t outputs) {
 void epilogue(const EpilogueArgs& args) noexcept {
   const std::size_t whole = args.wide ? 0 : args.outputs / kLanes * kLanes;
   if (whole > 0) {
-    with_type(args.bias_type, [&](auto type) { narrow<type.value>(args, whole); });
+    with_type(args.bias_type, [&](auto type) {
+      args.scaled_accumulators != nullptr ? narrow<type.value, true>(args, whole)
+                                          : narrow<type.value, false>(args, whole);
+    });
   }
   if (whole == args.outputs) return;
   EpilogueArgs rest = args;

@@ -133,8 +133,8 @@ class Fabric {
 
    private:
     friend class Fabric;
-    Ticket(Fabric& fabric, LayerWork work, placement::BankMap::Admission admission,
-           std::unique_lock<std::mutex> lock) noexcept
+    Ticket(Fabric& fabric, LayerWork&& work, placement::BankMap::Admission&& admission,
+           std::unique_lock<std::mutex>&& lock) noexcept
         : fabric_(&fabric),
           work_(std::move(work)),
           admission_(std::move(admission)),
