@@ -139,7 +139,7 @@ CASES: list[Case] = [
         "in_features",
     ),
     ("layer.name", setter(layer, "name", ""), TypeError, "non-empty"),
-    ("layer.name type", setter(layer, "name", 3), TypeError, "must be a string"),
+    ("layer.name type", setter(layer, "name", 3), TypeError, "non-empty string"),
     ("layer.ste_clip", setter(layer, "ste_clip", -1.0), ValueError, "above 0"),
     ("layer.ste_clip type", setter(layer, "ste_clip", "1"), TypeError, ""),
     ("layer.activation", setter(layer, "activation", "int8"), AttributeError, ""),
