@@ -85,6 +85,8 @@ class _Matcher:
         if narrow is not None and narrow.op_type == "Cast" and self._is_part(narrow, hint):
             last = self._take(narrow)
             target = narrow.integer("to")
+            kept = self._kept(narrow, hint)
+            last = last if kept is None else self._take(kept)
         inner = frozenset(place for place in self.taken if place != last.place)
         wide = kind == onnx.TensorProto.DOUBLE
         return PortableLayer(
@@ -170,6 +172,18 @@ class _Matcher:
         if axes is None or axes.tolist() != [-1] or not reduce.flag("keepdims", True):
             raise _MismatchError
 
+    def _kept(self, narrow: Node, hint: dict[str, Any]) -> Node | None:
+        """Max(Y, Y) after the last Cast, which keeps a float16 value rounded."""
+        (value,) = narrow.outputs
+        readers = self._graph.consumers(value)
+        if len(readers) != 1 or value in self._graph.outputs:
+            return None
+        (kept,) = readers
+        return kept if self._is_same_twice(kept) and self._is_part(kept, hint) else None
+
+    def _is_same_twice(self, node: Node) -> bool:
+        return node.op_type == "Max" and not node.domain and len(set(node.inputs)) == 1
+
     # --- steps ----------------------------------------------------------------------------------
 
     def _take(self, node: Node) -> Node:
@@ -195,14 +209,20 @@ class _Matcher:
         return self._take(node), node.outputs[0]
 
     def _uncast(self, name: str) -> str:
-        """What a Cast of this layer was of, or the value itself."""
-        node = self._graph.producer(name)
-        mine = node is not None and self._is_part(
-            node, {"layer": metadata.layer(self._product.proto)}
-        )
-        if node is None or node.op_type != "Cast" or not mine:
+        """What a Cast of this layer was of, and Max(X, X) before it, or the value itself."""
+        cast = self._graph.producer(name)
+        if cast is None or cast.op_type != "Cast" or not self._is_mine(cast):
             return name
-        return self._take(node).inputs[0]
+        source = self._take(cast).inputs[0]
+        kept = self._graph.producer(source)
+        if kept is None or not self._is_same_twice(kept) or not self._is_mine(kept):
+            return source
+        if metadata.role(kept.proto) != metadata.QUANTIZE:  # the end of another call of this layer
+            return source
+        return self._take(kept).inputs[0]
+
+    def _is_mine(self, node: Node) -> bool:
+        return self._is_part(node, {"layer": metadata.layer(self._product.proto)})
 
     def _number(self, name: str) -> float | None:
         array = self._graph.constant(name)
