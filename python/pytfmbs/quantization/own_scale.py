@@ -9,6 +9,7 @@ from .fixed_scale import FixedScaleQuantizer
 from .quantizers import WeightQuantizer
 
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+_LEAST = 8  # values above 0 in size that share a scale, on average: fewer may be ternary by chance
 _CHUNK = 1 << 20  # values that are compared at once, to bound the memory of a check
 
 
@@ -35,6 +36,8 @@ def own_scale(weight: Tensor) -> Tensor | None:
     scale = torch.where(used, scale, scale.max())  # a row of zeros has any scale
     if bool((scale == scale[0]).all()):
         scale = scale[:1].clone()
+    if int(torch.count_nonzero(weight)) < _LEAST * scale.numel():
+        return None
     return scale if scale.dtype == torch.float64 else scale.float()
 
 
@@ -51,7 +54,8 @@ def group_size(weight: Tensor) -> int | None:
         if inputs <= size or inputs % size or not _is_ternary(weight[0].reshape(-1, size)):
             continue
         if _is_ternary(weight.reshape(-1, size)):
-            return size if bool(weight.any()) else None
+            groups = weight.numel() // size
+            return size if int(torch.count_nonzero(weight)) >= _LEAST * groups else None
     return None
 
 
