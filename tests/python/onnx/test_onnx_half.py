@@ -64,7 +64,7 @@ def every_half() -> Tensor:
 
 
 @pytest.mark.parametrize("activation", cases.ACTIVATIONS)
-@pytest.mark.parametrize("size", [2.0**-22, 1.0, 2000.0])  # to subnormals, and to infinities
+@pytest.mark.parametrize("size", [2.0**-22, 1.0, 8000.0])  # to subnormals, and to infinities
 @torch.no_grad()
 def test_float16_is_rounded_at_both_ends_of_a_layer(activation: str, size: float) -> None:
     torch.manual_seed(0)
@@ -73,7 +73,7 @@ def test_float16_is_rounded_at_both_ends_of_a_layer(activation: str, size: float
     x = every_half()
     between = first(model[0](x))
     assert (between == 0).any() or size >= 1
-    assert (between.abs() < 2**-14).any() or size > 2000
+    assert (between.abs() < 2**-14).any() or size > 1
     assert between.isinf().any() or size <= 1
     proto = checked(export(model, x))
     for found in in_every_level(proto, x):
