@@ -401,7 +401,9 @@ class TFMBSLinear(FabricLayer, nn.Linear):
         return True
 
     def _still_holds(self, kept: KeptWeight, weight: Tensor) -> bool:
-        return not self.training and kept.is_of(weight, self._weight_quantizer)
+        if self.training or (torch.is_grad_enabled() and kept.trits.is_inference()):
+            return False  # autograd keeps no inference tensors
+        return kept.is_of(weight, self._weight_quantizer)
 
     def refresh(self) -> None:
         self._kept = None

@@ -3,9 +3,11 @@ processes. Results of a user's quantizer that are kept while nothing changes."""
 
 from __future__ import annotations
 
+import copy
 import logging
 import mmap
 import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,8 +67,6 @@ def test_views_of_a_flat_vector(kind: str, gradients: bool) -> None:
 
 
 def test_a_view_among_others_and_its_copies(caplog: pytest.LogCaptureFixture) -> None:
-    import copy
-
     layers = [TFMBSLinear(*SIZE, bias=False).eval() for _ in range(3)]
     flat = torch.randn(3 * SIZE[0] * SIZE[1])
     for layer, part in zip(layers, flat.chunk(3), strict=True):
@@ -172,6 +172,19 @@ def test_a_quantizer_runs_once_in_eval_mode(
     assert Sign.total == 1
 
 
+def test_a_result_of_inference_mode_is_not_used_with_gradients(
+    counted: tuple[TFMBSLinear, Sign],
+) -> None:
+    layer, _ = counted
+    x = torch.randn(3, SIZE[0], requires_grad=True)
+    with torch.inference_mode():
+        layer(x)
+    for _ in range(2):
+        layer(x).sum().backward()
+    assert x.grad is not None
+    assert Sign.total == 2
+
+
 CHANGES: dict[str, Callable[[Any, Sign], Any]] = {
     "in place": lambda layer, _: layer.weight.neg_(),
     "data": lambda layer, _: setattr(layer.weight, "data", -layer.weight.data),
@@ -206,3 +219,68 @@ def test_a_changed_quantizer_runs_again(counted: tuple[TFMBSLinear, Sign]) -> No
         assert torch.equal(layer(x), before * 3)
         quantizer.scale = torch.tensor([5.0])
         assert torch.equal(layer(x), before * 5)
+
+
+# --- random sequences ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_change_goes_unseen(seed: int) -> None:
+    """Random changes by every way but writes into ``.data``, in every mode of autograd."""
+    choose = random.Random(seed)
+    torch.manual_seed(seed)
+    inputs, outputs = choose.choice([(8, 4), (64, 64), (256, 40)])
+    size = {"in_features": inputs, "out_features": outputs, "bias": False}
+
+    def made() -> TFMBSLinear:
+        kind = choose.choice([TFMBSLinear, TFMBSLinearReLU, TFMBSLinear])
+        own = {} if choose.random() < 0.7 else {"weight_quantizer": Sign()}
+        return kind(**size, **own)
+
+    model = nn.ModuleList([made(), made()]).eval()
+    x = torch.randn(3, inputs)
+    flat: Tensor | None = None
+    held: list[Tensor] = []
+
+    def change(layer: TFMBSLinear, how: str) -> None:
+        nonlocal model, flat
+        shape = (outputs, inputs)
+        if how == "in place":
+            layer.weight.mul_(-1)
+        elif how == "data":
+            layer.weight.data = torch.randn(shape)
+        elif how == "parameter":
+            layer.weight = nn.Parameter(torch.randn(shape))
+        elif how == "part":
+            held.append(torch.randn(2 * outputs, inputs))
+            layer.weight = nn.Parameter(held[-1][outputs:])
+        elif how == "flat":
+            flat = nn.utils.parameters_to_vector(model.parameters()).clone()
+            nn.utils.vector_to_parameters(flat, model.parameters())
+        elif how == "write flat" and flat is not None:
+            flat[choose.randrange(flat.numel())] *= -1
+        elif how in ("load", "assign"):
+            state = {name: torch.randn_like(value) for name, value in model.state_dict().items()}
+            model.load_state_dict(state, assign=how == "assign")
+            held.extend(state.values())
+        elif how == "write held":
+            for tensor in held:
+                tensor.neg_()
+        elif how == "train":
+            model.train()
+            layer(x)
+            layer.weight.data.neg_()
+            model.eval()
+        elif how == "copy":
+            model, flat = copy.deepcopy(model), None
+            held.clear()
+
+    ways = ["in place", "data", "parameter", "part", "flat", "write flat", "load", "assign"]
+    ways += ["write held", "train", "copy", "write flat", "nothing"]
+    for _ in range(25):
+        with torch.no_grad():
+            change(choose.choice(list(model)), choose.choice(ways))
+        for _ in range(choose.choice([1, 2])):
+            with choose.choice([torch.no_grad, torch.enable_grad, torch.inference_mode])():
+                for layer in model:
+                    assert torch.equal(layer(x), reference(layer, x))
