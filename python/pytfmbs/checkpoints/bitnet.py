@@ -10,7 +10,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+import re
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -21,9 +22,12 @@ from ..errors import EncodingError
 from ..quantization.quantizers import AbsMeanQuantizer
 from . import codes
 from .files import TensorFiles
+from .modules import is_kept
 from .reader import Checkpoint
 from .tensors import TernaryTensor
 
+#: Names of ternary layers, or a function of modules_to_not_convert that gives them.
+Linears = Collection[str] | Callable[[Collection[str] | None], Collection[str]]
 _CONFIG = "quantization_config"
 _ABOUT = "See docs/checkpoints.md for the options that are read"
 
@@ -71,19 +75,35 @@ class BitNetCheckpoint(Checkpoint):
 
     format = "bitnet"
 
-    def __init__(self, files: TensorFiles, linears: Collection[str] | None = None) -> None:
+    def __init__(self, files: TensorFiles, linears: Linears | None = None) -> None:
         self.files = files
         self.options = BitNetOptions.of(files)
         names = files.names()
-        if self.options.online:
-            self.layer_names = list(linears or ())
-            if linears is None:
-                self._refuse(None, "it quantizes online, and does not say which weights are ternary",
-                             "Pass linears, or read it with load_into")  # fmt: skip
-        else:
-            self.layer_names = [
-                name.removesuffix(".weight_scale") for name in names if _ends(name, "weight_scale")
-            ]
+        kept = self.options.modules_to_not_convert
+        try:
+            if self.options.online:
+                if linears is None:
+                    self._refuse(
+                        None,
+                        "it quantizes online, and does not say which weights are ternary",
+                        "Pass linears, or read it with load_into",
+                    )
+                self.layer_names = list(linears(kept) if callable(linears) else linears)
+            else:
+                self.layer_names = [
+                    name.removesuffix(".weight_scale")
+                    for name in names
+                    if name.endswith(".weight_scale")
+                ]
+                for name in self.layer_names:
+                    if is_kept(name, kept or ()):
+                        self._refuse(
+                            f"{name}.weight_scale",
+                            "the layer has a scale, and modules_to_not_convert names it",
+                            "Remove it there, or the scale",
+                        )
+        except re.error as error:
+            self._refuse(None, f"modules_to_not_convert is {kept!r}: {error}", _ABOUT)
         layers = set(self.layer_names)
         own = {f"{layer}.{part}" for layer in layers for part in ("weight", "weight_scale", "bias")}
         if self.options.rms_norm_eps is not None:
@@ -196,7 +216,3 @@ class BitNetCheckpoint(Checkpoint):
         offset: int | None = None,
     ) -> NoReturn:
         raise self.files.error(tensor, reason, remedy, offset)
-
-
-def _ends(name: str, part: str) -> bool:
-    return name.endswith("." + part)

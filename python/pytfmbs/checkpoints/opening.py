@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
 from pathlib import Path
 
 from ..errors import CheckpointError
-from .bitnet import BitNetCheckpoint
+from .bitnet import BitNetCheckpoint, Linears
 from .files import TensorFiles
 from .gguf_file import GgufCheckpoint
 from .own import METHOD, OwnCheckpoint
 from .reader import Checkpoint
 
 
-def open_checkpoint(
-    path: str | os.PathLike[str], *, linears: Collection[str] | None = None
-) -> Checkpoint:
+def open_checkpoint(path: str | os.PathLike[str], *, linears: Linears | None = None) -> Checkpoint:
     """A reader of a ternary checkpoint, memory-mapped.
 
     path: a GGUF file; a folder of safetensors with config.json, or one safetensors file beside it.
     linears: names of the ternary layers, which only BitNet checkpoints with quantization_mode
-        "online" need.
+        "online" need; or a function that gives them for modules_to_not_convert.
 
     Raises CheckpointError for a file that is not read, and says what to do; ImportError without
     ``safetensors`` or ``gguf``.

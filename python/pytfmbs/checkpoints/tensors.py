@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
@@ -51,6 +51,15 @@ class TernaryTensor:
         elif scale.numel() > 1:
             scale = scale.reshape(-1, 1)
         return self.trits.to(torch.float32) * scale
+
+    def rows(self, order: Tensor) -> TernaryTensor:
+        """The layer of these outputs, in this order."""
+        return replace(
+            self,
+            trits=self.trits[order],
+            scale=self.scale if self.scale.numel() == 1 else self.scale[order],
+            bias=None if self.bias is None else self.bias[order],
+        )
 
     def packed_layer(self, **options: Any) -> TFMBSPackedLinear:
         """A layer for inference. options: TFMBSPackedLinear's."""
