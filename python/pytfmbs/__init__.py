@@ -39,6 +39,7 @@ from .conversion.summary import Summary, summary  # noqa: E402
 from .errors import (  # noqa: E402
     AddressError,
     ArgumentError,
+    CheckpointError,
     ClosedError,
     ConversionError,
     DescriptorError,
@@ -72,6 +73,7 @@ __all__ = [
     "AdaptiveRuntimeAgent",
     "AddressError",
     "ArgumentError",
+    "CheckpointError",
     "ClosedError",
     "ConversionError",
     "DescriptorError",

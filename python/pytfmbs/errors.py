@@ -62,6 +62,23 @@ class ConversionError(FabricError, TypeError):
         return type(self), (self.path, self.kind, self.reason, self.remedy)
 
 
+class CheckpointError(FabricError, ValueError):
+    """A model file that cannot be read, written or loaded right. ``file`` and ``tensor`` say where
+    (``tensor`` is None where it is the file as a whole), ``reason`` why, and ``remedy`` what to do;
+    ``offset`` is the byte of the tensor's data, where one is at fault."""
+
+    def __init__(
+        self, file: str, tensor: str | None, reason: str, remedy: str, offset: int | None = None
+    ) -> None:
+        where = file if tensor is None else f"{file}: {tensor!r}"
+        super().__init__(f"{where}: {reason}. {remedy}.")
+        self.file, self.tensor, self.reason, self.remedy = file, tensor, reason, remedy
+        self.offset = offset
+
+    def __reduce__(self) -> tuple[type, tuple[str, str | None, str, str, int | None]]:
+        return type(self), (self.file, self.tensor, self.reason, self.remedy, self.offset)
+
+
 # One class per code of cpp/format/include/tfmbs/format/error.hpp.
 _CLASSES: dict[str, type[FabricError]] = {
     "invalid_argument": ArgumentError,

@@ -12,21 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConversionError
+from ..nn.bitnet import BitNetLinear
 from ..nn.linear import TFMBSLinear
 from ..quantization.fixed_scale import FixedScaleQuantizer
 
 _MODULE = "transformers.integrations.bitnet"
 _ROWS_A_BYTE = 4  # trits of a byte of BitLinear's weight, each of another quarter of the rows
-
-
-class BitNetLinear(TFMBSLinear):
-    """A ternary layer whose input goes through an RMS norm first, as BitNet's does (``rms_norm``)."""
-
-    rms_norm: nn.Module
-
-    def forward(self, input: Tensor) -> Tensor:
-        """[..., in_features] to [..., out_features]."""
-        return super().forward(self.rms_norm(input))
 
 
 def kind(module: nn.Module) -> str | None:

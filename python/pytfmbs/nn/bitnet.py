@@ -1,0 +1,48 @@
+"""Layers whose input goes through an RMS norm first, as BitNet's does."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .linear import TFMBSLinear
+from .packed import TFMBSPackedLinear
+
+
+class RMSNorm(nn.Module):
+    """weight · (x / sqrt(mean(x²) + eps)): the mean in fp32, its result rounded to the input's dtype
+    before it is multiplied, as transformers' LlamaRMSNorm does."""
+
+    def __init__(self, weight: Tensor, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+        self.eps = eps
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[..., features] to the same."""
+        wide = input.to(torch.float32)
+        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
+        return self.weight * wide.to(input.dtype)
+
+    def extra_repr(self) -> str:
+        return f"{tuple(self.weight.shape)}, eps={self.eps}"
+
+
+class BitNetLinear(TFMBSLinear):
+    """A ternary layer whose input goes through ``rms_norm`` first."""
+
+    rms_norm: nn.Module
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[..., in_features] to [..., out_features]."""
+        return super().forward(self.rms_norm(input))
+
+
+class BitNetPackedLinear(TFMBSPackedLinear):
+    """A packed layer whose input goes through ``rms_norm`` first."""
+
+    rms_norm: nn.Module
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[..., in_features] to [..., out_features]."""
+        return super().forward(self.rms_norm(input))
