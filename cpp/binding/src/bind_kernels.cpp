@@ -20,13 +20,16 @@ void bind_kernels(nb::module_& m) {
         }
         return names;
       },
-      "The ISA variants of the kernels that this CPU supports: \"portable\" first, the fastest last.");
+      "The ISA variants of the kernels that this CPU supports: \"portable\" first, the fastest "
+      "last.");
   m.def(
       "active_kernels", [] { return std::string(kernels::active().name); },
       "The ISA variant in use: the fastest one, or the one that TFMBS_KERNEL names.");
   m.def(
       "select_kernels", [](const std::string& name) { check(kernels::select(name)); },
-      nb::arg("name"), "Forces an ISA variant, as isa_variants() names it. Raises ArgumentError for any other name.");
+      nb::arg("name"),
+      "Forces an ISA variant, as isa_variants() names it. Raises ArgumentError for any other "
+      "name.");
   m.def("check_kernel_selection", [] { check(kernels::select_status()); });
 }
 

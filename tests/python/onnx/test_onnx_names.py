@@ -9,11 +9,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import torch
-from torch import Tensor, nn
-
 import pytfmbs.onnx
+import torch
 from pytfmbs import TFMBSLinear
+from torch import Tensor, nn
 
 
 class Scaled(nn.Module):
