@@ -406,3 +406,47 @@ def test_the_fabric_is_what_the_ops_say() -> None:
     assert torch.equal(y, layer(x))
     assert fabric.profile()["residency_hits"] == 1
     assert layer.name not in pytfmbs.Fabric().profile_detailed()["layers"]
+
+
+# --- equal blocks share a graph -------------------------------------------------------------------
+
+
+class Block(nn.Module):
+    def __init__(self, kind: type[nn.Module]) -> None:
+        super().__init__()
+        self.layer = kind(16, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.layer(x))
+
+
+@pytest.mark.parametrize("regional", [True, False])
+@pytest.mark.parametrize("kind", [TFMBSLinear, TFMBSPackedLinear])
+def test_twelve_equal_blocks_compile_to_one_graph(kind: type[nn.Module], regional: bool) -> None:
+    """Each block by itself, or the model as a whole; and each keeps its own name on the device."""
+    torch._dynamo.reset()
+    blocks = nn.Sequential(*[Block(kind) for _ in range(12)]).eval()
+    graphs: list[Any] = []
+
+    def backend(graph: Any, inputs: list[Any]) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    x = torch.randn(3, 16)
+    with torch.no_grad():
+        expected = blocks(x)
+        if regional:
+            for block in blocks:
+                block.compile(fullgraph=True, backend=backend)
+            compiled: Callable[[Tensor], Tensor] = blocks
+        else:
+            compiled = torch.compile(blocks, fullgraph=True, backend=backend)
+        Fabric().reset_counters()
+        assert torch.equal(compiled(x), expected)
+        counted_layers = Fabric().profile_detailed()["layers"]
+    assert len(graphs) == 1
+    names = [block.layer.name for block in blocks]
+    assert len(set(names)) == 12
+    assert all(
+        counted_layers[name]["active_ops"] + counted_layers[name]["cycles"] > 0 for name in names
+    )
