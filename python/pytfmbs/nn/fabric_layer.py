@@ -48,6 +48,7 @@ class FabricLayer(nn.Module):
     _ste_clip: float | None
     _window: float | None
     _offload: bool = False
+    _wanted_name: str | None = None  # what another device is asked for; None: the name of now
     _group_size: int = 0  # inputs that share a scale; 0: no groups
 
     def _init_fabric_layer(
@@ -69,6 +70,7 @@ class FabricLayer(nn.Module):
             _pinned=False,
             _ste_clip=ste_clip,
             _window=WINDOWS[activation] if ste_clip is None else ste_clip,
+            _wanted_name=name or "linear",
         )
         self._enter(name or "linear")
 
@@ -103,6 +105,7 @@ class FabricLayer(nn.Module):
             raise TypeError(f"name must be a non-empty string, not {name!r}")
         if name != self.name:
             self._move(name, self._given_addr, self._given_mask)
+            self._wanted_name = name
 
     @property
     def fabric(self) -> Fabric:
@@ -313,6 +316,7 @@ class FabricLayer(nn.Module):
         """Takes another layer's name and place on its device; the other needs a new one then."""
         self._given_addr, self._given_mask = other._given_addr, other._given_mask
         self._offload, self._pinned = other._offload, False
+        self._wanted_name = other._wanted_name
         self._enter(other.name, replacing=None if other._offload else other._layer)
         if other._pinned:
             self.pin()

@@ -208,7 +208,8 @@ class TFMBSLinear(FabricLayer, nn.Linear):
         """Other options of the constructor, which it has checked. After an error nothing has
         changed."""
         before, buffers = dict(self.__dict__), dict(self._buffers)
-        name = options.pop("name", self.name)
+        elsewhere = "fabric" in options
+        name = options.pop("name", (elsewhere and self._wanted_name) or self.name)
         quantizer = options.pop("weight_quantizer", None)
         layer = self._layer
         try:
@@ -227,7 +228,7 @@ class TFMBSLinear(FabricLayer, nn.Linear):
                 self.__dict__.update(
                     _weight_quantizer=resolved, _quantizer_name=kind, _custom=kind == "custom"
                 )
-            stays = "fabric" not in options and not self._offload
+            stays = not elsewhere and not self._offload
             self._enter(name, replacing=layer if stays else None)
             if quantizer is not None:
                 self._see_own_scale(assigned=False, signs=True)

@@ -358,6 +358,7 @@ def test_adapters_that_call_the_layer(config: str) -> None:
 
 
 def test_another_call_applies_its_options() -> None:
+    others = pytfmbs.convert(nn.Sequential(nn.Linear(8, 8)), **OPTIONS)  # has the name "0" there
     model = pytfmbs.convert(nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4)), **OPTIONS)
     layers, x = list(model), torch.randn(3, 8)
     weights = copy.deepcopy(model.state_dict())
@@ -374,6 +375,8 @@ def test_another_call_applies_its_options() -> None:
         assert torch.equal(model[0](x), fresh[0](x))
         model(x)
         assert set(fabric.profile_detailed()["layers"]) == {"0"}
+        assert model[0].name == "0"
+    del others
     with pytest.raises(ValueError, match="activation is 'x'"):
         pytfmbs.convert(model, activation="x")
     with pytest.raises(TypeError, match="colour"):

@@ -124,14 +124,15 @@ def shrinks_to(address: int, tensor: torch.Tensor) -> bool:
     return False
 
 
-# Weights of 6400 bytes are compared by content, larger ones by version.
+# Weights of 6400 bytes are compared by content, larger ones by version. Every tensor has some kB: the
+# hole that a smaller one leaves is too narrow for malloc's aligned blocks, unless a neighbour is free.
 @pytest.mark.parametrize("which", ["input", "weight", "bias"])
-@pytest.mark.parametrize("features", [(40, 40), (300, 40), (512, 512)])
+@pytest.mark.parametrize("features", [(3, 512), (300, 512), (512, 512)])
 def test_what_shrinks_and_lies_where_it_lay(which: str, features: tuple[int, int]) -> None:
     came_back = 0
     with torch.no_grad():
         for _ in range(60):
-            layer, x = TFMBSLinear(*features, fabric=Fabric()).eval(), torch.ones(3, features[0])
+            layer, x = TFMBSLinear(*features, fabric=Fabric()).eval(), torch.ones(512, features[0])
             for _ in range(3):
                 layer(x)
             shrunk = x if which == "input" else getattr(layer, which)
