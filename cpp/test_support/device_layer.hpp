@@ -58,9 +58,9 @@ class DeviceLayer {
   [[nodiscard]] LayerWeights weights(bool with_statistics = true) const {
     return {trits_, with_statistics ? &statistics_ : nullptr};
   }
-  [[nodiscard]] Result<Fabric::Ticket> admit(execution::Scratch& scratch,
-                                             bool with_statistics = true) {
-    return account_->admit(weights(with_statistics), samples_, scratch);
+  [[nodiscard]] Status admit(Fabric::Ticket& ticket, execution::Scratch& scratch,
+                             bool with_statistics = true) {
+    return account_->admit(weights(with_statistics), samples_, scratch, ticket);
   }
   // The work of an admission, up to its commit.
   [[nodiscard]] Status run(Fabric::Ticket& ticket, execution::Scratch& scratch) {
@@ -95,10 +95,10 @@ class DeviceLayer {
   // A whole forward pass.
   [[nodiscard]] Status forward(bool with_statistics = true) {
     execution::Scratch scratch;
-    auto ticket = admit(scratch, with_statistics);
-    if (!ticket) return std::move(ticket).error();
-    if (auto s = run(ticket.value(), scratch); !s) return s;
-    ticket.value().commit();
+    Fabric::Ticket ticket;
+    if (auto s = admit(ticket, scratch, with_statistics); !s) return s;
+    if (auto s = run(ticket, scratch); !s) return s;
+    ticket.commit();
     return {};
   }
   [[nodiscard]] Result<bool> prefetch() { return account_->prefetch(weights()); }

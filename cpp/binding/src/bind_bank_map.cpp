@@ -43,7 +43,8 @@ class BankPlan {
 
   // First word, words, streamed, hit.
   std::tuple<std::uint32_t, std::uint32_t, bool, bool> admit(std::uint64_t layer) {
-    const auto admission = check(map_.admit(checked(layer), kSerial));
+    placement::BankMap::Admission admission;
+    check(map_.admit(checked(layer), kSerial, admission));
     const auto& place = admission.placement;
     return {place.first_word, place.words, place.streamed, admission.hit};
   }

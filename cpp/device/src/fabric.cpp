@@ -4,6 +4,7 @@
 #include <memory>
 #include <new>
 #include <thread>
+#include <type_traits>
 #include <utility>
 
 #include "fabric_registry.hpp"
@@ -37,6 +38,19 @@ class Unless {
  private:
   Undo undo_;
   bool kept_{false};
+};
+
+// A value that is built where it is converted: an optional's, with no move of what a function
+// makes.
+template <typename Make>
+class InPlace {
+ public:
+  explicit InPlace(const Make& make) noexcept : make_(make) {}
+  // NOLINTNEXTLINE(google-explicit-constructor): to be converted is what it is for
+  operator std::invoke_result_t<const Make&>() const { return make_(); }
+
+ private:
+  const Make& make_;
 };
 
 }  // namespace
@@ -360,61 +374,59 @@ void Fabric::count_evictions(const std::vector<placement::LayerId>& evicted) noe
   driver_->account(counts);
 }
 
-Result<Fabric::Ticket> Fabric::admit(placement::LayerId id, const LayerWeights& weights,
-                                     std::uint64_t samples, execution::Scratch& scratch) {
+Status Fabric::admit(placement::LayerId id, const LayerWeights& weights, std::uint64_t samples,
+                     execution::Scratch& scratch, Ticket& ticket) {
   auto lock = enter_for_work();
   if (!lock) return std::move(lock).error();
-  return admit_locked(std::move(lock).value(), id, weights, samples, scratch);
+  return admit_locked(std::move(lock).value(), id, weights, samples, scratch, ticket);
 }
 
-Result<Fabric::Ticket> Fabric::admit_locked(std::unique_lock<std::mutex> lock,
-                                            placement::LayerId id, const LayerWeights& weights,
-                                            std::uint64_t samples, execution::Scratch& scratch) {
+Status Fabric::admit_locked(std::unique_lock<std::mutex> lock, placement::LayerId id,
+                            const LayerWeights& weights, std::uint64_t samples,
+                            execution::Scratch& scratch, Ticket& ticket) {
   const auto found = layers_.find(id);
   if (found == layers_.end()) return gone_error(spec_);
-  auto admission = bank_map_.admit(id, weights.trits->serial());
-  if (!admission) return std::move(admission).error();
-  const bool hit = admission.value().hit;
-  Unless admitted([&]() noexcept { bank_map_.undo(id, admission.value(), [](auto) {}); });
-  const auto& place = admission.value().placement;
-  LayerWork work{
-      .layer = id,
-      .name = found->second.name,
-      .schedule = placement::Schedule(spec_.config.geometry, found->second.shape, place),
-      .weights = weights.trits,
-      .statistics = weights.statistics,
-      .samples = samples,
-      .load = !place.streamed && !hit,
-      .counted = driver_->counting() &&
-                 (samples == 0 || products_ == Products::kDriver || weights.statistics != nullptr),
-      .sequence = next_sequence_,
-      .counts = {{}, scratch.take<fabric::TileCounters>(spec_.config.geometry.tiles())}};
+  if (auto s = bank_map_.admit(id, weights.trits->serial(), ticket.admission_); !s) return s;
+  const bool hit = ticket.admission_.hit;
+  Unless admitted([&]() noexcept { bank_map_.undo(id, ticket.admission_, [](auto) {}); });
+  const auto& place = ticket.admission_.placement;
+  const auto described = [&] {
+    return LayerWork{
+        .layer = id,
+        .name = found->second.name,
+        .schedule = placement::Schedule(spec_.config.geometry, found->second.shape, place),
+        .weights = weights.trits,
+        .statistics = weights.statistics,
+        .samples = samples,
+        .load = !place.streamed && !hit,
+        .counted = driver_->counting() && (samples == 0 || products_ == Products::kDriver ||
+                                           weights.statistics != nullptr),
+        .sequence = next_sequence_,
+        .counts = {{}, scratch.take<fabric::TileCounters>(spec_.config.geometry.tiles())}};
+  };
+  LayerWork& work = ticket.work_.emplace(InPlace(described));
   std::fill(work.counts.tiles.begin(), work.counts.tiles.end(), fabric::TileCounters{});
   work.counts.total.residency_hits = hit && samples != 0 ? 1 : 0;
   work.counts.total.residency_misses = hit ? 0 : 1;
   driver_->prepare(work);
   admitted.keep();
   ++next_sequence_;
+  ticket.fabric_ = this;
+  ticket.sparsity_ = work.weights->sparsity();
   if (driver_->concurrent()) {
     ++under_way_;
-    lock.unlock();
+  } else {
+    ticket.lock_ = std::move(lock);
   }
-  return Ticket(*this, std::move(work), std::move(admission).value(), std::move(lock));
+  return {};
 }
-
-Fabric::Ticket::Ticket(Ticket&& other) noexcept
-    : fabric_(std::exchange(other.fabric_, nullptr)),
-      work_(std::move(other.work_)),
-      admission_(std::move(other.admission_)),
-      lock_(std::move(other.lock_)),
-      sparsity_(other.sparsity_) {}
 
 Fabric::Ticket::~Ticket() {
   if (fabric_ != nullptr) fabric_->abort(*this);
 }
 
 Status Fabric::Ticket::run(const LayerInput& input, const execution::Executor& executor) {
-  return fabric_->driver_->run(work_, input, executor);
+  return fabric_->driver_->run(*work_, input, executor);
 }
 
 void Fabric::Ticket::commit() noexcept { std::exchange(fabric_, nullptr)->commit(*this); }
@@ -425,8 +437,8 @@ void Fabric::commit(Ticket& ticket) noexcept {
 }
 
 void Fabric::commit_locked(Ticket& ticket) noexcept {
-  const LayerWork& work = ticket.work_;
-  const fabric::Counters counted = driver_->commit(ticket.work_);
+  LayerWork& work = *ticket.work_;
+  const fabric::Counters counted = driver_->commit(work);
   count_evictions(ticket.admission_.evicted);
   if (const auto found = layers_.find(work.layer); found != layers_.end()) {
     found->second.counters += counted;
@@ -438,7 +450,7 @@ void Fabric::commit_locked(Ticket& ticket) noexcept {
 
 void Fabric::abort(Ticket& ticket) noexcept {
   if (!ticket.lock_.owns_lock()) ticket.lock_ = std::unique_lock(mutex_);
-  LayerWork& work = ticket.work_;
+  LayerWork& work = *ticket.work_;
   if (work.load && bank_map_.admitted_since(work.layer, ticket.admission_)) {
     // Later work found the layer loaded: the load stays, as a prefetch.
     work.samples = 0;
@@ -449,7 +461,7 @@ void Fabric::abort(Ticket& ticket) noexcept {
     return;
   }
   driver_->abort(work);
-  bank_map_.undo(ticket.work_.layer, ticket.admission_, [this](placement::LayerId id) {
+  bank_map_.undo(work.layer, ticket.admission_, [this](placement::LayerId id) {
     const auto found = layers_.find(id);
     if (found == layers_.end() || !driver_->counting()) return;
     ++found->second.counters.evictions;
@@ -474,10 +486,12 @@ Result<bool> Fabric::prefetch(placement::LayerId id, const LayerWeights& weights
   if (!layers_.contains(id)) return gone_error(spec_);
   if (!bank_map_.can_reside(id)) return false;
   execution::Scratch scratch;
-  auto ticket = admit_locked(std::move(lock).value(), id, weights, 0, scratch);
-  if (!ticket) return std::move(ticket).error();
-  if (auto s = ticket.value().run({}, execution::SerialExecutor{}); !s) return std::move(s).error();
-  ticket.value().commit();
+  Ticket ticket;
+  if (auto s = admit_locked(std::move(lock).value(), id, weights, 0, scratch, ticket); !s) {
+    return std::move(s).error();
+  }
+  if (auto s = ticket.run({}, execution::SerialExecutor{}); !s) return std::move(s).error();
+  ticket.commit();
   return true;
 }
 

@@ -154,10 +154,13 @@ class OneLayer {
                                             std::span<const std::int32_t> products,
                                             const execution::Executor& executor) {
     execution::Scratch scratch;
-    auto ticket = account_->admit({trits_, statistics_ ? &*statistics_ : nullptr},
-                                  activations.samples, scratch);
-    if (!ticket) return std::move(ticket).error();
-    const ActivationNeeds needs = ticket.value().needs();
+    Fabric::Ticket ticket;
+    if (auto s = account_->admit({trits_, statistics_ ? &*statistics_ : nullptr},
+                                 activations.samples, scratch, ticket);
+        !s) {
+      return std::move(s).error();
+    }
+    const ActivationNeeds needs = ticket.needs();
     const BitPlaneMatrix planes = planes_of(activations, problem_.depth, problem_.planes);
     const bool int8 = problem_.planes > 1;
     std::optional<ActivationCounter> counter;
@@ -187,8 +190,8 @@ class OneLayer {
       sums.resize(problem_.groups() * activations.samples * problem_.outputs);
       input.sums = sums;
     }
-    if (auto s = ticket.value().run(input, executor); !s) return std::move(s).error();
-    ticket.value().commit();
+    if (auto s = ticket.run(input, executor); !s) return std::move(s).error();
+    ticket.commit();
     return sums;
   }
 

@@ -1,5 +1,6 @@
 #include "tfmbs/fabric/task_queue.hpp"
 
+#include <atomic>
 #include <condition_variable>
 #include <cstddef>
 #include <deque>
@@ -78,6 +79,7 @@ struct TaskQueue::State {
       ticket->done = true;
       running = false;
       current = nullptr;
+      idle.store(queue.empty(), std::memory_order_release);
       at.done.notify_all();
     }
   }
@@ -101,6 +103,7 @@ struct TaskQueue::State {
         ticket->done = true;
       }
       queue.clear();
+      idle.store(current == nullptr, std::memory_order_release);
       meeting->done.notify_all();
     }
   }
@@ -112,6 +115,8 @@ struct TaskQueue::State {
   // Guarded by meeting->mutex:
   std::deque<std::shared_ptr<TaskTicket>> queue;
   bool running{false};
+  // Nothing is queued and nothing runs. Read without the lock, by those who would wait for nothing.
+  std::atomic<bool> idle{true};
   std::shared_ptr<TaskTicket> current;  // the one that runs
   bool stop{false};
   std::size_t forks{0};  // callers of before_fork that wait for the worker, or have it waiting
@@ -136,6 +141,7 @@ std::shared_ptr<TaskTicket> TaskQueue::submit(TaskDescriptor task) {
   {
     const std::lock_guard lock(state_->meeting->mutex);
     state_->queue.push_back(ticket);
+    state_->idle.store(false, std::memory_order_release);
     state_->ensure_worker_or_fail();
   }
   state_->meeting->work.notify_one();
@@ -162,6 +168,7 @@ bool TaskQueue::is_done(const std::shared_ptr<TaskTicket>& ticket) const {
 }
 
 void TaskQueue::drain() {
+  if (state_->idle.load(std::memory_order_acquire)) return;
   std::unique_lock lock(state_->meeting->mutex);
   state_->ensure_worker_or_fail();
   // Tasks run in order, so what was there is done when its last is; what comes meanwhile may wait.

@@ -94,9 +94,8 @@ void BankMap::set_loaded(LayerId id, Tenant& tenant, bool loaded) noexcept {
   }
 }
 
-Result<BankMap::Admission> BankMap::admit(LayerId id, std::uint64_t serial) {
+Status BankMap::admit(LayerId id, std::uint64_t serial, Admission& admission) {
   Tenant& tenant = tenants_.at(id);
-  Admission admission;
   admission.loaded = tenant.loaded;
   admission.serial = tenant.serial;
   admission.word = tenant.word;
@@ -106,7 +105,7 @@ Result<BankMap::Admission> BankMap::admit(LayerId id, std::uint64_t serial) {
   admission.clock_before = clock_;
   admission.era_before = era_;
   try {
-    if (auto s = place(id, tenant, serial, admission); !s) return std::move(s).error();
+    if (auto s = place(id, tenant, serial, admission); !s) return s;
   } catch (...) {
     admission.last_use = tenant.last_use;
     admission.clock_after = clock_;
@@ -117,7 +116,7 @@ Result<BankMap::Admission> BankMap::admit(LayerId id, std::uint64_t serial) {
   admission.last_use = tenant.last_use;
   admission.clock_after = clock_;
   admission.era_after = era_;
-  return admission;
+  return {};
 }
 
 Status BankMap::place(LayerId id, Tenant& tenant, std::uint64_t serial, Admission& admission) {

@@ -19,9 +19,9 @@ class BankMapTest : public ::testing::Test {
     return map.enter(id, "layer" + std::to_string(id), 15, depth, mask, address, evicted);
   }
   BankMap::Admission admit(LayerId id, std::uint64_t serial = 1) {
-    auto admission = map.admit(id, serial);
-    EXPECT_TRUE(admission.ok());
-    return admission.value();
+    BankMap::Admission admission;
+    EXPECT_TRUE(map.admit(id, serial, admission));
+    return admission;
   }
 
   static void forget_windows(BankMap& map) { ++map.era_; }
@@ -108,7 +108,9 @@ TEST_F(BankMapTest, StreamingAroundPinnedLayersAndNoRoomAtAll) {
   ASSERT_TRUE(enter(3, 10));
   ASSERT_TRUE(map.set_pinned(3, true));
   admit(3);
-  const auto refused = map.admit(2, 1);  // 14 words are less than one activation word's depths
+  BankMap::Admission none;
+  const auto refused =
+      map.admit(2, 1, none);  // 14 words are less than one activation word's depths
   ASSERT_FALSE(refused.ok());
   EXPECT_EQ(refused.error().code, ErrorCode::kPlacement);
   EXPECT_TRUE(admit(1).hit);
@@ -234,8 +236,9 @@ TEST_F(BankMapTest, RememberedWindowsAreWhatALookAtAllWouldFind) {
         (void)map.set_pinned(id, below(4) != 0);
       } else if (action == 2) {
         const auto before = describe();
-        if (const auto admission = map.admit(id, 2)) {
-          map.undo(id, admission.value(), [](LayerId) { ADD_FAILURE() << "its place is free"; });
+        BankMap::Admission admission;
+        if (map.admit(id, 2, admission)) {
+          map.undo(id, admission, [](LayerId) { ADD_FAILURE() << "its place is free"; });
         }
         ASSERT_EQ(describe(), before);
       } else if (action == 3) {
@@ -244,17 +247,18 @@ TEST_F(BankMapTest, RememberedWindowsAreWhatALookAtAllWouldFind) {
         BankMap thorough = map;
         forget_windows(thorough);
         const std::uint64_t serial = below(2);
-        const auto expected = thorough.admit(id, serial);
-        const auto found = map.admit(id, serial);
-        ASSERT_EQ(found.ok(), expected.ok());
-        if (!found) {
+        BankMap::Admission expected;
+        BankMap::Admission found;
+        const bool fits = map.admit(id, serial, found).ok();
+        ASSERT_EQ(thorough.admit(id, serial, expected).ok(), fits);
+        if (!fits) {
           ++refused;
           continue;
         }
-        EXPECT_EQ(found.value().placement, expected.value().placement);
-        EXPECT_EQ(found.value().hit, expected.value().hit);
-        EXPECT_EQ(found.value().evicted, expected.value().evicted);
-        if (found.value().placement.streamed) ++streamed;
+        EXPECT_EQ(found.placement, expected.placement);
+        EXPECT_EQ(found.hit, expected.hit);
+        EXPECT_EQ(found.evicted, expected.evicted);
+        if (found.placement.streamed) ++streamed;
       }
     }
   }

@@ -342,10 +342,13 @@ Status Layer::run(const Snapshot& snapshot, const LinearArgs& args, const Execut
     linear::multiply(input, weights, args, executor);
     return {};
   }
-  auto ticket =
-      account_->admit({snapshot.weights, snapshot.statistics.get()}, args.samples, scratch);
-  if (!ticket) return std::move(ticket).error();
-  const device::ActivationNeeds needs = ticket.value().needs();
+  device::Fabric::Ticket ticket;
+  if (auto s = account_->admit({snapshot.weights, snapshot.statistics.get()}, args.samples, scratch,
+                               ticket);
+      !s) {
+    return s;
+  }
+  const device::ActivationNeeds needs = ticket.needs();
   std::optional<ActivationCounter> counter;
   std::optional<CountingVisitor> visitor;
   if (needs.counts) {
@@ -369,9 +372,9 @@ Status Layer::run(const Snapshot& snapshot, const LinearArgs& args, const Execut
     linear::multiply_sums(input, weights, sums);
     given.products = sums;
   }
-  if (auto s = ticket.value().run(given, executor); !s) return s;
+  if (auto s = ticket.run(given, executor); !s) return s;
   if (products == device::Products::kDriver) linear::apply_epilogue(sums, input, weights, args);
-  ticket.value().commit();
+  ticket.commit();
   return {};
 }
 

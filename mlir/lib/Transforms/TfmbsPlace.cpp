@@ -149,12 +149,13 @@ bool Placer::try_place(placement::BankMap& map) {
     if (layer.given || layer.streams) continue;
     // A placed layer is pinned, so residency is room without an eviction.
     if (map.can_reside(id) && map.set_pinned(id, true).ok()) {
-      const auto admission = map.admit(id, kSerial);
-      if (admission && windows_fit(map, layer.tile_mask)) {
-        layer.placed = geometry_.bank_a_base(0) + 4ULL * admission.value().placement.first_word;
+      placement::BankMap::Admission admission;
+      const bool admitted = map.admit(id, kSerial, admission).ok();
+      if (admitted && windows_fit(map, layer.tile_mask)) {
+        layer.placed = geometry_.bank_a_base(0) + 4ULL * admission.placement.first_word;
         continue;
       }
-      if (admission) map.undo(id, admission.value(), [](placement::LayerId) {});
+      if (admitted) map.undo(id, admission, [](placement::LayerId) {});
     }
     layer.streams = true;
     found_more = true;

@@ -41,9 +41,9 @@ class Account {
     return {outputs_, depth_, fabric_->config().geometry.lanes(), tile_slots_, group_depth_};
   }
 
-  Result<Fabric::Ticket> admit(const LayerWeights& weights, std::uint64_t samples,
-                               execution::Scratch& scratch) {
-    return fabric_->admit(id_, weights, samples, scratch);
+  Status admit(const LayerWeights& weights, std::uint64_t samples, execution::Scratch& scratch,
+               Fabric::Ticket& ticket) {
+    return fabric_->admit(id_, weights, samples, scratch, ticket);
   }
   Result<bool> prefetch(const LayerWeights& weights) { return fabric_->prefetch(id_, weights); }
   Status set_pinned(bool pinned) { return fabric_->set_pinned(id_, pinned); }

@@ -115,37 +115,29 @@ class Fabric {
                                    std::optional<placement::LayerId> replacing = std::nullopt);
   void leave(placement::LayerId id) noexcept;
 
-  // A layer's work on the device, from its admission to its commit. One that ends without commit()
-  // has not happened: counters, residency and memory are as before. Only a load that later work of
-  // the same layer found stays, as a prefetch.
+  // A layer's work on the device, from its admission to its commit: the caller's memory, filled by
+  // admit(). One that ends without commit() has not happened: counters, residency and memory are as
+  // before. Only a load that later work of the same layer found stays, as a prefetch.
   class Ticket {
    public:
-    Ticket(Ticket&& other) noexcept;
-    Ticket& operator=(Ticket&&) = delete;
+    Ticket() = default;
     Ticket(const Ticket&) = delete;
     Ticket& operator=(const Ticket&) = delete;
     ~Ticket();
 
-    [[nodiscard]] ActivationNeeds needs() const noexcept { return fabric_->driver_->needs(work_); }
+    [[nodiscard]] ActivationNeeds needs() const noexcept { return fabric_->driver_->needs(*work_); }
     // All that may fail. Does not take the device's lock. Errors: the driver's.
     Status run(const LayerInput& input, const execution::Executor& executor);
     void commit() noexcept;
 
    private:
     friend class Fabric;
-    Ticket(Fabric& fabric, LayerWork&& work, placement::BankMap::Admission&& admission,
-           std::unique_lock<std::mutex>&& lock) noexcept
-        : fabric_(&fabric),
-          work_(std::move(work)),
-          admission_(std::move(admission)),
-          lock_(std::move(lock)),
-          sparsity_(work_.weights->sparsity()) {}
 
-    Fabric* fabric_;  // null: committed, or moved from
-    LayerWork work_;
+    Fabric* fabric_{nullptr};  // null: not admitted, or committed
+    std::optional<LayerWork> work_;
     placement::BankMap::Admission admission_;
     std::unique_lock<std::mutex> lock_;  // held where the driver is not concurrent
-    double sparsity_;
+    double sparsity_{0.0};
   };
 
   // Whether telemetry is on; waits for nothing.
@@ -156,10 +148,10 @@ class Fabric {
     return spec_.engine != Engine::kStepped;
   }
   // Admits a forward pass: finds the layer in Bank A, makes room for it, or a window to stream
-  // through. Memory of the ticket lies in `scratch`. Errors: kClosed, kGone, kPlacement. Throws
-  // std::bad_alloc. Nothing has changed then.
-  Result<Ticket> admit(placement::LayerId id, const LayerWeights& weights, std::uint64_t samples,
-                       execution::Scratch& scratch);
+  // through. `ticket` is new; memory of it lies in `scratch`. Errors: kClosed, kGone, kPlacement.
+  // Throws std::bad_alloc. Nothing has changed then.
+  Status admit(placement::LayerId id, const LayerWeights& weights, std::uint64_t samples,
+               execution::Scratch& scratch, Ticket& ticket);
   // Loads without a forward pass; false, with nothing changed, where the layer has to stream.
   Result<bool> prefetch(placement::LayerId id, const LayerWeights& weights);
   Status set_pinned(placement::LayerId id, bool pinned);
@@ -194,9 +186,9 @@ class Fabric {
   void await_quiet(std::unique_lock<std::mutex>& lock);
   void leave_locked(placement::LayerId id) noexcept;
   void count_evictions(const std::vector<placement::LayerId>& evicted) noexcept;
-  Result<Ticket> admit_locked(std::unique_lock<std::mutex> lock, placement::LayerId id,
-                              const LayerWeights& weights, std::uint64_t samples,
-                              execution::Scratch& scratch);
+  Status admit_locked(std::unique_lock<std::mutex> lock, placement::LayerId id,
+                      const LayerWeights& weights, std::uint64_t samples,
+                      execution::Scratch& scratch, Ticket& ticket);
   void commit(Ticket& ticket) noexcept;
   void commit_locked(Ticket& ticket) noexcept;
   void abort(Ticket& ticket) noexcept;

@@ -49,19 +49,36 @@ class Workspace {
   };
   // What is taken at some moment.
   struct Mark {
-    std::size_t block{0};  // the one that pieces come from,
-    std::size_t used{0};   // its bytes in use,
-    std::size_t taken{0};  // and the bytes of all pieces
+    std::size_t block{0};      // the one that pieces come from,
+    std::byte* next{nullptr};  // its first free byte (null: no block yet),
+    std::size_t room{0};       // how many there are,
+    std::size_t taken{0};      // and the bytes of all pieces
   };
 
-  [[nodiscard]] void* take_bytes(std::size_t bytes);
-  [[nodiscard]] Mark begin() noexcept;
+  [[nodiscard]] static constexpr std::size_t aligned(std::size_t bytes) noexcept {
+    return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  }
+  [[nodiscard]] void* take_bytes(std::size_t bytes) {
+    bytes = aligned(bytes);
+    if (now_.room < bytes || now_.next == nullptr) enter_block(bytes);
+    void* const piece = now_.next;
+    now_.next += bytes;
+    now_.room -= bytes;
+    now_.taken += bytes;
+    return piece;
+  }
+  // A block with that much room, and all of it free. Throws std::bad_alloc.
+  void enter_block(std::size_t bytes);
+  [[nodiscard]] Mark begin() noexcept {
+    ++depth_;
+    return now_;
+  }
   void end(const Mark& mark) noexcept;
 
   std::vector<Block> blocks_;
   Mark now_;
-  std::size_t peak_{
-      0};  // of now_.taken since the outermost scratch began; of the last one, after it
+  // Of now_.taken at the ends of scratches since the outermost began; of the last one, after it.
+  std::size_t peak_{0};
   std::size_t depth_{0};  // scratches that live
 };
 

@@ -76,8 +76,9 @@ class BankMap {
 
   // A forward needs the layer's weights, those of `serial`: found (hit), placed (evicting the least
   // recently used unpinned layers as needed), or streamed through a window. Errors: kPlacement
-  // where pinned and given layers leave no window; nothing has changed then.
-  Result<Admission> admit(LayerId id, std::uint64_t serial);
+  // where pinned and given layers leave no window; nothing has changed then. `admission` is new,
+  // and unspecified after an error.
+  Status admit(LayerId id, std::uint64_t serial, Admission& admission);
 
   // The work that an admission was for has failed: the map is as if it had not been made. Where the
   // map has changed since, that stands: the words of the layers that made way may have been written
