@@ -234,7 +234,7 @@ def _describe(
     reason, bits = _float_reason(module, choice), _float_bits(weights)
     stored = sum(t.numel() * t.element_size() for t in [*new, *_buffers(tensors, weights)])
     if isinstance(module, FabricLayer):
-        bits = _BASE3_BITS if (module.packed_layout or "").endswith("fives") else _PACKED_BITS
+        bits = _BASE3_BITS if module.packing == "packed_base3" else _PACKED_BITS
         if isinstance(module, TFMBSLinear):
             stored += module.packed_bytes
         reason = f"{module._hint_quantizer()}, {module.activation}"

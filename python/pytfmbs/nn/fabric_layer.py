@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from typing import Any, NoReturn
 
 import torch
@@ -38,7 +39,6 @@ class FabricLayer(nn.Module):
     out_features: int
     fabric_identity: Tensor
     _layer: Layer
-    _own_identity: Tensor  # as the buffer, out of reach of what averages or broadcasts buffers
     _quantizer_name: str
     _fabric: Fabric
     _activation: str
@@ -305,12 +305,19 @@ class FabricLayer(nn.Module):
             replacing,
             self._group_size,
         )
-        identity = identity_tensor(layer.identity)
-        self.__dict__.update(_layer=layer, _own_identity=identity)
-        self._buffers[IDENTITY] = identity.clone()  # register_buffer, without its questions
+        self.__dict__["_layer"] = layer
+        self.__dict__.pop("_own_identity", None)
+        self._buffers[IDENTITY] = identity_tensor(
+            layer.identity
+        )  # without register_buffer's questions
         self._non_persistent_buffers_set.add(IDENTITY)
         if self._pinned:
             layer.set_pinned(True)
+
+    @cached_property
+    def _own_identity(self) -> Tensor:
+        """As the buffer, out of reach of what averages or broadcasts buffers."""
+        return identity_tensor(self._layer.identity)
 
     def _succeed(self, other: FabricLayer) -> None:
         """Takes another layer's name and place on its device; the other needs a new one then."""
