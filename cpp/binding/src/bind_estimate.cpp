@@ -38,12 +38,14 @@ std::uint32_t word_argument(nb::handle value, const char* name) {
 StringDict estimate_forward(const FabricConfig& config, nb::handle outputs, nb::handle depth,
                             nb::handle samples, const std::string& activation, nb::handle tile_mask,
                             nb::handle first_word, nb::handle words, bool streamed, bool loaded,
-                            double engine_cycles_per_job) {
+                            double engine_cycles_per_job, nb::handle group_depth) {
   const auto& mode = linear::mode_of(check(linear::parse_activation(activation)));
   const auto estimate = check(device::estimate_forward(
       {.geometry = config.geometry,
        .shape = {size_argument(outputs, "outputs", kMaxOutputs),
-                 size_argument(depth, "depth", kMaxDepth), mode.planes},
+                 size_argument(depth, "depth", kMaxDepth), mode.planes,
+                 static_cast<std::uint32_t>(unsigned_argument(
+                     group_depth, "group_depth", ErrorCode::kInvalidArgument, kMaxDepth))},
        .placement = {mask_argument(tile_mask, config), word_argument(first_word, "first_word"),
                      word_argument(words, "words"), streamed},
        .samples = unsigned_argument(samples, "samples", ErrorCode::kInvalidArgument),
@@ -66,7 +68,7 @@ StringDict estimate_forward(const FabricConfig& config, nb::handle outputs, nb::
 void bind_estimate(nb::module_& m) {
   m.def("estimate_forward", &estimate_forward, "config"_a, "outputs"_a, "depth"_a, "samples"_a,
         "activation"_a, "tile_mask"_a, "first_word"_a, "words"_a, "streamed"_a, "loaded"_a,
-        "engine_cycles_per_job"_a,
+        "engine_cycles_per_job"_a, "group_depth"_a = 0,
         "Counters of one forward (docs/fabric.md, \"A layer\") of a layer that lies at words of "
         "Bank A, in each tile of the mask,\nor streams through them as its window, with every job "
         "at the mean: compute_cycles / jobs of such forwards.\nloaded: a resident layer's weights "

@@ -68,6 +68,7 @@ class ForwardCosts:
                 streamed=streamed,
                 loaded=hit,
                 engine_cycles_per_job=cycles_per_job,
+                group_depth=work.group_size,
             )
 
         chunks = ask(OVERHEAD)["chunks"]

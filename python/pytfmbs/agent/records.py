@@ -38,7 +38,8 @@ class LayerRecord:
 
     tile_mask: bit t for tile t. weight_addr: bytes, in tile 0's Bank A. counters: the device's, since
     they began; empty where the source has none. held_mask, held_addr, offload: what the layer was
-    told, which only a model says; held_addr is also where a pinned layer lies.
+    told, which only a model says; held_addr is also where a pinned layer lies. group_size: inputs that
+    share a scale; None where all do.
     """
 
     layer: str
@@ -53,6 +54,7 @@ class LayerRecord:
     held_mask: int | None = None
     held_addr: int | None = None
     offload: bool | None = None
+    group_size: int | None = None
 
     @classmethod
     def from_dict(cls, source: Mapping[str, Any]) -> LayerRecord:
@@ -88,6 +90,7 @@ class LayerRecord:
             held_mask=_count(source, "held_mask", name, least=1),
             held_addr=_count(source, "held_addr", name, least=0),
             offload=_flag(source, "offload", name),
+            group_size=_count(source, "group_size", name, least=1),
         )
 
     def to_dict(self) -> dict[str, Any]:

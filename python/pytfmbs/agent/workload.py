@@ -29,6 +29,18 @@ class Workload:
     steps: float
     measured: bool
     sparsity: float | None = None
+    group_size: int = 0  # inputs that share a scale; 0: all do
+
+    @property
+    def groups(self) -> int:
+        return -(-self.inputs // self.group_size) if self.group_size else 1
+
+    @property
+    def words(self) -> int:
+        """Activation words of one plane: the last of a group may be partial."""
+        size = self.group_size or self.inputs
+        whole, rest = divmod(self.inputs, size)
+        return whole * -(-size // _fabric.TRITS_PER_WORD) + -(-rest // _fabric.TRITS_PER_WORD)
 
 
 @dataclass
@@ -100,6 +112,7 @@ def _workload(known: _Known, config: FabricConfig, samples: int | None) -> Workl
         steps=0.0,
         measured=False,
         sparsity=record.sparsity,
+        group_size=record.group_size or 0,
     )
     forwards = seen = sample_passes = steps = 0.0
     for mask, counters in known.runs:
@@ -125,7 +138,7 @@ def _sample_traffic(work: Workload, config: FabricConfig, mask: int | None) -> t
     mask = _mask(work, config, mask)
     one, two = (_streamed_forward(work, config, mask, samples) for samples in (1, 2))
     # Of what one more sample reads, all but the partial sums: one fewer a result than it writes.
-    partial = two["mem_writes"] - one["mem_writes"] - work.outputs
+    partial = two["mem_writes"] - one["mem_writes"] - work.outputs * work.groups
     return one["passes"], two["mem_reads"] - one["mem_reads"] - partial
 
 
@@ -150,15 +163,15 @@ def _streamed_forward(
         streamed=True,
         loaded=False,
         engine_cycles_per_job=OVERHEAD,
+        group_depth=work.group_size,
     )
 
 
 def _expected_steps(work: Workload, config: FabricConfig, sparsity: float | None) -> float:
     """Of weights with zeros anywhere: a depth is skipped where it is empty across a tile's lanes, and
     a word costs a cycle at least (docs/fabric.md, "Engine"). None: every depth is a step."""
-    words = -(-work.inputs // _fabric.TRITS_PER_WORD)
     passes, sample_words = _sample_traffic(work, config, None)
-    planes = sample_words // (passes * words)
+    planes = sample_words // (passes * work.words)
     lanes = min(config.lanes, work.outputs)
     empty = 0.0 if sparsity is None else sparsity**lanes
-    return planes * max(words, work.inputs * (1 - empty))
+    return planes * max(work.words, work.inputs * (1 - empty))

@@ -212,13 +212,13 @@ class FabricLayer(nn.Module):
     @property
     def telemetry_hint(self) -> dict[str, Any]:
         """What the layer tells the compiler. Keys are ``layer``, ``sparsity`` (the share of zeros among the
-        quantized weights, four decimals), ``tile_mask``, and the layer's shape, quantizers and
-        address."""
+        quantized weights, four decimals), ``tile_mask``, and the layer's shape, quantizers, address,
+        and ``group_size`` where scales are of groups."""
         trits, _ = self.quantized_weight()
         zeros = trits.numel() - int(torch.count_nonzero(trits))
         self._layer.note_sparsity(zeros, trits.numel())  # so that profiles say the same
         profile = self._layer.profile()
-        return {
+        hint = {
             "layer": self.name,
             "sparsity": profile["sparsity"],
             "tile_mask": self.tile_mask,
@@ -229,6 +229,9 @@ class FabricLayer(nn.Module):
             "weight_quantizer": self._hint_quantizer(),
             "activation": self._activation,
         }
+        if self._group_size:
+            hint["group_size"] = self._group_size
+        return hint
 
     def _hint_quantizer(self) -> str:
         return self._quantizer_name

@@ -26,24 +26,30 @@ def estimate(config: FabricConfig, **changes: Any) -> dict[str, Any]:
     return _fabric.estimate_forward(config, **arguments | changes)
 
 
+@pytest.mark.parametrize("group", [0, 32, 128])
 @pytest.mark.parametrize(
     ("depth", "streamed", "words"), [(784, False, 784), (3000, True, 1024)], ids=str
 )
 def test_estimate_equals_counters_where_no_activation_is_zero(
-    depth: int, streamed: bool, words: int
+    depth: int, streamed: bool, words: int, group: int
 ) -> None:
     config = FabricConfig()
     mask = _fabric.default_tile_mask(config, 60)
     assert mask == 15
     assert _fabric.placement_words(config, 60, depth, mask) == depth
     fabric = Fabric(config)
-    layer = pytfmbs.TFMBSLinear(depth, 60, fabric=fabric).eval()
+    trits = torch.randint(0, 2, (60, depth), dtype=torch.int8) * 2 - 1
+    scales = torch.ones(60, -(-depth // group)) if group else torch.ones(1)
+    layer = pytfmbs.TFMBSPackedLinear.from_trits(
+        trits, scales, group_size=group or None, activation="ternary", fabric=fabric
+    )
     x = torch.ones(32, depth)
     for loaded in (False, True):
         fabric.reset_counters()
         layer(x)
         profile = fabric.profile()
         place = {"depth": depth, "streamed": streamed, "words": words, "loaded": loaded}
+        place["group_depth"] = group
         jobs = estimate(config, **place, engine_cycles_per_job=7.0)["jobs"]
         mean = profile["compute_cycles"] / jobs
         got = estimate(config, **place, engine_cycles_per_job=mean)
