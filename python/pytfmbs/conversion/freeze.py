@@ -15,10 +15,16 @@ from ..nn.packed import TFMBSPackedLinear
 from .swap import move_hooks, replace_modules
 
 
-def freeze(model: nn.Module, **options: Any) -> nn.Module:
+def freeze(
+    model: nn.Module,
+    filter_fn: Callable[[nn.Module, str], bool] | None = None,
+    **options: Any,
+) -> nn.Module:
     """Swaps the TFMBSLinears of a model for TFMBSPackedLinears, in place, one after the other, and
     returns the model. Numbers, names, places and telemetry stay; the float weights go.
 
+    filter_fn: called with (module, path); only layers for which it is true are swapped. Leave out
+        layers whose weight a parent module reads (T5's ``wo``).
     options: ``packing`` ("auto", "packed2", "packed_base3").
     Raises TypeError for a subclass of TFMBSLinear and ArgumentError for float64 scales, each by its
     path; the model is as before then.
@@ -41,6 +47,7 @@ def freeze(model: nn.Module, **options: Any) -> nn.Module:
         TFMBSLinear,
         check,
         lambda layer: TFMBSPackedLinear.from_linear(layer, weight_addr=None, **options),
+        filter_fn,
     )
 
 
@@ -87,10 +94,15 @@ def _swap_all(
     kind: type[nn.Module],
     check: Callable[[str, nn.Module], None],
     make: Callable[[Any], FabricLayer],
+    filter_fn: Callable[[nn.Module, str], bool] | None = None,
 ) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be an nn.Module, not {type(model).__name__}")
-    found = [(path, module) for path, module in model.named_modules() if isinstance(module, kind)]
+    found = [
+        (path, module)
+        for path, module in model.named_modules()
+        if isinstance(module, kind) and (filter_fn is None or filter_fn(module, path))
+    ]
     for path, module in found:
         check(path or "the model", module)
     for _, module in found:  # one at a time: no two copies of the whole model

@@ -198,6 +198,15 @@ class TFMBSPackedLinear(FabricLayer):
         layer.offload = linear.offload
         return layer.train(linear.training)
 
+    def __getattr__(self, name: str) -> Any:
+        if name == "weight":
+            raise AttributeError(
+                f"packed layer {self.name!r} has no float weight: it holds trits and scales "
+                "(quantized_weight(), dequantized_weight()). If its parent module reads weight, leave it "
+                "trainable: pytfmbs.freeze(model, filter_fn)"
+            )
+        return super().__getattr__(name)
+
     # --- the forward pass -------------------------------------------------------------------------
 
     def forward(self, input: Tensor) -> Tensor:

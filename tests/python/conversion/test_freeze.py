@@ -148,3 +148,22 @@ def test_a_thawed_layer_trains_and_keeps_its_scale() -> None:
     again = copy.deepcopy(layer)
     assert torch.equal(again.quantized_weight()[1], torch.tensor([0.5]))
     assert torch.equal(pytfmbs.freeze(layer).scale, torch.tensor([0.5]))
+
+
+def test_a_parent_that_reads_weight_is_left_out_by_a_filter() -> None:
+    """T5's feed-forward asks for ``wo.weight.dtype``."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 64, "d_model": 32, "d_ff": 64, "d_kv": 16, "num_layers": 1}
+    model = transformers.T5ForConditionalGeneration(transformers.T5Config(**sizes, num_heads=2))
+    pytfmbs.convert(model.eval(), weight_quantizer="absmean", activation="int8")
+    ids = torch.arange(6)[None]
+    with torch.no_grad():
+        expected = model(input_ids=ids, decoder_input_ids=ids).logits
+        frozen = pytfmbs.freeze(copy.deepcopy(model))
+        with pytest.raises(AttributeError, match=r"wo.* has no float weight.*filter_fn"):
+            frozen(input_ids=ids, decoder_input_ids=ids)
+        pytfmbs.freeze(model, lambda _, path: not path.endswith("wo"))
+        kinds = {type(m) for m in model.modules() if hasattr(m, "packing")}
+        assert kinds == {TFMBSLinear, TFMBSPackedLinear}
+        assert torch.equal(model(input_ids=ids, decoder_input_ids=ids).logits, expected)
