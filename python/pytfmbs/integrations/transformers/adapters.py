@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from peft import LoraConfig
 from peft.tuners.lora.layer import Linear, LoraVariant
 from torch import Tensor
@@ -28,6 +29,7 @@ class PackedLora(Linear):
                 f"init_lora_weights is {config.init_lora_weights!r}, which changes the float weight; a "
                 "packed layer has none. Use True, False or 'gaussian'"
             )
+        base_layer.qweight = torch.empty(0, dtype=torch.uint8)  # by which peft knows its device
         super().__init__(base_layer, adapter_name, config=config, **kwargs)
 
     def resolve_lora_variant(self, *, config: LoraConfig, **kwargs: Any) -> LoraVariant | None:
