@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import weakref
@@ -48,6 +49,8 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
+    Trainer,
+    TrainingArguments,
 )
 
 Model = Any
@@ -502,6 +505,40 @@ def test_adapters_that_need_the_float_weight_are_refused(
     config = enable_lora(peft.LoraConfig(target_modules=["q_proj"], **options))
     with pytest.raises(ArgumentError, match="float weight"):
         peft.get_peft_model(load(packed_folder), config)
+
+
+class Texts(torch.utils.data.Dataset[Any]):
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        tokens = torch.arange(8) * (index + 1) % 67
+        return {"input_ids": tokens, "labels": tokens}
+
+
+def test_trainer_resumes_from_what_it_saved(tmp_path: Path) -> None:
+    small().save_pretrained(tmp_path / "float")
+
+    def trained(steps: int, resume: bool) -> Model:
+        config = TFMBSConfig(trainable=True)
+        model = load(tmp_path / "float", quantization_config=config)
+        options = TrainingArguments(
+            str(tmp_path / "out"), max_steps=steps, save_steps=2, per_device_train_batch_size=2,
+            learning_rate=1e-2, report_to=[], use_cpu=True, disable_tqdm=True, seed=0,
+            lr_scheduler_type="constant", logging_strategy="no",
+        )  # fmt: skip
+        Trainer(model, options, train_dataset=Texts()).train(resume_from_checkpoint=resume)
+        return model.eval()
+
+    half, straight = trained(2, False), trained(4, False)
+    assert torch.equal(logits_of(load(tmp_path / "out" / "checkpoint-2")), logits_of(half))
+    shutil.rmtree(tmp_path / "out" / "checkpoint-4")
+    assert torch.equal(logits_of(trained(4, True)), logits_of(straight))
+    assert not torch.equal(logits_of(half), logits_of(straight))
+    packed = load(tmp_path / "float", quantization_config=TFMBSConfig())
+    options = TrainingArguments(str(tmp_path), report_to=[], use_cpu=True)
+    with pytest.raises(ValueError, match="purely quantized"):
+        Trainer(packed, options)
 
 
 # --- other processes ------------------------------------------------------------------------------
