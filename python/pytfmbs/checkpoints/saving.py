@@ -48,14 +48,14 @@ def save(
     if format not in ("tfmbs", "bitnet"):
         raise ArgumentError(f"format is {format!r}; allowed are 'tfmbs' and 'bitnet'")
     folder = Path(path)
-    layers = _layers(model, folder)
+    layers = written_layers(model, folder)
     config = _model_config(model)
     if format == "tfmbs":
-        entries = {name: _own_entry(layer) for name, layer in layers.items()}
+        entries = {name: own_entry(layer) for name, layer in layers.items()}
         config["quantization_config"] = {
             "quant_method": METHOD, "version": VERSION, "layers": entries,
         }  # fmt: skip
-        tensors = _own_tensors(layers)
+        tensors = own_tensors(layers)
     else:
         writer = _BitNet(model, folder, layers, linear_class, round_scales)
         config["quantization_config"] = writer.config()
@@ -126,7 +126,8 @@ def _norm(layer: FabricLayer) -> tuple[Tensor | None, float | None]:
     return norm.weight.detach(), eps
 
 
-def _layers(model: nn.Module, folder: Path) -> dict[str, FabricLayer]:
+def written_layers(model: nn.Module, folder: Path) -> dict[str, FabricLayer]:
+    """The ternary layers of a model. Raises CheckpointError for one that no format of ours holds."""
     found: dict[str, FabricLayer] = {}
     for name, module in model.named_modules():
         if not isinstance(module, FabricLayer):
@@ -154,7 +155,8 @@ def _model_config(model: nn.Module) -> dict[str, Any]:
     return {**made, "architectures": [type(model).__name__]}
 
 
-def _own_entry(layer: FabricLayer) -> dict[str, Any]:
+def own_entry(layer: FabricLayer) -> dict[str, Any]:
+    """What config.json says of a layer that is written packed."""
     entry: dict[str, Any] = {"in_features": layer.in_features, "activation": layer.activation}
     if isinstance(layer, TFMBSPackedLinear) and layer.group_size is not None:
         entry["group_size"] = layer.group_size
@@ -162,7 +164,8 @@ def _own_entry(layer: FabricLayer) -> dict[str, Any]:
     return entry if eps is None else {**entry, "rms_norm_eps": eps}
 
 
-def _own_tensors(layers: dict[str, FabricLayer]) -> Iterator[tuple[str, Tensor]]:
+def own_tensors(layers: dict[str, FabricLayer]) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of layers that are written packed, with their names."""
     for name, layer in layers.items():
         packed: Any = layer
         if isinstance(layer, TFMBSLinear):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ..errors import ConversionError
+from ..nn.changes import announce
 from ..nn.linear import DTYPES, TFMBSLinear
 from ..nn.packed import TFMBSPackedLinear
 from ..nn.parents import call_layers
@@ -67,6 +68,37 @@ def convert(
         raise TypeError(f"model must be an nn.Module, not {type(model).__name__}")
     if filter_fn is not None and not callable(filter_fn):
         raise TypeError(f"filter_fn must be callable or None, not {type(filter_fn).__name__}")
+    ternary: list[tuple[str, TFMBSLinear | TFMBSPackedLinear]] = []
+    if layer_options:
+        ternary = [
+            (path or "linear", module)
+            for path, module in model.named_modules()
+            if isinstance(module, (TFMBSLinear, TFMBSPackedLinear))
+            and (filter_fn is None or filter_fn(module, path))
+        ]
+    chosen, mended = choose(model, filter_fn, output_heads=output_heads, adapters=adapters)
+    made = {module: ternary_layer(module, path, layer_options) for path, module in chosen}
+    apply_again(ternary, layer_options)
+    for module, layer in made.items():
+        carry_over(module, layer)
+    for parent in mended:
+        call_layers(parent)
+    model = replace_modules(model, made)
+    log_line(model, swapped=len(made))
+    announce(model)
+    return model
+
+
+def choose(
+    model: nn.Module,
+    filter_fn: FilterFunction | None,
+    *,
+    output_heads: bool = False,
+    adapters: bool = False,
+) -> tuple[list[tuple[str, nn.Module]], set[nn.Module]]:
+    """The modules that convert takes, with their paths, and the ancestors that then must call their
+    layers (``call_layers``). The model may be on the meta device. Raises ConversionError as convert
+    does."""
     choice = Choice(model)
     asked_for = {HEAD: output_heads, ADAPTER: adapters}
 
@@ -76,35 +108,21 @@ def convert(
         reason = choice.left_alone(module)
         return reason is None or asked_for.get(reason, False)
 
-    chosen: list[tuple[str, nn.Module]] = []
-    ternary: list[tuple[str, TFMBSLinear | TFMBSPackedLinear]] = []
-    for path, module in model.named_modules():
-        if is_candidate(module):
-            if takes(module, path):
-                chosen.append((path or "linear", module))
-        elif (
-            layer_options
-            and isinstance(module, (TFMBSLinear, TFMBSPackedLinear))
-            and (filter_fn is None or filter_fn(module, path))
-        ):
-            ternary.append((path or "linear", module))
-
+    chosen = [
+        (path or "linear", module)
+        for path, module in model.named_modules()
+        if is_candidate(module) and takes(module, path)
+    ]
     mended: set[nn.Module] = set()
     for path, module in chosen:
         _check(module, path, choice)
         mended |= _readers_to_mend(module, path, choice)
-    made = {module: _layer(module, path, layer_options) for path, module in chosen}
-    apply_again(ternary, layer_options)
-    for module, layer in made.items():
-        carry_over(module, layer)
-    for parent in mended:
-        call_layers(parent)
-    model = replace_modules(model, made)
-    log_line(model, swapped=len(made))
-    return model
+    return chosen, mended
 
 
-def _layer(module: nn.Module, path: str, options: dict[str, Any]) -> TFMBSLinear:
+def ternary_layer(module: nn.Module, path: str, options: dict[str, Any]) -> TFMBSLinear:
+    """The trainable layer of a module that ``choose`` gave. Raises ConversionError for a weight that is
+    ternary by groups of inputs."""
     if bitnet.kind(module) is not None:
         return bitnet.ternary_layer(module, path, options)
     assert isinstance(module, nn.Linear)
@@ -120,17 +138,22 @@ def _layer(module: nn.Module, path: str, options: dict[str, Any]) -> TFMBSLinear
     layer._note_storage()
     layer.train(module.training)
     layer._see_own_scale(assigned=False, signs=True)
+    check_groups(layer, path)
+    return layer
+
+
+def check_groups(layer: TFMBSLinear, path: str) -> None:
+    """Raises ConversionError for a weight that is ternary by groups of inputs."""
     if layer._weight_quantizer.name in quantizers.BUILT_IN:
-        size = own_scale.group_size(module.weight)
-        if size is not None and own_scale.own_scale(module.weight) is None:
-            raise _refused(
-                module,
+        size = own_scale.group_size(layer.weight)
+        if size is not None and own_scale.own_scale(layer.weight) is None:
+            raise ConversionError(
                 path,
+                "Linear",
                 f"its weight is ternary with a scale for {size} inputs each, and a trainable layer has "
                 "one, or one an output",
                 f"Replace it by TFMBSPackedLinear.from_trits(..., group_size={size})",
             )
-    return layer
 
 
 def _check(module: nn.Module, path: str, choice: Choice) -> None:

@@ -9,10 +9,17 @@ import torch
 from torch import nn
 
 from ..errors import ArgumentError
+from ..nn.bitnet import BitNetLinear, BitNetPackedLinear
+from ..nn.changes import announce
 from ..nn.fabric_layer import FabricLayer
 from ..nn.linear import TFMBSLinear
 from ..nn.packed import TFMBSPackedLinear
 from .swap import move_hooks, replace_modules
+
+_PACKED: dict[type[nn.Module], type[TFMBSPackedLinear]] = {
+    TFMBSLinear: TFMBSPackedLinear,
+    BitNetLinear: BitNetPackedLinear,
+}
 
 
 def freeze(
@@ -31,11 +38,12 @@ def freeze(
     """
 
     def check(path: str, layer: nn.Module) -> None:
-        if type(layer) is not TFMBSLinear:
+        if type(layer) not in _PACKED:
             raise TypeError(
                 f"{path!r}: a {type(layer).__name__} has ways of its own that a packed layer lacks; "
                 "replace it by TFMBSLinear first (and its ReLU by nn.ReLU)"
             )
+        assert isinstance(layer, TFMBSLinear)
         if layer.weight.dtype == torch.float64 and not layer.has_float32_scales():
             raise ArgumentError(
                 f"{path!r}: its scales are float64, which a packed layer would round to float32: "
@@ -46,7 +54,7 @@ def freeze(
         model,
         TFMBSLinear,
         check,
-        lambda layer: TFMBSPackedLinear.from_linear(layer, weight_addr=None, **options),
+        lambda layer: _PACKED[type(layer)].from_linear(layer, weight_addr=None, **options),
         filter_fn,
     )
 
@@ -75,7 +83,8 @@ def thaw(model: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
     def trainable(layer: TFMBSPackedLinear) -> TFMBSLinear:
         trits, scale = layer.quantized_weight()
         kind = dtype or (None if layer.bias is None else layer.bias.dtype)
-        made = TFMBSLinear.from_trits(
+        kind_of = BitNetLinear if isinstance(layer, BitNetPackedLinear) else TFMBSLinear
+        made = kind_of.from_trits(
             trits,
             scale,
             layer.bias,
@@ -84,6 +93,8 @@ def thaw(model: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
             activation=layer.activation,
             ste_clip=layer.ste_clip,
         )
+        if isinstance(layer, BitNetPackedLinear):
+            made.register_module("rms_norm", layer.rms_norm)
         return made.train(layer.training)
 
     return _swap_all(model, TFMBSPackedLinear, check, trainable)
@@ -112,4 +123,5 @@ def _swap_all(
         module._leave_place()
         move_hooks(module, made)
         model = replace_modules(model, {module: made})
+    announce(model)
     return model

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -42,6 +44,16 @@ class BitNetPackedLinear(TFMBSPackedLinear):
     """A packed layer whose input goes through ``rms_norm`` first."""
 
     rms_norm: nn.Module
+
+    @classmethod
+    def from_linear(cls, linear: nn.Linear, **options: Any) -> BitNetPackedLinear:
+        """A layer with the trits, the norm and the settings of a BitNetLinear."""
+        if type(linear) is not BitNetLinear:
+            raise TypeError(f"linear must be a BitNetLinear, not a {type(linear).__name__}")
+        layer = cls._of_ternary(linear, options)
+        layer.register_module("rms_norm", linear.rms_norm)
+        assert isinstance(layer, BitNetPackedLinear)
+        return layer
 
     def forward(self, input: Tensor) -> Tensor:
         """[..., in_features] to [..., out_features]."""

@@ -176,6 +176,11 @@ class TFMBSPackedLinear(FabricLayer):
             twin.weight, twin.bias = linear.weight, linear.bias
             layer = cls.from_linear(twin, **{"name": None, "activation": "int8", **options})
             return layer.train(linear.training)
+        return cls._of_ternary(linear, options)
+
+    @classmethod
+    def _of_ternary(cls, linear: TFMBSLinear, options: dict[str, Any]) -> TFMBSPackedLinear:
+        """from_linear of a ternary layer."""
         trits, scale = linear.quantized_weight()
         if not linear.has_float32_scales(scale):
             raise errors.ArgumentError(

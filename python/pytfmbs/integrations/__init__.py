@@ -1,0 +1,4 @@
+"""Other packages: a folder each, imported only where the other package is.
+
+transformers: ``from pytfmbs.integrations.transformers import TFMBSConfig`` (docs/transformers.md).
+"""
