@@ -47,7 +47,7 @@ class ClosedError(FabricError):
 
 
 class MismatchError(FabricError):
-    """The two engines of a lockstep device disagree; the message says where."""
+    """The two drivers of a lockstep device disagree; the message says where."""
 
 
 class ConversionError(FabricError, TypeError):

@@ -69,7 +69,7 @@ void bind_estimate(nb::module_& m) {
   m.def("estimate_forward", &estimate_forward, "config"_a, "outputs"_a, "depth"_a, "samples"_a,
         "activation"_a, "tile_mask"_a, "first_word"_a, "words"_a, "streamed"_a, "loaded"_a,
         "engine_cycles_per_job"_a, "group_depth"_a = 0,
-        "Counters of one forward (docs/fabric.md, \"A layer\") of a layer that lies at words of "
+        "Counters of one forward (docs/fabric-layers.md) of a layer that lies at words of "
         "Bank A, in each tile of the mask,\nor streams through them as its window, with every job "
         "at the mean: compute_cycles / jobs of such forwards.\nloaded: a resident layer's weights "
         "are there. Keys: cycles, compute_cycles, dma_cycles, mem_reads, mem_writes; and passes, "

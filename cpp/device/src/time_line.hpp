@@ -1,5 +1,5 @@
 // The stages of a layer's forward that the shape decides: how many words the DMA moves in each, and
-// what it moves in all (docs/fabric.md, "A layer"). The closed form and the estimate both read it.
+// what it moves in all (docs/fabric-layers.md). The closed form and the estimate both read it.
 #pragma once
 
 #include <cstdint>
@@ -96,7 +96,7 @@ class TimeLine {
     return p > 0 && p + 1 < passes_ && schedule_.pass_tiles(p + 1) == schedule_.tile_count();
   }
 
-  // DMA words beside job (p, c, m), as docs/fabric.md lists them.
+  // DMA words beside job (p, c, m), as docs/fabric-layers.md lists them.
   [[nodiscard]] std::uint64_t words_beside(std::uint64_t p, std::uint64_t c,
                                            std::uint64_t m) const noexcept {
     // Partial sums in.

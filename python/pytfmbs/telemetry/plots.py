@@ -210,7 +210,7 @@ class _Region:
 
 
 def _regions(layer: FabricLayer) -> list[_Region]:
-    """Where a resident layer lies (docs/fabric.md, "A layer")."""
+    """Where a resident layer lies (docs/fabric-layers.md)."""
     hint = layer.telemetry_hint
     if not hint["resident"]:
         return []

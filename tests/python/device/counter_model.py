@@ -1,7 +1,8 @@
-"""The counters of a layer's forward, written from docs/fabric.md alone: stage by stage, in NumPy.
+"""The counters of a layer's forward, written from docs/fabric.md and fabric-layers.md
+alone: stage by stage, in NumPy.
 
-The device's two engines are one team's C++. This is neither: it keeps them from sharing one
-misreading of the page.
+The device's two drivers are one team's C++. This is neither: it keeps them from sharing one
+misreading of the pages.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-// The counters of a layer's forward pass without stepping: the formula of docs/fabric.md, "A
-// layer".
+// The counters of a layer's forward pass without stepping: the formula of
+// docs/fabric-layers.md.
 #pragma once
 
 #include <cstddef>

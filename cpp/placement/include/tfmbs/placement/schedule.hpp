@@ -1,5 +1,5 @@
 // How a layer runs on the device: its groups, passes, chunks and jobs, and where each lies. The
-// stepped engine, the closed form and the bank images all read it here (docs/fabric.md, "A layer").
+// stepped driver, the closed form and the bank images all read it here (docs/fabric-layers.md).
 #pragma once
 
 #include <algorithm>
