@@ -4,7 +4,7 @@
 - Shell blocks of a page run one after another, in one shell. A line that calls ``make`` is checked for
   its targets instead.
 - A C++ block begins with ``// From <file>`` and has the lines of that file.
-- A block that the tests do not run says so, and why: its first line is ``# Not tested: <reason>``.
+- A block that the tests do not run has ``<!-- not tested: <reason> -->`` in the line before it.
 
 Pages run in a copy of what they write to, so the checkout stays as it is.
 """
@@ -33,15 +33,14 @@ MLIR_BIN = Path("/usr/lib/llvm-22/bin")
 class Block:
     language: str
     code: str
-
-    @property
-    def tested(self) -> bool:
-        return not re.match(r"# Not tested: \S.{5,}\n", self.code)
+    tested: bool
 
 
 def blocks(page: Path) -> list[Block]:
-    found = re.findall(r"^```(.*)\n((?:.*\n)*?)```$", page.read_text(encoding="utf-8"), re.M)
-    return [Block(language.strip(), code) for language, code in found]
+    text = page.read_text(encoding="utf-8")
+    assert "# Not tested:" not in text, f"{page.name}: the mark is now a line before the block"
+    found = re.findall(r"^(<!-- not tested: \S.{5,} -->\n)?```(.*)\n((?:.*\n)*?)```$", text, re.M)
+    return [Block(language.strip(), code, not marker) for marker, language, code in found]
 
 
 def code_of(page: Path, language: str) -> str:
@@ -107,6 +106,8 @@ def test_every_block_has_a_known_language(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert len(re.findall(r"^```", text, re.M)) == 2 * len(blocks(page))
     assert {block.language for block in blocks(page)} <= LANGUAGES
+    marks = re.findall(r"^<!-- not tested", text, re.M)
+    assert len(marks) == len([block for block in blocks(page) if not block.tested])
 
 
 @pytest.mark.parametrize(
