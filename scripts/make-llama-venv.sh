@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes .venv-llama for `make test-llama`: llama-cpp-python, its llama.cpp compiled for this CPU.
-# Takes about 12 minutes on two cores. $JOBS compiles at once.
+# Takes 12 minutes of CPU time: 6 on two cores. $JOBS compiles at once.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/find-python.sh

@@ -68,9 +68,7 @@ def convert_checkpoint(
     place = Path(target)
     reader = open_alone(Path(source))
     if place.exists() and not overwrite:
-        raise CheckpointError(
-            str(place), None, "it exists", "Remove it, or pass overwrite (CLI: --force)"
-        )
+        raise CheckpointError(str(place), None, "it exists", "Remove it, or pass overwrite")
     if place.exists() and os.path.samefile(source, place):
         raise CheckpointError(str(place), None, "it is the source", "Give another path")
     writing = prepare_conversion(
@@ -127,9 +125,7 @@ def contents_of(reader: Checkpoint) -> Contents:
     """A checkpoint as writers take it. Raises CheckpointError for a GGUF that is no Llama."""
     if isinstance(reader, GgufCheckpoint):
         return _LlamaContents(reader)
-    path = Path(reader.file)
-    config = read_json((path if path.is_dir() else path.parent) / "config.json", missing={})
-    return CheckpointContents(reader, config, _outputs(reader.layer_names, config))
+    return CheckpointContents(reader, _config(reader), outputs_of(reader))
 
 
 def open_alone(path: Path) -> Checkpoint:
@@ -265,17 +261,26 @@ def _linears(path: Path, kept: Any) -> list[str]:
     return found
 
 
-def _outputs(layers: list[str], config: dict[str, Any]) -> dict[str, int]:
+def _config(reader: Checkpoint) -> dict[str, Any]:
+    path = Path(reader.file)
+    return read_json((path if path.is_dir() else path.parent) / "config.json", missing={})
+
+
+def outputs_of(reader: Checkpoint) -> dict[str, int]:
     """Output features of Llama-shaped models' layers, which packed rows do not say."""
-    heads, hidden = config.get("num_attention_heads"), config.get("hidden_size")
-    wide = config.get("intermediate_size")
-    if not all(isinstance(n, int) and n > 0 for n in (heads, hidden, wide)):
+    config = _config(reader)
+    names = ("num_attention_heads", "hidden_size", "intermediate_size")
+    values = [config.get(name) for name in names]
+    if not all(isinstance(value, int) and value > 0 for value in values):
         return {}
+    heads, hidden, wide = (int(config[name]) for name in names)
     head = config.get("head_dim") or hidden // heads
     keys = head * (config.get("num_key_value_heads") or heads)
-    sizes = {"q_proj": head * heads, "k_proj": keys, "v_proj": keys, "o_proj": hidden,
-             "gate_proj": wide, "up_proj": wide, "down_proj": hidden}  # fmt: skip
-    leaves = {name: name.rpartition(".")[2] for name in layers}
+    sizes = {
+        "q_proj": head * heads, "k_proj": keys, "v_proj": keys, "o_proj": hidden,
+        "gate_proj": wide, "up_proj": wide, "down_proj": hidden,
+    }  # fmt: skip
+    leaves = {name: name.rpartition(".")[2] for name in reader.layer_names}
     return {name: sizes[leaf] for name, leaf in leaves.items() if leaf in sizes}
 
 

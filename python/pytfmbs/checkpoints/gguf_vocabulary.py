@@ -24,7 +24,7 @@ _SPLITS = {
     r"|\s*[\r\n]+|\s+(?!\S)|\s+": "qwen2",
 }
 _NO_SCORE = -1e6
-_WITHOUT = "Write it without a vocabulary (CLI: --no-vocabulary)"
+_WITHOUT = "Write it without a vocabulary"
 
 
 def add_vocabulary(
@@ -46,7 +46,7 @@ def add_vocabulary(
 
     tokenizer = read_json(file)
     model = tokenizer.get("model") or {}
-    entries = model.get("vocab")
+    entries: dict[str, int] = model.get("vocab") or {}
     if model.get("type") != "BPE" or not isinstance(entries, dict):
         refuse(f"its tokenizer is of the type {model.get('type')!r}; 'BPE' is written", _WITHOUT)
     size = int(config["vocab_size"])
@@ -133,7 +133,7 @@ def _split(tokenizer: dict[str, Any], refuse: Refuse) -> str:
     refuse(
         f"how its tokenizer splits text ({', '.join(map(str, kinds)) or 'not at all'}) has no name that "
         "is known here",
-        "Pass pre_tokenizer (CLI: --pre-tokenizer), llama.cpp's name of it, as 'falcon3'",
+        "Pass pre_tokenizer, llama.cpp's name of it, as 'falcon3'",
     )
     raise AssertionError
 

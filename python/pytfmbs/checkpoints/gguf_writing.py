@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -55,7 +56,8 @@ class GgufWriting:
 
     A layer's one scale that fp16 does not hold is stored as blocks of scale 1 and a float32 tensor
     <layer>.scale, which llama.cpp multiplies by. Versions of it that do not know such tensors refuse
-    the file. round_scales: rounds to fp16 instead.
+    the file. It multiplies the bias too in an MLP, so such layers are refused. round_scales: rounds
+    to fp16 instead.
     """
 
     def __init__(
@@ -99,6 +101,9 @@ class GgufWriting:
             check(str(self.path), name, facts)
             one = facts.scale.numel() == 1
             separate = one and not self.rounds and not _is_half(facts.scale)
+            if separate and facts.bias is not None and ".ffn_" in file_name:
+                self._refuse(name, "fp16 does not hold its scale, and llama.cpp would multiply its bias "
+                             "by it too", _EXACT)  # fmt: skip
             scale = torch.ones(1) if separate else facts.scale
             blocks = _blocks(scale, facts, self.rounds)
             if not _is_half(blocks):
@@ -108,11 +113,11 @@ class GgufWriting:
                 file_name, facts.out_features, facts.in_features, self.kind, data, name
             )
             if separate:
-                yield _float_entry(f"{file_name}.scale", lambda s=facts.scale: s.reshape(1), (1,))
+                yield _float_entry(f"{file_name}.scale", partial(facts.scale.reshape, 1), (1,))
             if facts.bias is not None:
                 self._name(f"{name}.bias", facts.out_features)
                 bias = self._rows(facts.bias, file_name)
-                yield _float_entry(f"{file_name}.bias", lambda b=bias: b, tuple(bias.shape))
+                yield _float_entry(f"{file_name}.bias", partial(_itself, bias), tuple(bias.shape))
 
     def _weight_of(self, name: str, file_name: str, separate: bool) -> Callable[[], Any]:
         def weight() -> Any:
@@ -244,6 +249,10 @@ def _blocks(scale: Tensor, of: LayerFacts | TernaryTensor, rounds: bool) -> Tens
     rows = scale if of.group_size is not None else scale.reshape(-1, 1)
     blocks = rows.expand(of.out_features, of.in_features // codes.BLOCK).contiguous()
     return blocks.half().float() if rounds else blocks
+
+
+def _itself(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 def _is_half(values: Tensor) -> bool:

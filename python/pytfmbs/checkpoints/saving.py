@@ -59,14 +59,12 @@ def save(
     """
     place = Path(path)
     contents = ModelContents(model, place)
-    options = {
-        "linear_class": linear_class,
-        "round_scales": round_scales,
-        "max_shard_bytes": max_shard_bytes,
-        "tokenizer": None if tokenizer is None else Path(tokenizer),
-        "pre_tokenizer": pre_tokenizer,
-    }
-    prepare_writing(contents, place, format, **options).write(place, lambda name: None)
+    writing = prepare_writing(
+        contents, place, format,
+        linear_class=linear_class, round_scales=round_scales, max_shard_bytes=max_shard_bytes,
+        tokenizer=None if tokenizer is None else Path(tokenizer), pre_tokenizer=pre_tokenizer,
+    )  # fmt: skip
+    writing.write(place, lambda name: None)
 
 
 def prepare_writing(
