@@ -38,6 +38,8 @@ def inspect(path: Path) -> dict[str, Any]:
         stored, about = {}, {}
         if not errors:
             errors.append(describe(error))
+    if isinstance(reader, GgufCheckpoint):
+        about = {"architecture": reader.value("general.architecture")}
     layers = _layers(reader, stored, errors) if reader is not None else []
     own = {f"{layer['name']}.{part}" for layer in layers for part in _PARTS}
     tensors = [
