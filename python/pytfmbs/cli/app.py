@@ -54,7 +54,9 @@ def inspect(
     path: Annotated[
         Path,
         typer.Argument(
-            exists=True, help="A GGUF or safetensors file, or a folder with config.json."
+            metavar="PATH",
+            exists=True,
+            help="A GGUF or safetensors file, or a folder with config.json.",
         ),
     ],
     every: Annotated[
@@ -144,7 +146,9 @@ def convert(
 def summary(
     model: Annotated[
         Path,
-        typer.Argument(exists=True, help="A ternary checkpoint of a transformers model."),
+        typer.Argument(
+            metavar="MODEL", exists=True, help="A ternary checkpoint of a transformers model."
+        ),
     ],
     as_json: Json = False,
 ) -> None:
