@@ -22,6 +22,7 @@ help:
 	@echo "make test      every test: C++, C++ under sanitizers, MLIR, Python, packaging"
 	@echo "make test-threads  the runtime under ThreadSanitizer"
 	@echo "make test-arm64  the kernels' ARM64 sets, cross-compiled, on an emulated CPU"
+	@echo "make test-llama  our GGUF files in llama.cpp; its build takes 12 minutes of CPU time, once"
 	@echo "make lint      clang-format, clang-tidy, ruff, mypy, import-linter (LINT_ALL=1: every C++ file anew)"
 	@echo "make format    formats C++ and Python in place"
 	@echo "make bench     layers against their peers, in 15 minutes (ARGS=--quick: in two)"
@@ -30,7 +31,7 @@ help:
 	@echo "make docs      these pages and the API reference as a site, in build/docs"
 	@echo "make build     the libraries, into python/pytfmbs"
 	@echo "make build-mlir  the MLIR plugin, build/libtfmbs_plugin.so (.dylib on macOS)"
-	@echo "make clean     removes what was built, and keeps .venv and .venv-bench"
+	@echo "make clean     removes what was built, and keeps .venv, .venv-bench, .venv-llama"
 
 # --- .venv: torch first, then one stamp a list of requirements ------------------------------------
 .venv/.created: scripts/make-venv.sh scripts/find-python.sh requirements/runtime.txt
@@ -144,6 +145,15 @@ test-python: build .venv/.installed-demo .venv/.installed-compile .venv/.install
 	 else echo "SKIPPED the tests of compiled models: MLIR 22 is missing"; fi
 	@cmake --build $(BUILD) --target tfmbs_ceilings tfmbs_forwards
 	@$(PY) -m pytest $(ARGS)
+
+# llama.cpp in .venv-llama, an environment of its own; the tests themselves run in .venv.
+.PHONY: test-llama
+.venv-llama/.created: scripts/make-llama-venv.sh scripts/find-python.sh requirements/llama.txt
+	@scripts/system-packages.sh python compiler
+	@JOBS=$(JOBS) scripts/make-llama-venv.sh
+
+test-llama: build .venv/.installed-test .venv-llama/.created
+	@$(PY) -m pytest tests/llama_cpp $(ARGS)
 
 # --- bench ----------------------------------------------------------------------------------------
 # make bench ARGS="--quick"; the suite's other commands: .venv-bench/bin/python -m benchmarks.suite.

@@ -107,6 +107,21 @@ class GgufCheckpoint(Checkpoint):
             bias = self._floats(f"{name}.bias", data.shape[0])
         return TernaryTensor(name, trits, scale, bias, group)
 
+    def names(self) -> list[str]:
+        """All tensors, in the file's order."""
+        return list(self._tensors)
+
+    def has(self, name: str) -> bool:
+        return name in self._tensors
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Of the values, inputs last."""
+        return tuple(int(n) for n in reversed(self._tensors[name].shape))
+
+    def stored(self, name: str) -> tuple[Any, Any]:
+        """A tensor's bytes as a NumPy array, and gguf's type of them."""
+        return self._tensors[name].data, self._tensors[name].tensor_type
+
     def _floats(self, name: str, size: int) -> Tensor:
         found = self.tensor(name)
         if tuple(found.shape) != (size,) or not bool(torch.isfinite(found).all()):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..errors import CheckpointError
 from ..nn.changes import announce
 from .gguf_file import GgufCheckpoint
+from .llama_gguf import ROPE_FREQS, LlamaNames
 from .modules import Place, online_layers, places, replace_module
 from .opening import open_checkpoint
 from .reader import Checkpoint
@@ -20,7 +21,7 @@ from .tensors import TernaryTensor
 #: A model's name of a tensor to the file's, or to None where the file has none.
 Names = Callable[[str], "str | None"]
 #: Tensors of a GGUF that repeat what a model's configuration says.
-_OF_THE_CONFIGURATION = {"rope_freqs.weight"}
+_OF_THE_CONFIGURATION = {ROPE_FREQS}
 
 
 def load_into(
@@ -63,7 +64,7 @@ class _Loading:
         self.model, self.reader, self.trainable, self.options = model, reader, trainable, options
         self.order: Callable[[str, int], Tensor | None] = lambda name, rows: None
         if names is None and isinstance(reader, GgufCheckpoint):
-            llama = _Llama(reader)
+            llama = _llama_names(reader)
             names, self.order = llama.name, llama.order
         self.names: Names = names or (lambda name: name)
 
@@ -189,35 +190,16 @@ class _Loading:
         raise CheckpointError(self.reader.file, tensor, reason, remedy)
 
 
-class _Llama:
-    """Names and rows of a GGUF of the architecture "llama", which has each head's rows of queries and
-    keys in another order than transformers: pairs that are rotated together are neighbours."""
-
-    def __init__(self, reader: GgufCheckpoint) -> None:
-        import gguf
-
-        architecture = reader.value("general.architecture")
-        counts = [
-            reader.value(f"llama.{key}")
-            for key in ("block_count", "attention.head_count", "attention.head_count_kv")
-        ]
-        if architecture != "llama":
-            reason = f"its architecture is {architecture!r}, whose names are not known"
-            raise CheckpointError(reader.file, None, reason, "Pass names")
-        if not all(isinstance(n, int) and 0 < n <= 1 << 16 for n in counts):
-            reason = f"its numbers of blocks and heads are {counts}"
-            raise CheckpointError(reader.file, None, reason, "Convert it again")
-        blocks, queries, keys = counts
-        self.heads = {"attn_q": queries, "attn_k": keys}
-        self.map = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, blocks)
-
-    def name(self, key: str) -> str | None:
-        found: str | None = self.map.get_name(key, try_suffixes=(".weight", ".bias"))
-        return found
-
-    def order(self, name: str, rows: int) -> Tensor | None:
-        """Which row of the file each row of the model's is, or None where they are the same."""
-        heads = self.heads.get(name.rpartition(".")[2])
-        if heads is None or rows % (2 * heads):
-            return None
-        return torch.arange(rows).view(heads, -1, 2).transpose(1, 2).reshape(-1)
+def _llama_names(reader: GgufCheckpoint) -> LlamaNames:
+    architecture = reader.value("general.architecture")
+    counts = [
+        reader.value(f"llama.{key}")
+        for key in ("block_count", "attention.head_count", "attention.head_count_kv")
+    ]
+    if architecture != "llama":
+        reason = f"its architecture is {architecture!r}, whose names are not known"
+        raise CheckpointError(reader.file, None, reason, "Pass names")
+    if not all(isinstance(n, int) and 0 < n <= 1 << 16 for n in counts):
+        reason = f"its numbers of blocks and heads are {counts}"
+        raise CheckpointError(reader.file, None, reason, "Convert it again")
+    return LlamaNames(*counts)

@@ -1,29 +1,36 @@
-"""Writers: our own checkpoints, transformers' packed BitNet, and GGUF tensors."""
+"""save, and the writers of folders: our own checkpoints, and transformers' packed BitNet."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import ArgumentError, CheckpointError
-from ..nn.bitnet import BitNetLinear, BitNetPackedLinear
-from ..nn.fabric_layer import FabricLayer
-from ..nn.linear import TFMBSLinear
 from ..nn.packed import TFMBSPackedLinear
 from . import codes
+from .contents import Contents, LayerFacts, ModelContents
 from .files import INDEX
-from .modules import is_kept, places
+from .gguf_writing import KINDS, GgufWriting
+from .modules import is_kept
 from .own import METHOD, VERSION
-from .tensors import TernaryTensor
 
-_WRITTEN = (TFMBSLinear, TFMBSPackedLinear, BitNetLinear, BitNetPackedLinear)
+#: What save and convert_checkpoint write.
+FORMATS = (METHOD, "bitnet", *KINDS)
+#: Called with the name of each ternary layer that was written.
+Progress = Callable[[str], None]
+
+
+class Writing(Protocol):
+    """Contents that a format holds: checked, and ready to be written."""
+
+    def write(self, path: Path, progress: Progress) -> None: ...
 
 
 def save(
@@ -34,183 +41,145 @@ def save(
     linear_class: str | None = None,
     round_scales: bool = False,
     max_shard_bytes: int = 5 << 30,
+    tokenizer: str | os.PathLike[str] | None = None,
+    pre_tokenizer: str | None = None,
 ) -> None:
-    """Writes a model with ternary layers to a folder: safetensors and config.json.
+    """Writes a model with ternary layers: a folder of safetensors and config.json, or a GGUF file.
 
-    format: "tfmbs" (row-aligned PT-5, any scales), or "bitnet", which transformers loads by itself.
+    format: "tfmbs" (row-aligned PT-5, any scales), "bitnet", which transformers loads by itself, or
+        "gguf-tq2_0" or "gguf-tq1_0", a whole file for llama.cpp.
     linear_class: of "bitnet": "bitlinear", "autobitlinear", or None for the first of the two that
         holds every number exactly. round_scales: writes scales and biases that the format does not
-        hold exactly, rounded to float32. max_shard_bytes: of a file.
+        hold exactly, rounded: to float32, in a GGUF to float16. max_shard_bytes: of a file.
+    tokenizer: a folder with tokenizer.json, for the vocabulary of a GGUF; without one, a GGUF has
+        token numbers only. pre_tokenizer: llama.cpp's name of how it splits text, where tokenizer.json
+        does not tell.
 
     Raises CheckpointError, by the layer's name, for what the format does not hold; ArgumentError for
     a format that does not exist. Nothing is written then.
     """
-    if format not in ("tfmbs", "bitnet"):
-        raise ArgumentError(f"format is {format!r}; allowed are 'tfmbs' and 'bitnet'")
-    folder = Path(path)
-    layers = written_layers(model, folder)
-    config = _model_config(model)
-    if format == "tfmbs":
-        entries = {name: own_entry(layer) for name, layer in layers.items()}
-        config["quantization_config"] = {
-            "quant_method": METHOD, "version": VERSION, "layers": entries,
-        }  # fmt: skip
-        tensors = own_tensors(layers)
-    else:
-        writer = _BitNet(model, folder, layers, linear_class, round_scales)
-        config["quantization_config"] = writer.config()
-        tensors = writer.tensors()
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in [*folder.glob("model-*-of-*.safetensors"), folder / INDEX]:
-        old.unlink(missing_ok=True)
-    _write_shards(folder, _all(tensors, model, layers), max_shard_bytes)
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+    place = Path(path)
+    contents = ModelContents(model, place)
+    writing = prepare_writing(
+        contents, place, format,
+        linear_class=linear_class, round_scales=round_scales, max_shard_bytes=max_shard_bytes,
+        tokenizer=None if tokenizer is None else Path(tokenizer), pre_tokenizer=pre_tokenizer,
+    )  # fmt: skip
+    writing.write(place, lambda name: None)
 
 
-def add_gguf_tensor(
-    writer: Any, tensor: TernaryTensor, *, kind: str = "tq2_0", round_scales: bool = False
-) -> None:
-    """Adds a ternary layer to a gguf.GGUFWriter, weight and bias, under the tensor's name.
-
-    kind: "tq2_0" or "tq1_0". round_scales: scales that fp16 does not hold are rounded to it.
-    Raises CheckpointError for scales that fp16 does not hold, groups of other than 256 inputs,
-    inputs that are no multiple of 256, a norm, and ternary activations.
-    """
-    import gguf
-
-    file = str(getattr(writer, "path", None) or "GGUF")
-
-    def refuse(reason: str, remedy: str) -> None:
-        raise CheckpointError(file, f"{tensor.name}.weight", reason, remedy)
-
-    outputs, inputs = tensor.trits.shape
-    if inputs % codes.BLOCK:
-        refuse(f"its {inputs} inputs are no multiple of {codes.BLOCK}", "Keep the layer in F16")
-    if tensor.group_size not in (None, codes.BLOCK):
-        refuse(f"its scales are of {tensor.group_size} inputs, not {codes.BLOCK}", "Save it as 'tfmbs'")  # fmt: skip
-    if tensor.rms_norm is not None:
-        refuse("GGUF has no norm of a layer's input", "Save it as 'tfmbs' or 'bitnet'")
-    if tensor.activation != "int8":
-        refuse("GGUF has no ternary activations", "Save it as 'tfmbs'")
-    scale = tensor.scale if tensor.group_size is not None else tensor.scale.reshape(-1, 1)
-    blocks = scale.expand(outputs, inputs // codes.BLOCK).contiguous()
-    if round_scales:
-        blocks = blocks.half().float()
-    try:
-        data = codes.pack_blocks(kind, tensor.trits, blocks)
-    except ArgumentError as error:
-        refuse(str(error), "Pass round_scales=True, or save it as 'tfmbs'")
-    types = {"tq1_0": gguf.GGMLQuantizationType.TQ1_0, "tq2_0": gguf.GGMLQuantizationType.TQ2_0}
-    writer.add_tensor(f"{tensor.name}.weight", data.numpy(), raw_dtype=types[kind])
-    if tensor.bias is not None:
-        writer.add_tensor(f"{tensor.name}.bias", tensor.bias.detach().float().numpy())
+def prepare_writing(
+    contents: Contents,
+    path: Path,
+    format: str,
+    *,
+    linear_class: str | None = None,
+    round_scales: bool = False,
+    max_shard_bytes: int = 5 << 30,
+    tokenizer: Path | None = None,
+    pre_tokenizer: str | None = None,
+) -> Writing:
+    """Checks contents for a format; see ``save``. path: for messages."""
+    if format == METHOD:
+        return _Own(contents, max_shard_bytes)
+    if format == "bitnet":
+        return _BitNet(contents, path, linear_class, round_scales, max_shard_bytes)
+    if format in KINDS:
+        return GgufWriting(contents, path, KINDS[format], round_scales, tokenizer, pre_tokenizer)
+    raise ArgumentError(f"format is {format!r}; allowed are {', '.join(map(repr, FORMATS))}")
 
 
-def ternary_tensor(name: str, layer: FabricLayer) -> TernaryTensor:
-    """What a checkpoint holds of a ternary layer."""
-    assert isinstance(layer, (TFMBSLinear, TFMBSPackedLinear))
-    trits, scale = layer.quantized_weight()
-    norm, eps = _norm(layer)
-    bias = None if layer.bias is None else layer.bias.detach()
-    group = layer.group_size if isinstance(layer, TFMBSPackedLinear) else None
-    return TernaryTensor(
-        name, trits, scale.to(torch.float32), bias, group, layer.activation, norm, eps
-    )
+class _Folder:
+    """A folder of safetensors."""
+
+    def __init__(self, contents: Contents, max_shard_bytes: int) -> None:
+        self.contents, self.max_shard_bytes = contents, max_shard_bytes
+
+    def quantization_config(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def layer_tensors(self, name: str) -> Iterator[tuple[str, Tensor]]:
+        raise NotImplementedError
+
+    def write(self, path: Path, progress: Progress) -> None:
+        config = {**self.contents.config, "quantization_config": self.quantization_config()}
+        path.mkdir(parents=True, exist_ok=True)
+        for old in [*path.glob("model-*-of-*.safetensors"), path / INDEX]:
+            old.unlink(missing_ok=True)
+        _write_shards(path, self._tensors(progress), self.max_shard_bytes)
+        (path / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+
+    def _tensors(self, progress: Progress) -> Iterator[tuple[str, Tensor]]:
+        for name in self.contents.layer_names:
+            yield from self.layer_tensors(name)
+            progress(name)
+        yield from self.contents.tensors()
 
 
-def _norm(layer: FabricLayer) -> tuple[Tensor | None, float | None]:
-    norm = getattr(layer, "rms_norm", None)
-    if norm is None:
-        return None, None
-    eps = getattr(norm, "eps", getattr(norm, "variance_epsilon", None))  # ours, transformers'
-    return norm.weight.detach(), eps
+class _Own(_Folder):
+    """pytfmbs's own layout, which holds every ternary layer."""
+
+    def quantization_config(self) -> dict[str, Any]:
+        entries = {name: own_entry(self.contents.facts(name)) for name in self.contents.layer_names}
+        return {"quant_method": METHOD, "version": VERSION, "layers": entries}
+
+    def layer_tensors(self, name: str) -> Iterator[tuple[str, Tensor]]:
+        return own_tensors(name, self.contents.packed_layer(name))
 
 
-def written_layers(model: nn.Module, folder: Path) -> dict[str, FabricLayer]:
-    """The ternary layers of a model. Raises CheckpointError for one that no format of ours holds."""
-    found: dict[str, FabricLayer] = {}
-    for name, module in model.named_modules():
-        if not isinstance(module, FabricLayer):
-            continue
-        if type(module) not in _WRITTEN or not name:
-            kind = type(module).__name__
-            reason = (
-                f"a {kind} is not written" if name else "the model is one layer, without a name"
-            )
-            raise CheckpointError(str(folder), name, reason, "Put TFMBSLinear into a model instead")
-        if isinstance(module, TFMBSLinear) and not module.has_float32_scales():
-            raise CheckpointError(
-                str(folder), name, "its scales are float64", "Convert the model with .float() first"
-            )
-        found[name] = module
-    return found
-
-
-def _model_config(model: nn.Module) -> dict[str, Any]:
-    """A transformers model's configuration, without an earlier quantization's."""
-    config: Any = getattr(model, "config", None)
-    if not hasattr(config, "to_json_string"):
-        return {}
-    made: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
-    return {**made, "architectures": [type(model).__name__]}
-
-
-def own_entry(layer: FabricLayer) -> dict[str, Any]:
+def own_entry(facts: LayerFacts) -> dict[str, Any]:
     """What config.json says of a layer that is written packed."""
-    entry: dict[str, Any] = {"in_features": layer.in_features, "activation": layer.activation}
-    if isinstance(layer, TFMBSPackedLinear) and layer.group_size is not None:
-        entry["group_size"] = layer.group_size
-    eps = _norm(layer)[1]
-    return entry if eps is None else {**entry, "rms_norm_eps": eps}
+    entry: dict[str, Any] = {"in_features": facts.in_features, "activation": facts.activation}
+    if facts.group_size is not None:
+        entry["group_size"] = facts.group_size
+    if facts.rms_norm_eps is not None:
+        entry["rms_norm_eps"] = facts.rms_norm_eps
+    return entry
 
 
-def own_tensors(layers: dict[str, FabricLayer]) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of layers that are written packed, with their names."""
-    for name, layer in layers.items():
-        packed: Any = layer
-        if isinstance(layer, TFMBSLinear):
-            packed = ternary_tensor(name, layer).packed_layer()
-        yield f"{name}.packed", packed.packed
-        yield f"{name}.scale", packed.scale.clone()
-        if packed.bias is not None:
-            yield f"{name}.bias", packed.bias.detach()
-        norm = _norm(layer)[0]
-        if norm is not None:
-            yield f"{name}.rms_norm.weight", norm
+def own_tensors(name: str, layer: TFMBSPackedLinear) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a layer that is written packed, with their names."""
+    yield f"{name}.packed", layer.packed
+    yield f"{name}.scale", layer.scale.clone()
+    if layer.bias is not None:
+        yield f"{name}.bias", layer.bias.detach()
+    norm: Any = getattr(layer, "rms_norm", None)
+    if norm is not None:
+        yield f"{name}.rms_norm.weight", norm.weight.detach()
 
 
-class _BitNet:
+class _BitNet(_Folder):
     """transformers' packed layout. Raises CheckpointError for what it does not hold."""
 
     def __init__(
         self,
-        model: nn.Module,
-        folder: Path,
-        layers: dict[str, FabricLayer],
+        contents: Contents,
+        path: Path,
         linear_class: str | None,
         round_scales: bool,
+        max_shard_bytes: int,
     ) -> None:
-        self.folder, self.layers, self.rounds = folder, layers, round_scales
+        super().__init__(contents, max_shard_bytes)
+        self.path, self.rounds = path, round_scales
         if linear_class not in (None, "bitlinear", "autobitlinear"):
             raise ArgumentError(
                 f"linear_class is {linear_class!r}; allowed are 'bitlinear' and 'autobitlinear'"
             )
-        self.kept = [
-            name
-            for name, module in model.named_modules()
-            if isinstance(module, nn.Linear) and name not in layers
-        ]
-        self.eps = {_norm(layer)[1] for layer in layers.values()}
-        for name, layer in layers.items():
-            self._check(name, layer)
+        self.kept = contents.float_linears
+        self.eps: set[float | None] = set()
+        scales: dict[str, tuple[Tensor, Tensor | None]] = {}
+        for name in contents.layer_names:
+            facts = contents.facts(name)
+            self.eps.add(facts.rms_norm_eps)
+            self._check(name, facts)
+            scales[name] = facts.scale, facts.bias
         if linear_class is None:
-            exact = all(_divisor(self._scale(layer)) is not None for layer in layers.values())
+            exact = all(_divisor(scale.reshape(1)) is not None for scale, _ in scales.values())
             linear_class = "bitlinear" if exact else "autobitlinear"
         self.divides = linear_class == "bitlinear"
-        for name, layer in layers.items():
-            self._scale_and_bias(name, layer)
+        self.scales = {name: self._scale_and_bias(name, *pair) for name, pair in scales.items()}
 
-    def config(self) -> dict[str, Any]:
+    def quantization_config(self) -> dict[str, Any]:
         eps = next(iter(self.eps), None)
         return {
             "quant_method": "bitnet",
@@ -220,28 +189,27 @@ class _BitNet:
             **({} if eps is None else {"use_rms_norm": True, "rms_norm_eps": eps}),
         }
 
-    def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        for name, layer in self.layers.items():
-            scale, bias = self._scale_and_bias(name, layer)
-            yield f"{name}.weight", codes.pack_strided(ternary_tensor(name, layer).trits)
-            yield f"{name}.weight_scale", scale
-            if bias is not None:
-                yield f"{name}.bias", bias
-            norm = _norm(layer)[0]
-            if norm is not None:
-                yield f"{name}.rms_norm.weight", norm
+    def layer_tensors(self, name: str) -> Iterator[tuple[str, Tensor]]:
+        tensor = self.contents.layer(name)
+        scale, bias = self.scales[name]
+        yield f"{name}.weight", codes.pack_strided(tensor.trits)
+        yield f"{name}.weight_scale", scale
+        if bias is not None:
+            yield f"{name}.bias", bias
+        if tensor.rms_norm is not None:
+            yield f"{name}.rms_norm.weight", tensor.rms_norm
 
-    def _check(self, name: str, layer: Any) -> None:
-        scale = self._scale(layer)
+    def _check(self, name: str, facts: LayerFacts) -> None:
+        scale = facts.scale
         if scale.numel() != 1 or not 0 < float(scale) < float("inf"):
             self._refuse(
                 name, f"it has scales of shape {tuple(scale.shape)}; BitNet has one, above 0"
             )
-        if layer.activation != "int8":
-            self._refuse(name, f"its activations are {layer.activation!r}; BitNet's are 'int8'")
-        if layer.out_features % codes.ROWS_A_BYTE:
+        if facts.activation != "int8":
+            self._refuse(name, f"its activations are {facts.activation!r}; BitNet's are 'int8'")
+        if facts.out_features % codes.ROWS_A_BYTE:
             self._refuse(
-                name, f"transformers loads no packed layer of {layer.out_features} outputs: they are "
+                name, f"transformers loads no packed layer of {facts.out_features} outputs: they are "
                 f"no multiple of {codes.ROWS_A_BYTE}"
             )  # fmt: skip
         if len(self.eps) > 1:
@@ -252,15 +220,10 @@ class _BitNet:
             self._refuse(name, "transformers would take it for a layer that stays float: its name "
                          "begins or ends as that one's")  # fmt: skip
 
-    @staticmethod
-    def _scale(layer: Any) -> Tensor:
-        packed = isinstance(layer, TFMBSPackedLinear)
-        scale: Tensor = layer.scale if packed else layer.quantized_weight()[1]
-        return scale.detach().to(torch.float32)
-
-    def _scale_and_bias(self, name: str, layer: Any) -> tuple[Tensor, Tensor | None]:
-        scale = self._scale(layer).reshape(1)
-        bias = None if layer.bias is None else layer.bias.detach()
+    def _scale_and_bias(
+        self, name: str, scale: Tensor, bias: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        scale = scale.reshape(1)
         if self.divides:
             divisor = _divisor(scale)
             if divisor is None and not self.rounds:
@@ -275,8 +238,8 @@ class _BitNet:
                              "gives this one", "Pass round_scales=True, or save it as 'tfmbs'")  # fmt: skip
         return scale.clone(), bias
 
-    def _refuse(self, name: str, reason: str, remedy: str = "Save it as 'tfmbs'") -> None:
-        raise CheckpointError(str(self.folder), name, reason, remedy)
+    def _refuse(self, name: str, reason: str, remedy: str = "Save it as 'tfmbs'") -> NoReturn:
+        raise CheckpointError(str(self.path), name, reason, remedy)
 
 
 def _divisor(scale: Tensor) -> Tensor | None:
@@ -287,18 +250,6 @@ def _divisor(scale: Tensor) -> Tensor | None:
         if torch.equal(1 / candidate, scale):
             return candidate.reshape(1)
     return None
-
-
-def _all(
-    tensors: Iterator[tuple[str, Tensor]], model: nn.Module, layers: dict[str, FabricLayer]
-) -> Iterator[tuple[str, Tensor]]:
-    """With the model's other tensors, shared ones under their first name."""
-    yield from tensors
-    seen: set[int] = set()
-    for place in places(model, layers):
-        if id(place.tensor) not in seen:
-            seen.add(id(place.tensor))
-            yield place.key, place.tensor.detach().contiguous()
 
 
 def _write_shards(folder: Path, tensors: Iterator[tuple[str, Tensor]], limit: int) -> None:

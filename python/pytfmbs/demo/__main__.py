@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -23,9 +24,9 @@ from . import data, experiment, reload, summary
 from .recipes import RECIPES, Recipe
 
 
-def _arguments() -> argparse.Namespace:
+def _arguments(given: Sequence[str] | None, prog: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m pytfmbs.demo",
+        prog=prog,
         description="Trains a 784→60→10 network on real digits in fp32 and in trits, and shows its "
         "accuracy and what it costs on the fabric.",
     )
@@ -43,7 +44,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="one seed and 10 epochs: a look, no result"
     )
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     try:
         arguments.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -59,8 +60,9 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def main() -> int:
-    arguments = _arguments()
+def main(given: Sequence[str] | None = None, prog: str = "python -m pytfmbs.demo") -> int:
+    """given: arguments; sys.argv's where None."""
+    arguments = _arguments(given, prog)
     folder: Path = arguments.output
     console = Console()
     began = time.monotonic()

@@ -11,7 +11,11 @@ import pytest
 
 pytest.importorskip("transformers")
 EXAMPLES = Path(__file__).parents[3] / "examples"
-SAYS = {"generate_bitnet.py": "ternary", "quantize_llama.py": "bytes as saved"}
+SAYS = {
+    "generate_bitnet.py": "ternary",
+    "quantize_llama.py": "bytes as saved",
+    "convert_gguf.py": "with the same trits and scales",
+}
 
 
 def test_every_example_is_tested_and_described() -> None:

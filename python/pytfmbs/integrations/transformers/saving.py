@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ...checkpoints.saving import own_entry, own_tensors, written_layers
+from ...checkpoints.contents import LayerFacts, ternary_tensor, written_layers
+from ...checkpoints.saving import own_entry, own_tensors
 from ...conversion import bitnet
 from ...errors import CheckpointError
 from ...nn.fabric_layer import FabricLayer
@@ -33,10 +34,10 @@ def saved_state(model: Any) -> dict[str, Tensor] | None:
         for name, layer in ternary_layers(model).items()
         if isinstance(layer, TFMBSLinear) and "weight_quantizer" not in entries[name]
     }
-    for name in packed:
+    for name, layer in packed.items():
         for part in ("weight", "weight_scale", "bias"):
             state.pop(f"{name}.{part}", None)
-    state.update(own_tensors(packed))
+        state.update(own_tensors(name, ternary_tensor(name, layer).packed_layer()))
     _use_own_config(model)
     model.config.quantization_config = TFMBSConfig(layers=entries)
     return state
@@ -62,7 +63,7 @@ def layer_entries(model: Any) -> dict[str, dict[str, Any]]:
 
 
 def _entry(layer: FabricLayer) -> dict[str, Any]:
-    entry = own_entry(layer)
+    entry = own_entry(LayerFacts.of_layer(layer))
     if isinstance(layer, TFMBSLinear) and layer.weight_quantizer.name in BUILT_IN:
         entry["weight_quantizer"] = layer.weight_quantizer.name
         if layer.ste_clip is not None:
