@@ -172,6 +172,7 @@ OFFLINE = {"linear_class": "autobitlinear"}
         ({}, {"use_rms_norm": True, "rms_norm_eps": None}, None, "rms_norm_eps is None"),
         ({}, {"modules_to_not_convert": "lm_head"}, None, "modules_to_not_convert is 'lm_head'"),
         ({}, {"quant_method": "gptq"}, None, "'gptq'"),
+        ({}, {"quant_method": None}, None, "None"),
     ],
 )  # fmt: skip
 def test_bitnet_refusals_name_the_tensor(
@@ -409,7 +410,7 @@ def test_gguf_codes_that_are_no_trit(
 
 @pytest.mark.parametrize(
     ("number", "name"),
-    [(36, "I2_S"), (42, "Q2_0"), (142, "PQ2_0"), (143, "PTQ1_0"), (99, "99")],
+    [(142, "PQ2_0"), (143, "PTQ1_0"), (99, "99")],
 )
 def test_types_that_are_not_read_are_named(tmp_path: Path, number: int, name: str) -> None:
     path = write_gguf(tmp_path / "m.gguf", {"abcdef": (np.zeros(256, np.float32), None)})
