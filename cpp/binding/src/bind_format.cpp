@@ -61,6 +61,15 @@ void bind_format(nb::module_& m) {
   });
   m.def("ternary_block_bytes",
         [](const std::string& kind) { return block_bytes(check(parse_ternary_blocks(kind))); });
+  m.def("ternary_block_trits",
+        [](const std::string& kind) { return block_trits(check(parse_ternary_blocks(kind))); });
+  m.def("unpack_interleaved_codes_into",
+        [](const ByteArray& bytes, std::size_t block, const TritOut& trits) {
+          check_released([&] {
+            return unpack_interleaved_codes({bytes.data(), bytes.size()}, block,
+                                            {trits.data(), trits.size()});
+          });
+        });
   m.def("unpack_ternary_blocks_into", [](const std::string& kind, const ByteArray& bytes,
                                          const TritOut& trits, const ScaleOut& scales) {
     const TernaryBlocks blocks = check(parse_ternary_blocks(kind));

@@ -104,11 +104,19 @@ struct Tq1Run {
   std::size_t byte, bytes, first, digits;
 };
 constexpr std::array<Tq1Run, 3> kTq1Runs{{{0, 32, 0, 5}, {32, 16, 160, 5}, {48, 4, 240, 4}}};
-constexpr std::size_t kTq1Codes = 52;
+constexpr std::size_t kScaleBytes = 2;
 constexpr std::size_t kTq2Codes = 64;
 
-[[nodiscard]] constexpr std::size_t code_bytes(TernaryBlocks kind) noexcept {
-  return kind == TernaryBlocks::kTq1 ? kTq1Codes : kTq2Codes;
+[[nodiscard]] constexpr bool is_q2(TernaryBlocks kind) noexcept {
+  return kind == TernaryBlocks::kQ2 || kind == TernaryBlocks::kQ2Wide;
+}
+
+// Where a block's codes and scale begin.
+[[nodiscard]] constexpr std::size_t code_offset(TernaryBlocks kind) noexcept {
+  return is_q2(kind) ? kScaleBytes : 0;
+}
+[[nodiscard]] constexpr std::size_t scale_offset(TernaryBlocks kind) noexcept {
+  return is_q2(kind) ? 0 : block_bytes(kind) - kScaleBytes;
 }
 
 // False where a byte is no code.
@@ -145,17 +153,54 @@ constexpr std::size_t kTq2Codes = 64;
   return bad == 0;
 }
 
-Error block_fault(TernaryBlocks kind, std::span<const std::uint8_t> block, std::uint64_t offset) {
-  for (std::size_t i = 0; i < code_bytes(kind); ++i) {
-    const std::uint8_t byte = block[i];
-    if (kind == TernaryBlocks::kTq1 && !kIsFraction[i < 48 ? 0 : 1][byte]) {
-      return fault(offset + i, "byte " + hex(byte) + " is no code of TQ1_0");
-    }
-    if (kind == TernaryBlocks::kTq2 && (byte & byte >> 1 & kLowBits) != 0) {
-      return no_code(offset + i, byte);
+// The four trits of each byte of Q2_0, and 2 for code 3.
+constexpr auto kQ2Trits = [] {
+  std::array<std::array<std::int8_t, 4>, 256> table{};
+  for (std::uint32_t byte = 0; byte < 256; ++byte) {
+    for (std::uint32_t l = 0; l < 4; ++l) {
+      table[byte][l] = static_cast<std::int8_t>(static_cast<int>(byte >> 2 * l & 3U) - 1);
     }
   }
-  return fault(offset + code_bytes(kind), "the scale of a block is not finite");
+  return table;
+}();
+
+[[nodiscard]] bool unpack_q2(const std::uint8_t* bytes, std::size_t count,
+                             std::int8_t* trits) noexcept {
+  std::uint32_t bad = 0;
+  for (std::size_t m = 0; m < count; ++m) {
+    const std::uint32_t byte = bytes[m];
+    bad |= byte & byte >> 1 & kLowBits;
+    std::copy_n(kQ2Trits[byte].data(), 4, trits + 4 * m);
+  }
+  return bad == 0;
+}
+
+[[nodiscard]] bool unpack_codes(TernaryBlocks kind, const std::uint8_t* block,
+                                std::int8_t* trits) noexcept {
+  switch (kind) {
+    case TernaryBlocks::kTq1:
+      return unpack_tq1(block, trits);
+    case TernaryBlocks::kTq2:
+      return unpack_tq2(block, trits);
+    default:
+      return unpack_q2(block + code_offset(kind), block_trits(kind) / 4, trits);
+  }
+}
+
+Error block_fault(TernaryBlocks kind, std::span<const std::uint8_t> block, std::uint64_t offset) {
+  const std::size_t first = code_offset(kind);
+  for (std::size_t i = first; i < first + block.size() - kScaleBytes; ++i) {
+    const std::uint8_t byte = block[i];
+    if (kind == TernaryBlocks::kTq1) {
+      if (!kIsFraction[i < 48 ? 0 : 1][byte]) {
+        return fault(offset + i, "byte " + hex(byte) + " is no code of TQ1_0");
+      }
+    } else if ((byte & byte >> 1 & kLowBits) != 0) {
+      return is_q2(kind) ? fault(offset + i, "byte " + hex(byte) + " holds +2, which is no trit")
+                         : no_code(offset + i, byte);
+    }
+  }
+  return fault(offset + scale_offset(kind), "the scale of a block is not finite");
 }
 
 void pack_tq1(const std::int8_t* trits, std::uint8_t* bytes) noexcept {
@@ -182,14 +227,25 @@ void pack_tq2(const std::int8_t* trits, std::uint8_t* bytes) noexcept {
   }
 }
 
+void pack_q2(const std::int8_t* trits, std::size_t count, std::uint8_t* bytes) noexcept {
+  for (std::size_t m = 0; m < count; ++m) {
+    std::uint32_t byte = 0;
+    for (std::size_t l = 0; l < 4; ++l) {
+      byte |= static_cast<std::uint32_t>(trits[4 * m + l] + 1) << 2 * l;
+    }
+    bytes[m] = static_cast<std::uint8_t>(byte);
+  }
+}
+
 Status check_blocks(TernaryBlocks kind, std::size_t bytes, std::size_t trits, std::size_t scales) {
   const std::size_t size = block_bytes(kind);
   const std::size_t blocks = bytes / size;
   if (bytes % size != 0) {
     return wrong_size("a sequence of blocks", bytes, (blocks + 1) * size);
   }
-  if (trits % kBlockTrits != 0 || trits / kBlockTrits != blocks) {
-    return wrong_size("trits", trits, blocks * kBlockTrits);
+  const std::size_t weights = block_trits(kind);
+  if (trits % weights != 0 || trits / weights != blocks) {
+    return wrong_size("trits", trits, blocks * weights);
   }
   if (scales != blocks) {
     return wrong_size("scales", scales, blocks);
@@ -264,8 +320,15 @@ Result<TernaryBlocks> parse_ternary_blocks(std::string_view name) {
   if (name == "tq2_0") {
     return TernaryBlocks::kTq2;
   }
+  if (name == "q2_0") {
+    return TernaryBlocks::kQ2;
+  }
+  if (name == "q2_0_g128") {
+    return TernaryBlocks::kQ2Wide;
+  }
   return Error{ErrorCode::kInvalidArgument,
-               "blocks are '" + std::string(name) + "'; allowed are 'tq1_0' and 'tq2_0'"};
+               "blocks are '" + std::string(name) +
+                   "'; allowed are 'tq1_0', 'tq2_0', 'q2_0' and 'q2_0_g128'"};
 }
 
 Status unpack_ternary_blocks(TernaryBlocks kind, std::span<const std::uint8_t> bytes,
@@ -274,17 +337,18 @@ Status unpack_ternary_blocks(TernaryBlocks kind, std::span<const std::uint8_t> b
     return status;
   }
   const std::size_t size = block_bytes(kind);
+  const std::size_t weights = block_trits(kind);
+  const std::size_t at = scale_offset(kind);
   for (std::size_t b = 0; b < scales.size(); ++b) {
     const auto block = bytes.subspan(b * size, size);
-    std::int8_t* out = trits.data() + b * kBlockTrits;
-    const bool valid =
-        kind == TernaryBlocks::kTq1 ? unpack_tq1(block.data(), out) : unpack_tq2(block.data(), out);
-    scales[b] = float_of_half(static_cast<std::uint16_t>(block[size - 2] | block[size - 1] << 8));
+    std::int8_t* out = trits.data() + b * weights;
+    const bool valid = unpack_codes(kind, block.data(), out);
+    scales[b] = float_of_half(static_cast<std::uint16_t>(block[at] | block[at + 1] << 8));
     if (!valid || !std::isfinite(scales[b])) {
       return block_fault(kind, block, b * size);
     }
     if (scales[b] == 0) {
-      std::fill_n(out, kBlockTrits, std::int8_t{0});
+      std::fill_n(out, weights, std::int8_t{0});
     }
   }
   return {};
@@ -299,15 +363,19 @@ Status pack_ternary_blocks(TernaryBlocks kind, std::span<const std::int8_t> trit
     return status;
   }
   const std::size_t size = block_bytes(kind);
+  const std::size_t weights = block_trits(kind);
+  const std::size_t at = scale_offset(kind);
   for (std::size_t b = 0; b < scales.size(); ++b) {
-    const std::int8_t* block = trits.data() + b * kBlockTrits;
+    const std::int8_t* block = trits.data() + b * weights;
     std::uint8_t* out = bytes.data() + b * size;
     if (kind == TernaryBlocks::kTq1) {
       pack_tq1(block, out);
-    } else {
+    } else if (kind == TernaryBlocks::kTq2) {
       pack_tq2(block, out);
+    } else {
+      pack_q2(block, weights / 4, out + code_offset(kind));
     }
-    const bool zero = std::all_of(block, block + kBlockTrits, [](std::int8_t t) { return t == 0; });
+    const bool zero = std::all_of(block, block + weights, [](std::int8_t t) { return t == 0; });
     const auto half = half_of_float(zero ? 0.0F : scales[b]);
     if (!half) {
       return Error{ErrorCode::kInvalidArgument,
@@ -315,8 +383,44 @@ Status pack_ternary_blocks(TernaryBlocks kind, std::span<const std::int8_t> trit
                        " is no value of fp16",
                    b};
     }
-    out[size - 2] = static_cast<std::uint8_t>(*half & 0xFF);
-    out[size - 1] = static_cast<std::uint8_t>(*half >> 8);
+    out[at] = static_cast<std::uint8_t>(*half & 0xFF);
+    out[at + 1] = static_cast<std::uint8_t>(*half >> 8);
+  }
+  return {};
+}
+
+Status unpack_interleaved_codes(std::span<const std::uint8_t> bytes, std::size_t block,
+                                std::span<std::int8_t> trits) {
+  if (block != 64 && block != 128) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "block is " + std::to_string(block) + "; allowed are 64 and 128"};
+  }
+  const std::size_t size = block / 4;
+  if (bytes.size() % size != 0) {
+    return wrong_size("a sequence of blocks", bytes.size(), (bytes.size() / size + 1) * size);
+  }
+  if (trits.size() % 4 != 0 || trits.size() / 4 != bytes.size()) {
+    return wrong_size("trits", trits.size(), bytes.size() * 4);
+  }
+  std::uint32_t bad = 0;
+  for (std::size_t at = 0; at < bytes.size(); at += size) {
+    const std::uint8_t* in = bytes.data() + at;
+    for (std::size_t m = 0; m < size; ++m) {
+      bad |= std::uint32_t{in[m]} & std::uint32_t{in[m]} >> 1;
+    }
+    for (std::size_t l = 0; l < 4; ++l) {
+      std::int8_t* out = trits.data() + 4 * at + l * size;
+      for (std::size_t m = 0; m < size; ++m) {
+        const std::uint32_t code = std::uint32_t{in[m]} >> (6 - 2 * l) & 3U;
+        out[m] = static_cast<std::int8_t>(static_cast<int>(code) - 1);
+      }
+    }
+  }
+  if ((bad & kLowBits) != 0) {
+    const auto byte = std::find_if(bytes.begin(), bytes.end(), [](std::uint8_t b) {
+      return (std::uint32_t{b} & std::uint32_t{b} >> 1 & kLowBits) != 0;
+    });
+    return no_code(static_cast<std::uint64_t>(byte - bytes.begin()), *byte);
   }
   return {};
 }

@@ -9,8 +9,19 @@ from .. import _fabric
 
 #: Weights of a block of TQ1_0 and TQ2_0.
 BLOCK = _fabric.BLOCK_TRITS
-#: Outputs of a packed row of transformers' BitNet.
+#: Outputs of a packed row of transformers' BitNet; codes in a byte.
 ROWS_A_BYTE = 4
+_COMPARED = 1 << 16  # bytes
+
+
+def block_trits(kind: str) -> int:
+    """Weights of a block of "tq1_0", "tq2_0", "q2_0", or "q2_0_g128" (Q2_0 of 128 weights)."""
+    return _fabric.ternary_block_trits(kind)
+
+
+def block_bytes(kind: str) -> int:
+    """Bytes of a block."""
+    return _fabric.ternary_block_bytes(kind)
 
 
 def unpack_strided(packed: Tensor, outputs: int) -> Tensor:
@@ -30,11 +41,11 @@ def pack_strided(trits: Tensor) -> Tensor:
 
 
 def unpack_blocks(kind: str, data: Tensor) -> tuple[Tensor, Tensor]:
-    """Trits, int8 [outputs, in], and the blocks' scales, float32 [outputs, in / 256], of uint8
-    [outputs, bytes] of whole blocks of "tq1_0" or "tq2_0". Raises EncodingError, as above."""
+    """Trits, int8 [outputs, in], and the blocks' scales, float32 [outputs, blocks], of uint8
+    [outputs, bytes] of whole blocks. Raises EncodingError, as above."""
     outputs, size = data.shape
-    blocks = size // _fabric.ternary_block_bytes(kind)
-    trits = torch.empty(outputs, blocks * BLOCK, dtype=torch.int8)
+    blocks = size // block_bytes(kind)
+    trits = torch.empty(outputs, blocks * block_trits(kind), dtype=torch.int8)
     scales = torch.empty(outputs, blocks)
     _fabric.unpack_ternary_blocks_into(
         kind, data.reshape(-1).numpy(), trits.view(-1).numpy(), scales.view(-1).numpy()
@@ -45,7 +56,7 @@ def unpack_blocks(kind: str, data: Tensor) -> tuple[Tensor, Tensor]:
 def pack_blocks(kind: str, trits: Tensor, scales: Tensor) -> Tensor:
     """And back. Raises ArgumentError for a scale that fp16 does not hold; ``offset`` is its block."""
     outputs, blocks = scales.shape
-    data = torch.empty(outputs, blocks * _fabric.ternary_block_bytes(kind), dtype=torch.uint8)
+    data = torch.empty(outputs, blocks * block_bytes(kind), dtype=torch.uint8)
     _fabric.pack_ternary_blocks_into(
         kind,
         trits.contiguous().view(-1).numpy(),
@@ -53,3 +64,29 @@ def pack_blocks(kind: str, trits: Tensor, scales: Tensor) -> Tensor:
         data.view(-1).numpy(),
     )
     return data
+
+
+def unpack_interleaved(data: Tensor, block: int) -> Tensor:
+    """The trits, int8, of I2_S codes, uint8 of whole blocks of 128 or 64 weights. Raises
+    EncodingError, as above."""
+    trits = torch.empty(data.numel() * ROWS_A_BYTE, dtype=torch.int8)
+    _fabric.unpack_interleaved_codes_into(data.numpy(), block, trits.numpy())
+    return trits
+
+
+def order_matters(data: Tensor) -> bool:
+    """Whether I2_S codes, whole blocks of 128, are other weights where the blocks hold 64. Raises
+    EncodingError, with an offset somewhere before the bad byte."""
+    return any(
+        not torch.equal(unpack_interleaved(part, 128), unpack_interleaved(part, 64))
+        for part in data.split(_COMPARED)
+    )
+
+
+def q2_values(kind: str, data: Tensor) -> Tensor:
+    """The float32 values of Q2_0 blocks, which may hold +2: 1-dimensional."""
+    blocks = data.view(-1, block_bytes(kind))
+    scales = blocks[:, :2].contiguous().view(torch.float16).to(torch.float32)
+    shifts = torch.arange(0, 8, 2, dtype=torch.uint8)
+    found = (blocks[:, 2:, None] >> shifts & 3).view(blocks.shape[0], -1).to(torch.float32)
+    return found.sub_(1).mul_(scales).view(-1)

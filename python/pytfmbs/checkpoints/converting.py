@@ -54,19 +54,21 @@ def convert_checkpoint(
     vocabulary: bool = True,
     pre_tokenizer: str | None = None,
     max_shard_bytes: int = 5 << 30,
+    i2s_block: int | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> None:
     """Writes a checkpoint in another format, a layer at a time. No float weights are made.
 
     format: one of ``save``'s. overwrite: replaces what is at the target. round_scales: as ``save``
-    has it. vocabulary, pre_tokenizer: of a GGUF, from the source's tokenizer.json. progress: called
+    has it. vocabulary, pre_tokenizer: of a GGUF, from the source's tokenizer.json.
+    i2s_block: as open_checkpoint's. progress: called
     before a layer is written with its name, how many are written, and how many there are.
 
     Raises CheckpointError for what cannot be read, or what the format does not hold. The target is
     written under another name beside it first, so that there is a whole one or none.
     """
     place = Path(target)
-    reader = open_alone(Path(source))
+    reader = open_alone(Path(source), i2s_block)
     if place.exists() and not overwrite:
         raise CheckpointError(str(place), None, "it exists", "Remove it, or pass overwrite")
     if place.exists() and os.path.samefile(source, place):
@@ -128,10 +130,10 @@ def contents_of(reader: Checkpoint) -> Contents:
     return CheckpointContents(reader, _config(reader), outputs_of(reader))
 
 
-def open_alone(path: Path) -> Checkpoint:
+def open_alone(path: Path, i2s_block: int | None = None) -> Checkpoint:
     """A reader of a checkpoint, without a model: of online BitNet weights, the linear layers that
     Llama-shaped models have are ternary."""
-    return open_checkpoint(path, linears=lambda kept: _linears(path, kept))
+    return open_checkpoint(path, linears=lambda kept: _linears(path, kept), i2s_block=i2s_block)
 
 
 class _LlamaContents(Contents):
@@ -154,7 +156,7 @@ class _LlamaContents(Contents):
         self.float_linears = ["lm_head"] * ("lm_head" not in self._layers) + [
             name.removesuffix(".weight")
             for name, stored in self._tensors.items()
-            if name != "lm_head.weight" and len(reader.stored(stored)[0].shape) == 2
+            if name != "lm_head.weight" and len(reader.shape(stored)) == 2
         ]
 
     def facts(self, name: str) -> LayerFacts:
@@ -196,11 +198,11 @@ class _GgufCopy:
             raise CheckpointError(reader.file, None, reason, "Convert it again")
         self.writer = gguf.GGUFWriter(None, architecture)
         self.writer.data_alignment = int(reader.value("general.alignment") or 32)
-        for key, field in reader.metadata.items():
-            if key.startswith("GGUF.") or key in ("general.architecture", "general.file_type"):
+        for key in reader.keys:
+            if key in ("general.architecture", "general.file_type"):
                 continue
-            kinds = [*field.types, None]
-            self.writer.add_key_value(key, field.contents(), kinds[0], kinds[1])
+            value_type, *item = map(gguf.GGUFValueType, reader.value_type(key))
+            self.writer.add_key_value(key, reader.value(key), value_type, *item)
         self.writer.add_file_type(file_type(kind))
         self.entries = []
         for name in reader.names():
@@ -220,7 +222,7 @@ class _GgufCopy:
 
     @staticmethod
     def _kind(reader: GgufCheckpoint, name: str) -> str:
-        return str(reader.stored(name)[1].name).lower()
+        return reader.type_name(name).lower()
 
     def write(self, path: Path, progress: Progress) -> None:
         write_entries(self.writer, self.entries, path, progress)

@@ -1,4 +1,5 @@
-"""GGUF files with TQ1_0 and TQ2_0 weights. Opened by the ``gguf`` package, memory-mapped."""
+"""GGUF files with TQ1_0, TQ2_0, Q2_0 and I2_S weights, memory-mapped. The gguf package dequantizes
+what is not ternary; its reader does not know the types Q2_0 and I2_S."""
 
 from __future__ import annotations
 
@@ -12,50 +13,46 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError, EncodingError
-from . import codes
-from .gguf_header import HeaderError, TensorInfo, misplaced, read_header
+from . import codes, gguf_types
+from .gguf_header import HeaderError, TensorInfo, misplaced, read_header, read_type, read_value
+from .gguf_types import Layouts, Refusal
 from .reader import Checkpoint
 from .tensors import TernaryTensor
 
 _AGAIN = "Download or convert it again"
-_TQ2 = "Convert the original model to TQ2_0, or load its safetensors"
-#: Types that hold ternary weights and are not read, by number: name, why, what to do.
-REFUSED = {
-    36: ("I2_S", "the file does not say whether its blocks hold 128 weights (x86) or 64 (ARM)", _TQ2),
-    42: ("Q2_0", "files of this type have groups of 64 or of 128 weights, and may hold +2", _TQ2),
-    142: ("PQ2_0", "its weights are rotated by a Hadamard matrix, which is not undone", _TQ2),
-    143: ("PTQ1_0", "its weights are rotated by a Hadamard matrix, which is not undone", _TQ2),
-}  # fmt: skip
-#: Metadata that says that weights are rotated.
-_ROTATED = "prism.hadamard."
 
 
 class GgufCheckpoint(Checkpoint):
-    """Names are GGUF's: blk.0.attn_q, …"""
+    """Names are GGUF's: blk.0.attn_q, …
+
+    i2s_block: weights per block of type I2_S, 128 or 64, which the file does not say.
+    """
 
     format = "gguf"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, i2s_block: int | None = None) -> None:
         import gguf
 
         self.path = path
-        self._check_header(gguf)
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # NumPy's, of values that a damaged header has
-                reader = gguf.GGUFReader(path)
-        except Exception as error:
-            self._refuse(None, f"the gguf package cannot read it: {error}", cause=error)
-        self.metadata: dict[str, Any] = reader.fields
-        self._tensors = {tensor.name: tensor for tensor in reader.tensors}
-        self._kinds = {
-            name: tensor.tensor_type.name.lower() for name, tensor in self._tensors.items()
-        }
+            with path.open("rb") as file:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self._header = read_header(self._map)
+            self._infos = {info.name: info for info in self._header.tensors}
+            self._bytes: dict[str, int] = {}
+            self._layouts = self._check(gguf, i2s_block)
+        except Refusal as refusal:
+            self._refuse(
+                refusal.tensor, refusal.reason, refusal.remedy, refusal.offset, refusal.__cause__
+            )
+        except (OSError, ValueError) as error:
+            offset = error.offset if isinstance(error, HeaderError) else None
+            self._refuse(None, str(error), offset=offset, cause=error)
         self.layer_names = []
-        for name, kind in self._kinds.items():
-            if kind not in ("tq1_0", "tq2_0"):
+        for name, info in self._infos.items():
+            if self._layouts.kind(info) is None:
                 continue
-            if not name.endswith(".weight") or len(self._tensors[name].shape) != 2:
+            if not name.endswith(".weight") or len(info.shape) != 2:
                 self._refuse(
                     name,
                     "ternary weights that are no matrix of a linear layer",
@@ -63,64 +60,139 @@ class GgufCheckpoint(Checkpoint):
                 )
             self.layer_names.append(name.removesuffix(".weight"))
         own = {f"{n}.{part}" for n in self.layer_names for part in ("weight", "bias", "scale")}
-        self.tensor_names = [name for name in self._tensors if name not in own]
+        self.tensor_names = [name for name in self._infos if name not in own]
 
     @property
     def file(self) -> str:
         return str(self.path)
 
-    def value(self, key: str) -> Any:
-        """Metadata, or None where there is none."""
-        field = self.metadata.get(key)
-        return None if field is None else field.contents()
+    @property
+    def keys(self) -> list[str]:
+        """The names of the metadata."""
+        return list(self._header.keys)
 
-    def tensor(self, name: str) -> Tensor:
-        """In its own dtype where it is F32, F16 or F64; else dequantized to float32."""
+    def value(self, key: str) -> Any:
+        """Metadata, an array as a list, or None where there is none."""
+        at = self._header.keys.get(key)
+        if at is None:
+            return None
+        try:
+            return read_value(self._map, at)
+        except HeaderError as error:
+            self._refuse(None, str(error), offset=error.offset, cause=error)
+
+    def type_name(self, name: str) -> str:
+        """A tensor's type, as GGUF spells it; "Q2_0_G128" is Q2_0 with 128 weights per block."""
         import gguf
 
-        if name not in self._tensors:
-            self._refuse(name, "the tensor is missing")
-        found = self._tensors[name]
-        if self._kinds[name] in ("f32", "f16", "f64"):
-            return _tensor_of(found.data)
+        info = self._info(name)
+        kind = self._layouts.kind(info)
+        return gguf.GGMLQuantizationType(info.type).name if kind is None else kind.upper()
+
+    def tensor(self, name: str) -> Tensor:
+        """In its own dtype where it is F32, F16, BF16 or F64; else dequantized to float32."""
+        import gguf
+
+        info = self._info(name)
+        data = self._data(info)
+        found = gguf_types.plain(info, data)
+        if found is not None:
+            return found
+        kind = self._layouts.kind(info)
+        if kind is not None:
+            if kind.startswith("q2_0"):
+                return codes.q2_values(kind, data).view(info.shape)
+            return self.layer(name.removesuffix(".weight")).values()
         try:
-            return _tensor_of(gguf.quants.dequantize(found.data, found.tensor_type))
+            rows = data.view(*info.shape[:-1], -1).numpy()
+            values = gguf.quants.dequantize(rows, gguf.GGMLQuantizationType(info.type))
         except Exception as error:
             self._refuse(name, f"the gguf package cannot read it: {error}", cause=error)
+        return torch.from_numpy(values)
 
     def layer(self, name: str, out_features: int | None = None) -> TernaryTensor:
         weight = f"{name}.weight"
         if name not in self.layer_names:
             self._refuse(weight, "the checkpoint has no such ternary layer")
-        data = _tensor_of(self._tensors[weight].data)
-        if out_features not in (None, data.shape[0]):
-            self._refuse(weight, f"it has {data.shape[0]} outputs, not {out_features}")
+        info = self._infos[weight]
+        outputs, inputs = info.shape
+        if out_features not in (None, outputs):
+            self._refuse(weight, f"it has {outputs} outputs, not {out_features}")
+        kind = self._layouts.kind(info)
+        assert kind is not None
+        data = self._data(info)
         try:
-            trits, blocks = codes.unpack_blocks(self._kinds[weight], data)
+            if kind == "i2_s":
+                trits, scale, group = self._interleaved(weight, data)
+                trits = trits.view(outputs, inputs)
+            else:
+                trits, blocks = codes.unpack_blocks(kind, data.view(outputs, -1))
+                scale, group = _common_scale(trits, blocks)
         except EncodingError as error:
-            self._refuse(weight, str(error), offset=error.offset, cause=error)
-        scale, group = _common_scale(trits, blocks)
-        if f"{name}.scale" in self._tensors:
+            self._refuse(weight, self._place(info, error), offset=error.offset, cause=error)
+        if f"{name}.scale" in self._infos:
             scale = scale * self._floats(f"{name}.scale", 1)
         bias = None
-        if f"{name}.bias" in self._tensors:
-            bias = self._floats(f"{name}.bias", data.shape[0])
+        if f"{name}.bias" in self._infos:
+            bias = self._floats(f"{name}.bias", outputs)
         return TernaryTensor(name, trits, scale, bias, group)
 
     def names(self) -> list[str]:
         """All tensors, in the file's order."""
-        return list(self._tensors)
+        return list(self._infos)
 
     def has(self, name: str) -> bool:
-        return name in self._tensors
+        return name in self._infos
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Of the values, inputs last."""
-        return tuple(int(n) for n in reversed(self._tensors[name].shape))
+        return self._info(name).shape
+
+    def nbytes(self, name: str) -> int:
+        """What the tensor takes in the file."""
+        return self._bytes[self._info(name).name]
+
+    def value_type(self, key: str) -> list[int]:
+        """GGUF's type of a value of the metadata; of an array its own and its items'."""
+        return read_type(self._map, self._header.keys[key])
 
     def stored(self, name: str) -> tuple[Any, Any]:
-        """A tensor's bytes as a NumPy array, and gguf's type of them."""
-        return self._tensors[name].data, self._tensors[name].tensor_type
+        """A tensor as gguf's writer takes it: a NumPy array of numbers or of rows of bytes, and
+        gguf's type. Not for Q2_0 and I2_S, which gguf does not know."""
+        import gguf
+
+        info = self._info(name)
+        data = self._data(info)
+        found = gguf_types.plain(info, data)
+        if found is None or found.dtype == torch.bfloat16:
+            found = data.view(*info.shape[:-1], -1)
+        return found.numpy(), gguf.GGMLQuantizationType(info.type)
+
+    def _interleaved(self, weight: str, data: Tensor) -> tuple[Tensor, Tensor, None]:
+        """Trits and scale of an I2_S tensor, whose float32 scale follows the codes."""
+        assert self._layouts.i2s is not None
+        trits = codes.unpack_interleaved(data[:-4], self._layouts.i2s)
+        scale = data[-4:].clone().view(torch.float32)
+        if not bool(trits.any()):
+            return trits, torch.ones(1), None
+        if not 0 < float(scale) < math.inf:
+            self._refuse(
+                weight,
+                f"its scale is {float(scale)}; above 0 and finite is needed",
+                offset=data.numel() - 4,
+            )
+        return trits, scale, None
+
+    def _place(self, info: TensorInfo, error: EncodingError) -> str:
+        """What is wrong, and which output's weights have it."""
+        kind = self._layouts.kind(info)
+        offset = error.offset
+        if offset is None or kind is None or kind == "i2_s":
+            return str(error)
+        blocks = info.shape[-1] // codes.block_trits(kind)
+        row, block = divmod(offset // codes.block_bytes(kind), blocks)
+        first = block * codes.block_trits(kind)
+        return f"{error}; output {row}, inputs {first} to {first + codes.block_trits(kind) - 1}"
 
     def _floats(self, name: str, size: int) -> Tensor:
         found = self.tensor(name)
@@ -130,39 +202,38 @@ class GgufCheckpoint(Checkpoint):
             )
         return found
 
-    def _check_header(self, gguf: Any) -> None:
-        """Refuses what the gguf package would trust, or not know."""
-        try:
-            with (
-                self.path.open("rb") as file,
-                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-            ):
-                header, size = read_header(data), len(data)
-        except (OSError, ValueError) as error:
-            offset = error.offset if isinstance(error, HeaderError) else None
-            self._refuse(None, str(error), offset=offset, cause=error)
-        for info in header.tensors:
-            if info.type in REFUSED:
-                name, reason, remedy = REFUSED[info.type]
-                self._refuse(info.name, f"its type is {name}: {reason}", remedy)
-            if info.type not in {*gguf.GGMLQuantizationType}:
-                self._refuse(info.name, f"its type {info.type} is unknown", _TQ2)
-            block, _ = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(info.type)]
-            if info.shape[-1] % block:
-                self._refuse(info.name, f"its rows of {info.shape[-1]} are no blocks of {block}")
+    def _info(self, name: str) -> TensorInfo:
+        if name not in self._infos:
+            self._refuse(name, "the tensor is missing")
+        return self._infos[name]
+
+    def _data(self, info: TensorInfo) -> Tensor:
+        """A view of a tensor's bytes."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # the memory is read-only
+            return torch.frombuffer(
+                self._map,
+                dtype=torch.uint8,
+                count=self._bytes[info.name],
+                offset=self._header.data + info.offset,
+            )
+
+    def _check(self, gguf: Any, told: int | None) -> Layouts:
+        """Raises Refusal for what is not read, and for data that is not where it must be."""
+        header, size = self._header, len(self._map)
         for key in header.keys:
-            if key.startswith(_ROTATED):
-                self._refuse(
-                    None, f"{key} says that its weights are rotated, which is not undone", _TQ2
-                )
-
-        def size_of(info: TensorInfo) -> int:
-            block, nbytes = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(info.type)]
-            return math.prod(info.shape) // block * nbytes  # type: ignore[no-any-return]
-
-        wrong = misplaced(header, size, size_of)
+            if key.startswith(gguf_types.ROTATED):
+                raise Refusal(None, f"{key} says that its weights are rotated, which is not undone")
+        layouts = Layouts(gguf_types.q2_kind(header, size), told)
+        self._bytes = {info.name: layouts.bytes_of(info, gguf) for info in header.tensors}
+        wrong = misplaced(header, size, lambda info: self._bytes[info.name])
         if wrong is not None:
-            self._refuse(*wrong)
+            raise Refusal(*wrong, _AGAIN)
+        interleaved = [info for info in header.tensors if info.type == gguf_types.I2_S]
+        layouts = layouts._replace(i2s=gguf_types.i2s_block(interleaved, self._data, told))
+        for info in interleaved:
+            layouts.bytes_of(info, gguf)  # its rows are whole blocks
+        return layouts
 
     def _refuse(
         self,
@@ -170,23 +241,17 @@ class GgufCheckpoint(Checkpoint):
         reason: str,
         remedy: str = _AGAIN,
         offset: int | None = None,
-        cause: Exception | None = None,
+        cause: BaseException | None = None,
     ) -> NoReturn:
         raise CheckpointError(str(self.path), tensor, reason, remedy, offset) from cause
-
-
-def _tensor_of(array: Any) -> Tensor:
-    """A view of an array, which is only read."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the array is read-only
-        return torch.from_numpy(array)
 
 
 def _common_scale(trits: Tensor, blocks: Tensor) -> tuple[Tensor, int | None]:
     """Scale and group size: one scale where all blocks with weights other than 0 agree, one an output
     where each output's do, else one a block."""
     outputs, count = blocks.shape
-    used = trits.view(outputs, count, codes.BLOCK).any(dim=2)
+    size = trits.shape[1] // count
+    used = trits.view(outputs, count, size).any(dim=2)
     if not bool(used.any()):
         return torch.ones(1), None
     every = blocks[used]
@@ -197,4 +262,4 @@ def _common_scale(trits: Tensor, blocks: Tensor) -> tuple[Tensor, int | None]:
     some = used.any(dim=1)
     if bool((lowest == highest)[some].all()):
         return torch.where(some, lowest, 1.0), None
-    return blocks, codes.BLOCK
+    return blocks, size

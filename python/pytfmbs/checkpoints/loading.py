@@ -30,6 +30,7 @@ def load_into(
     *,
     trainable: bool = False,
     names: Names | None = None,
+    i2s_block: int | None = None,
     **options: Any,
 ) -> nn.Module:
     """Loads a ternary checkpoint into a model of its architecture, in place, and returns the model.
@@ -40,13 +41,15 @@ def load_into(
     for buffers that no file has.
 
     names: from a name in the model's state_dict to the file's, None for none; needed for a GGUF of
-        another architecture than llama. options: of the layers.
+        another architecture than llama. i2s_block: as open_checkpoint's. options: of the layers.
 
     Raises CheckpointError for a file that cannot be read right, and a tensor that the file or the
     model lacks or that has another shape. Names are checked first; the model may be loaded in part
     after any other error.
     """
-    reader = open_checkpoint(path, linears=lambda patterns: online_layers(model, patterns))
+    reader = open_checkpoint(
+        path, linears=lambda patterns: online_layers(model, patterns), i2s_block=i2s_block
+    )
     model = _Loading(model, reader, names, trainable, options).run()
     announce(model)
     return model
@@ -67,6 +70,8 @@ class _Loading:
             llama = _llama_names(reader)
             names, self.order = llama.name, llama.order
         self.names: Names = names or (lambda name: name)
+        #: Ternary in the file, and float in the model: embeddings.
+        self.floats: set[str] = set()
 
     def run(self) -> nn.Module:
         targets = self._targets()
@@ -96,6 +101,9 @@ class _Loading:
             name = None if weight is None else weight.removesuffix(".weight")
             if name not in layers or name is None:
                 continue
+            if isinstance(module, nn.Embedding) and isinstance(self.reader, GgufCheckpoint):
+                self.floats.add(f"{name}.weight")
+                continue
             if not (hasattr(module, "in_features") and hasattr(module, "out_features")):
                 self._refuse(
                     f"{name}.weight",
@@ -103,7 +111,7 @@ class _Loading:
                     "Load it into a model of its own architecture",
                 )
             found[path] = name
-        lost = layers - set(found.values())
+        lost = {name for name in layers - {*found.values()} if f"{name}.weight" not in self.floats}
         if lost:
             self._refuse(
                 f"{min(lost)}.weight",
@@ -114,7 +122,7 @@ class _Loading:
 
     def _rest(self, targets: dict[str, str]) -> list[tuple[Place, str]]:
         """The other tensors of the model, with their names in the file. Raises for what either lacks."""
-        has = set(self.reader.tensor_names)
+        has = {*self.reader.tensor_names, *self.floats}
         found = [(place, self.names(place.key)) for place in places(self.model, targets)]
         loaded = {id(place.tensor) for place, name in found if name in has}
         for place, name in found:

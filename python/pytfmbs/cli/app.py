@@ -19,6 +19,14 @@ from .output import console, one_line_errors, print_json
 
 Format = Enum("Format", {name: name for name in FORMATS}, type=str)  # type: ignore[misc]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+I2sBlock = Annotated[
+    int | None,
+    typer.Option(
+        metavar="128|64",
+        help="Weights per block of a GGUF's I2_S tensors, where the file does not tell: 128 where it "
+        "was made for x86, 64 for ARM.",
+    ),
+]
 _EXIT_CODES = "Exit codes: 0 done, 1 refused or damaged, 2 wrong usage."
 
 app = typer.Typer(
@@ -62,6 +70,7 @@ def inspect(
     every: Annotated[
         bool, typer.Option("--all", help="Give each tensor a row; blocks share rows otherwise.")
     ] = False,
+    i2s_block: I2sBlock = None,
     as_json: Json = False,
 ) -> None:
     """Lists the tensors of a checkpoint: which are ternary, with what scales and bits per weight, what
@@ -69,7 +78,7 @@ def inspect(
 
     Every ternary layer is decoded, so damage shows.
     """
-    found = inspection.inspect(path)
+    found = inspection.inspect(path, i2s_block)
     if as_json:
         print_json(found)
     else:
@@ -108,6 +117,7 @@ def convert(
             "Needed where tokenizer.json does not tell.",
         ),
     ] = None,
+    i2s_block: I2sBlock = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -129,7 +139,7 @@ def convert(
 
         convert_checkpoint(
             source, target, format=to.value, overwrite=force, round_scales=round_scales,
-            vocabulary=vocabulary, pre_tokenizer=pre_tokenizer, progress=show,
+            vocabulary=vocabulary, pre_tokenizer=pre_tokenizer, i2s_block=i2s_block, progress=show,
         )  # fmt: skip
     files = [target] if target.is_file() else sorted(target.glob("*.safetensors"))
     size = sum(file.stat().st_size for file in files)

@@ -9,8 +9,9 @@ from typing import Any
 
 from ..checkpoints.converting import open_alone, outputs_of, prepare_conversion
 from ..checkpoints.files import TensorFiles
-from ..checkpoints.gguf_file import REFUSED, GgufCheckpoint
+from ..checkpoints.gguf_file import GgufCheckpoint
 from ..checkpoints.gguf_header import read_header
+from ..checkpoints.gguf_types import I2_S, Q2_0, REFUSED
 from ..checkpoints.reader import Checkpoint
 from ..checkpoints.saving import FORMATS
 from ..checkpoints.tensors import TernaryTensor
@@ -24,18 +25,22 @@ _KINDS = {"tfmbs": "PT-5", "bitnet": "BitNet"}
 _WEIGHT_AND_SCALE = ("weight", "packed", "weight_scale", "scale")
 
 
-def inspect(path: Path) -> dict[str, Any]:
+def inspect(path: Path, i2s_block: int | None = None) -> dict[str, Any]:
     """Tensors, ternary layers, totals, errors, and which formats it converts to."""
     errors: list[dict[str, Any]] = []
     try:
-        reader: Checkpoint | None = open_alone(path)
+        reader: Checkpoint | None = open_alone(path, i2s_block)
     except CheckpointError as error:
         reader = None
         errors.append(describe(error))
+    stored: dict[str, dict[str, Any]] = {}
+    about: dict[str, Any] = {}
     try:
-        stored, about = _stored(path)
+        if isinstance(reader, GgufCheckpoint):
+            stored = _stored_by(reader)
+        else:
+            stored, about = _stored(path)
     except CheckpointError as error:
-        stored, about = {}, {}
         if not errors:
             errors.append(describe(error))
     if isinstance(reader, GgufCheckpoint):
@@ -81,7 +86,19 @@ def _stored(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     return found, {"model_type": files.config.get("model_type"), **about}
 
 
+def _stored_by(reader: GgufCheckpoint) -> dict[str, dict[str, Any]]:
+    return {
+        name: {
+            "type": reader.type_name(name),
+            "shape": list(reader.shape(name)),
+            "bytes": reader.nbytes(name),
+        }
+        for name in reader.names()
+    }
+
+
 def _stored_in_gguf(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """Of a file that is not read."""
     import gguf
 
     try:
@@ -89,18 +106,16 @@ def _stored_in_gguf(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, An
             header = read_header(data)
     except (OSError, ValueError) as error:
         raise CheckpointError(str(path), None, str(error), "Download it again") from error
-    found: dict[str, dict[str, Any]] = {}
-    for info in header.tensors:
-        try:
-            kind = gguf.GGMLQuantizationType(info.type)
-        except ValueError:
-            name = REFUSED[info.type][0] if info.type in REFUSED else f"type {info.type}"
-            found[info.name] = {"type": name, "shape": list(info.shape), "bytes": None}
-            continue
-        block, size = gguf.GGML_QUANT_SIZES[kind]
-        size = math.prod(info.shape) // block * size
-        found[info.name] = {"type": kind.name, "shape": list(info.shape), "bytes": size}
-    return found, {}
+    names = {kind.value: kind.name for kind in gguf.GGMLQuantizationType}
+    names |= {Q2_0: "Q2_0", I2_S: "I2_S", **{n: what[0] for n, what in REFUSED.items()}}
+    return {
+        info.name: {
+            "type": names.get(info.type, f"type {info.type}"),
+            "shape": list(info.shape),
+            "bytes": None,
+        }
+        for info in header.tensors
+    }, {}
 
 
 def _layers(

@@ -29,7 +29,6 @@ pytest.importorskip("accelerate")
 from transformers import AutoModelForCausalLM, BitNetQuantConfig  # noqa: E402
 from transformers.integrations.bitnet import (  # noqa: E402
     AutoBitLinear,
-    pack_weights,
     replace_with_bitnet_linear,
 )
 
@@ -76,45 +75,6 @@ def packed_names(model: nn.Module) -> set[str]:
 
 
 # --- from transformers ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("norm", [False, True], ids=["plain", "norm"])
-@pytest.mark.parametrize(
-    ("linear_class", "mode"),
-    [("bitlinear", "offline"), ("autobitlinear", "offline"), ("autobitlinear", "online")],
-)
-def test_load_into_has_transformers_numbers(
-    tmp_path: Path, linear_class: str, mode: str, norm: bool
-) -> None:
-    kind = "BitNet" if linear_class == "autobitlinear" else "Llama"
-    options = {"attention_bias": True} if linear_class == "bitlinear" else {}
-    model = small(kind, **options)
-    config = BitNetQuantConfig(
-        modules_to_not_convert=["lm_head"], linear_class=linear_class, quantization_mode=mode,
-        use_rms_norm=norm, rms_norm_eps=1e-3,
-    )  # fmt: skip
-    tensors = {name: value.clone() for name, value in model.state_dict().items()}
-    for name, module in model.named_modules():
-        if not isinstance(module, nn.Linear) or name == "lm_head":
-            continue
-        if norm:
-            tensors[f"{name}.rms_norm.weight"] = torch.rand(module.in_features) + 0.5
-        if mode == "online":
-            continue
-        trits = torch.randint(-1, 2, module.weight.shape, dtype=torch.int8)
-        tensors[f"{name}.weight"] = pack_weights(trits)
-        scale = torch.rand(1) * 0.1 + 0.02
-        tensors[f"{name}.weight_scale"] = 1 / scale if linear_class == "bitlinear" else scale
-        if module.bias is not None:
-            tensors[f"{name}.bias"] = torch.randn(module.out_features)
-    if model.config.tie_word_embeddings:
-        tensors.pop("lm_head.weight")
-    save_folder(tmp_path, model, tensors, config.to_dict())
-    theirs = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
-    mine = load_into(small(kind, **options), tmp_path)
-    assert len(packed_names(mine)) == 14
-    assert type(mine.lm_head) is nn.Linear
-    check_same(mine, theirs)
 
 
 def save_folder(

@@ -112,14 +112,14 @@ def test_inspect_says_what_is_refused(tmp_path: Path, files: dict[str, Path]) ->
     data = bytearray(files["gguf-tq2_0"].read_bytes())
     at = data.index(b"blk.0.attn_q.weight") + len(b"blk.0.attn_q.weight") + 4 + 16
     assert struct.unpack_from("<I", data, at)[0] == gguf.GGMLQuantizationType.TQ2_0
-    struct.pack_into("<I", data, at, 36)
+    struct.pack_into("<I", data, at, 142)
     (tmp_path / "m.gguf").write_bytes(data)
     found = data_of("inspect", tmp_path / "m.gguf", code=1)
     assert found["format"] is None
     assert found["errors"][0]["tensor"] == "blk.0.attn_q.weight"
-    assert "I2_S" in found["errors"][0]["reason"]
+    assert "PQ2_0" in found["errors"][0]["reason"]
     types = {tensor["name"]: tensor["type"] for tensor in found["other_tensors"]}
-    assert types["blk.0.attn_q.weight"] == "I2_S"
+    assert types["blk.0.attn_q.weight"] == "PQ2_0"
     assert types["blk.0.attn_k.weight"] == "TQ2_0"
     text, _ = call("inspect", tmp_path / "m.gguf", code=1)
     assert "refused: 'blk.0.attn_q.weight'" in text

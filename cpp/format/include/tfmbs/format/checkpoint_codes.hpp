@@ -1,10 +1,9 @@
 // Ternary codes of other projects' model files, to int8 trits and back. A code is a trit plus 1.
 //
 //   strided codes   transformers' packed BitNet weight: [ceil(N / 4), K] bytes. Packed row r holds
-//   the
-//                   outputs i * R + r, i = 0...3, of R packed rows, in bits 2i and 2i + 1. Outputs
-//                   beyond the last are not read, and are written as code 0.
-//   ternary blocks  GGUF's TQ1_0 and TQ2_0: blocks of 256 weights with a scale in fp16. A block's
+//                   the outputs i * R + r, i = 0...3, of R packed rows, in bits 2i and 2i + 1.
+//                   Outputs beyond the last are not read, and are written as code 0.
+//   ternary blocks  GGUF's TQ1_0, TQ2_0 and Q2_0: blocks of weights with a scale in fp16. A block's
 //                   weights are its trits times its scale.
 //     TQ2_0  64 bytes of four codes; the weight 128j + 32l + m is in bits 2l and 2l + 1 of byte
 //            32j + m. Then the scale.
@@ -12,6 +11,10 @@
 //            ceil(256 q / 243), and the first code is the highest digit of q. The weight 32n + m
 //            is digit n of byte m (m < 32); 160 + 16n + m of byte 32 + m (m < 16); 240 + 4n + m of
 //            byte 48 + m (m < 4). Then the scale.
+//     Q2_0   The scale, then 16 bytes (64 weights) or 32 bytes (128) of four codes; the weight j is
+//            in bits 2(j mod 4) and 2(j mod 4) + 1 of byte j / 4. Code 3 is +2, which is no trit.
+//   interleaved codes  GGUF's I2_S: blocks of B = 128 or 64 weights in B / 4 bytes. The weight
+//                   l * B / 4 + m of a block is in bits 6 - 2l and 7 - 2l of byte m.
 #pragma once
 
 #include <cstddef>
@@ -39,16 +42,20 @@ Status unpack_strided_codes(std::span<const std::uint8_t> packed, std::size_t ou
 Status pack_strided_codes(std::span<const std::int8_t> trits, std::size_t outputs,
                           std::size_t depth, std::span<std::uint8_t> packed);
 
-enum class TernaryBlocks : std::uint8_t { kTq1, kTq2 };
-inline constexpr std::size_t kBlockTrits = 256;
-[[nodiscard]] constexpr std::size_t block_bytes(TernaryBlocks kind) noexcept {
-  return kind == TernaryBlocks::kTq1 ? 54 : 66;
+enum class TernaryBlocks : std::uint8_t { kTq1, kTq2, kQ2, kQ2Wide };
+inline constexpr std::size_t kBlockTrits = 256;  // of TQ1_0 and TQ2_0
+[[nodiscard]] constexpr std::size_t block_trits(TernaryBlocks kind) noexcept {
+  return kind == TernaryBlocks::kQ2 ? 64 : kind == TernaryBlocks::kQ2Wide ? 128 : kBlockTrits;
 }
-// "tq1_0" and "tq2_0". Errors: kInvalidArgument.
+[[nodiscard]] constexpr std::size_t block_bytes(TernaryBlocks kind) noexcept {
+  return kind == TernaryBlocks::kTq1 ? 54 : block_trits(kind) / 4 + 2;
+}
+// "tq1_0", "tq2_0", "q2_0", and "q2_0_g128" for Q2_0 with 128 weights per block. Errors:
+// kInvalidArgument.
 Result<TernaryBlocks> parse_ternary_blocks(std::string_view name);
 
-// Trits, 256 a block, and scales, one a block. A block with scale 0 has trits of 0.
-// Errors: kEncoding with the byte offset of the first code 3 (TQ2_0), byte that no quantizer writes
+// Trits, and scales, one per block. A block with scale 0 has trits of 0.
+// Errors: kEncoding with the byte offset of the first code 3, byte that no quantizer writes
 // (TQ1_0), or scale that is not finite; kInvalidArgument for a wrong size.
 Status unpack_ternary_blocks(TernaryBlocks kind, std::span<const std::uint8_t> bytes,
                              std::span<std::int8_t> trits, std::span<float> scales);
@@ -57,6 +64,11 @@ Status unpack_ternary_blocks(TernaryBlocks kind, std::span<const std::uint8_t> b
 // fp16 does not hold.
 Status pack_ternary_blocks(TernaryBlocks kind, std::span<const std::int8_t> trits,
                            std::span<const float> scales, std::span<std::uint8_t> bytes);
+
+// The trits of I2_S, block 128 or 64. Errors: kEncoding with the offset of the first byte that
+// holds code 3; kInvalidArgument for another block, or a wrong size.
+Status unpack_interleaved_codes(std::span<const std::uint8_t> bytes, std::size_t block,
+                                std::span<std::int8_t> trits);
 
 }  // namespace tfmbs
 
