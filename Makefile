@@ -23,10 +23,12 @@ help:
 	@echo "make test-threads  the runtime under ThreadSanitizer"
 	@echo "make test-arm64  the kernels' ARM64 sets, cross-compiled, on an emulated CPU"
 	@echo "make test-llama  our GGUF files in llama.cpp; its build takes 12 minutes of CPU time, once"
+	@echo "make fuzz-checkpoints  damaged model files, 100,000 of each format (ARGS=\"--cases 1000\": fewer)"
 	@echo "make lint      clang-format, clang-tidy, ruff, mypy, import-linter (LINT_ALL=1: every C++ file anew)"
 	@echo "make format    formats C++ and Python in place"
 	@echo "make bench     layers against their peers, in 15 minutes (ARGS=--quick: in two)"
 	@echo "make bench-growth, bench-kernels   time over sizes; the kernels by themselves"
+	@echo "make bench-loading  time and memory of loading a model of 2 billion weights, from each format"
 	@echo "make wheel     wheels that install without a compiler, into dist"
 	@echo "make docs      these pages and the API reference as a site, in build/docs"
 	@echo "make build     the libraries, into python/pytfmbs"
@@ -155,6 +157,11 @@ test-python: build .venv/.installed-demo .venv/.installed-compile .venv/.install
 test-llama: build .venv/.installed-test .venv-llama/.created
 	@$(PY) -m pytest tests/llama_cpp $(ARGS)
 
+# Each format in a process with a memory limit; the short form is part of test-python.
+.PHONY: fuzz-checkpoints
+fuzz-checkpoints: build .venv/.installed-demo .venv/.installed-test
+	@$(PY) tests/python/support/checkpoint_fuzz.py $(ARGS)
+
 # --- bench ----------------------------------------------------------------------------------------
 # make bench ARGS="--quick"; the suite's other commands: .venv-bench/bin/python -m benchmarks.suite.
 .PHONY: bench bench-growth bench-kernels
@@ -179,6 +186,11 @@ bench-kernels: $(BUILD)/build.ninja
 	  cmake -S . -B $(BUILD) -DTFMBS_BUILD_BENCHMARKS=ON
 	@cmake --build $(BUILD) --target bench_kernels
 	@$(BUILD)/cpp/kernels/bench/bench_kernels $(ARGS)
+
+# Needs 1.3 GB of disk and 6 GB of memory for the files.
+.PHONY: bench-loading
+bench-loading: build .venv/.installed-demo .venv/.installed-test
+	@PYTHONPATH=python $(PY) benchmarks/loading.py $(ARGS)
 
 # --- wheels ----------------------------------------------------------------------------------------
 # Into dist/: one for each Python before 3.12 that is here, one for 3.12 and later, one for the plugin.

@@ -7,6 +7,7 @@
 
 #include "errors.hpp"
 #include "tfmbs/format/checkpoint_codes.hpp"
+#include "tfmbs/format/large_memory.hpp"
 #include "tfmbs/format/limits.hpp"
 #include "tfmbs/format/pt5.hpp"
 
@@ -41,6 +42,9 @@ void bind_format(nb::module_& m) {
   m.attr("BLOCK_TRITS") = kBlockTrits;
   m.attr("MAX_DEPTH") = kMaxDepth;
   m.attr("MAX_OUTPUTS") = kMaxOutputs;
+  m.def("forget_file_pages", [](std::uintptr_t address, std::size_t bytes) {
+    large_memory::forget_file_pages(reinterpret_cast<void*>(address), bytes);
+  });
   m.def("pack_pt5_into", [](const TritArray& trits, const ByteOut& bytes) {
     check(pack_pt5({trits.data(), trits.size()}, {bytes.data(), bytes.size()}));
   });

@@ -6,6 +6,7 @@
 
 #ifdef __linux__
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -148,12 +149,19 @@ void prefer_huge_pages(void* memory, std::size_t bytes) noexcept {
       detail::whole_huge_pages(reinterpret_cast<std::uintptr_t>(memory), bytes);
   if (size > 0) madvise(static_cast<std::byte*>(memory) + offset, size, MADV_HUGEPAGE);
 }
+void forget_file_pages(void* memory, std::size_t bytes) noexcept {
+  const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  const std::size_t ahead = (page - reinterpret_cast<std::uintptr_t>(memory) % page) % page;
+  if (bytes < ahead + page) return;
+  madvise(static_cast<std::byte*>(memory) + ahead, (bytes - ahead) / page * page, MADV_DONTNEED);
+}
 void before_fork() { pool().lock(); }
 void after_fork() { pool().unlock(); }
 #else
 void* allocate(std::size_t bytes) { return allocate_aligned(bytes); }
 void release(void* memory, std::size_t /*bytes*/) noexcept { release_aligned(memory); }
 void prefer_huge_pages(void* /*memory*/, std::size_t /*bytes*/) noexcept {}
+void forget_file_pages(void* /*memory*/, std::size_t /*bytes*/) noexcept {}
 void before_fork() {}
 void after_fork() {}
 #endif

@@ -124,6 +124,9 @@ class BitNetCheckpoint(Checkpoint):
     def tensor(self, name: str) -> Tensor:
         return self.files.tensor(name)
 
+    def forget(self) -> None:
+        self.files.forget()
+
     def layer(self, name: str, out_features: int | None = None) -> TernaryTensor:
         weight = f"{name}.weight"
         shape, dtype = self.files.shape(weight), self.files.dtype(weight)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,10 +25,22 @@ def block_bytes(kind: str) -> int:
     return _fabric.ternary_block_bytes(kind)
 
 
+def empty_trits(*shape: int) -> Tensor:
+    """Uninitialized int8. Not torch's: some C libraries do not reuse its aligned memory when it is
+    freed, which comes to gigabytes where one layer after the other is decoded."""
+    return torch.from_numpy(np.empty(shape, np.int8))
+
+
+def forget_pages(mapped: Tensor) -> None:
+    """Gives the pages of a view of a mapped file, which nobody wrote to, back to the system."""
+    if mapped.is_contiguous():
+        _fabric.forget_file_pages(mapped.data_ptr(), mapped.nbytes)
+
+
 def unpack_strided(packed: Tensor, outputs: int) -> Tensor:
     """The trits, int8 [outputs, in], of transformers' packed BitNet weight, uint8 [ceil(outputs / 4),
     in]. Raises EncodingError for a code that is no trit; ``offset`` is its byte's."""
-    trits = torch.empty(outputs, packed.shape[1], dtype=torch.int8)
+    trits = empty_trits(outputs, packed.shape[1])
     _fabric.unpack_strided_codes_into(packed.contiguous().numpy(), trits.numpy())
     return trits
 
@@ -45,7 +58,7 @@ def unpack_blocks(kind: str, data: Tensor) -> tuple[Tensor, Tensor]:
     [outputs, bytes] of whole blocks. Raises EncodingError, as above."""
     outputs, size = data.shape
     blocks = size // block_bytes(kind)
-    trits = torch.empty(outputs, blocks * block_trits(kind), dtype=torch.int8)
+    trits = empty_trits(outputs, blocks * block_trits(kind))
     scales = torch.empty(outputs, blocks)
     _fabric.unpack_ternary_blocks_into(
         kind, data.reshape(-1).numpy(), trits.view(-1).numpy(), scales.view(-1).numpy()
@@ -69,7 +82,7 @@ def pack_blocks(kind: str, trits: Tensor, scales: Tensor) -> Tensor:
 def unpack_interleaved(data: Tensor, block: int) -> Tensor:
     """The trits, int8, of I2_S codes, uint8 of whole blocks of 128 or 64 weights. Raises
     EncodingError, as above."""
-    trits = torch.empty(data.numel() * ROWS_A_BYTE, dtype=torch.int8)
+    trits = empty_trits(data.numel() * ROWS_A_BYTE)
     _fabric.unpack_interleaved_codes_into(data.numpy(), block, trits.numpy())
     return trits
 

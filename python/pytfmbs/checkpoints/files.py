@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import CheckpointError
+from .codes import forget_pages
 
 INDEX = "model.safetensors.index.json"
 #: Of a config.json or an index; a model's takes kilobytes.
@@ -31,6 +32,7 @@ class TensorFiles:
         self.folder = path if path.is_dir() else path.parent
         self.config = read_json(self.folder / "config.json", missing={})
         self._open: dict[str, Any] = {}
+        self._read: set[str] = set()
         self._file_of: dict[str, str] = {}
         wanted: dict[str, str] = {}
         files = self._files_of_folder(wanted) if path.is_dir() else [path.name]
@@ -110,7 +112,14 @@ class TensorFiles:
         except Exception as error:
             raise self.error(name, f"safetensors cannot read it: {error}", _AGAIN) from error
         assert isinstance(found, Tensor)
+        self._read.add(name)
         return found
+
+    def forget(self) -> None:
+        """As Checkpoint's."""
+        for name in self._read:
+            forget_pages(self._open[self._file_of[name]].get_tensor(name))
+        self._read.clear()
 
     def floats(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """A tensor that must be of a float dtype and of that shape."""

@@ -40,14 +40,16 @@ class GgufCheckpoint(Checkpoint):
             self._header = read_header(self._map)
             self._infos = {info.name: info for info in self._header.tensors}
             self._bytes: dict[str, int] = {}
+            self._read: set[str] = set()
             self._layouts = self._check(gguf, i2s_block)
         except Refusal as refusal:
             self._refuse(
                 refusal.tensor, refusal.reason, refusal.remedy, refusal.offset, refusal.__cause__
             )
+        except HeaderError as error:
+            self._refuse(error.tensor, str(error), offset=error.offset, cause=error)
         except (OSError, ValueError) as error:
-            offset = error.offset if isinstance(error, HeaderError) else None
-            self._refuse(None, str(error), offset=offset, cause=error)
+            self._refuse(None, str(error), cause=error)
         self.layer_names = []
         for name, info in self._infos.items():
             if self._layouts.kind(info) is None:
@@ -109,6 +111,11 @@ class GgufCheckpoint(Checkpoint):
         except Exception as error:
             self._refuse(name, f"the gguf package cannot read it: {error}", cause=error)
         return torch.from_numpy(values)
+
+    def forget(self) -> None:
+        for name in self._read:
+            codes.forget_pages(self._data(self._infos[name]))
+        self._read.clear()
 
     def layer(self, name: str, out_features: int | None = None) -> TernaryTensor:
         weight = f"{name}.weight"
@@ -209,6 +216,7 @@ class GgufCheckpoint(Checkpoint):
 
     def _data(self, info: TensorInfo) -> Tensor:
         """A view of a tensor's bytes."""
+        self._read.add(info.name)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # the memory is read-only
             return torch.frombuffer(
@@ -249,6 +257,9 @@ class GgufCheckpoint(Checkpoint):
 def _common_scale(trits: Tensor, blocks: Tensor) -> tuple[Tensor, int | None]:
     """Scale and group size: one scale where all blocks with weights other than 0 agree, one an output
     where each output's do, else one a block."""
+    first = blocks.reshape(-1)[0]
+    if bool(first != 0) and bool((blocks == first).all()):
+        return first.reshape(1).clone(), None
     outputs, count = blocks.shape
     size = trits.shape[1] // count
     used = trits.view(outputs, count, size).any(dim=2)

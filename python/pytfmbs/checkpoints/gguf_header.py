@@ -47,9 +47,9 @@ class Header(NamedTuple):
 class HeaderError(ValueError):
     """A header that cannot be right; ``offset`` is a byte of the file."""
 
-    def __init__(self, offset: int, reason: str) -> None:
+    def __init__(self, offset: int, reason: str, tensor: str | None = None) -> None:
         super().__init__(f"offset {offset}: {reason}")
-        self.offset = offset
+        self.offset, self.tensor = offset, tensor
 
 
 def read_header(data: mmap) -> Header:
@@ -106,13 +106,13 @@ class _Walk:
             start = self.at
             name = self.string()
             if name in found:
-                raise HeaderError(start, f"tensor {name!r} is there twice")
+                raise HeaderError(start, "the tensor is there twice", name)
             dimensions = self.number("<I")
             if not 1 <= dimensions <= _MAX_DIMENSIONS:
-                raise HeaderError(start, f"tensor {name!r} has {dimensions} dimensions")
+                raise HeaderError(start, f"it has {dimensions} dimensions", name)
             shape = tuple(self.number("<Q") for _ in range(dimensions))[::-1]
             if 0 in shape or math.prod(shape) >= 1 << 62:
-                raise HeaderError(start, f"tensor {name!r} has shape {shape}")
+                raise HeaderError(start, f"its shape is {shape}", name)
             found[name] = TensorInfo(name, shape, self.number("<I"), self.number("<Q"))
         return list(found.values())
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import CheckpointError
 from ..nn.changes import announce
+from .codes import forget_pages
 from .gguf_file import GgufCheckpoint
 from .llama_gguf import ROPE_FREQS, LlamaNames
 from .modules import Place, online_layers, places, replace_module
@@ -22,6 +23,7 @@ from .tensors import TernaryTensor
 Names = Callable[[str], "str | None"]
 #: Tensors of a GGUF that repeat what a model's configuration says.
 _OF_THE_CONFIGURATION = {ROPE_FREQS}
+_COPIED = 16 << 20  # bytes of a tensor
 
 
 def load_into(
@@ -78,8 +80,10 @@ class _Loading:
         rest = self._rest(targets)
         for path, name in targets.items():
             self._put_layer(path, name)
+            self.reader.forget()
         for place, name in rest:
             self._put_tensor(place, name)
+            self.reader.forget()
         tie = getattr(self.model, "tie_weights", None)
         if tie is not None:
             tie()
@@ -182,9 +186,9 @@ class _Loading:
             tensor = tensor[order]
         if not old.is_meta:
             with torch.no_grad():
-                old.copy_(tensor)
+                _copy(tensor, old)
             return
-        made = tensor.to(old.dtype, copy=True)
+        made = _copy(tensor, torch.empty(old.shape, dtype=old.dtype, device="cpu"))
         if isinstance(old, nn.Parameter):
             made = nn.Parameter(made, old.requires_grad)
         setattr(place.module, place.name, made)
@@ -196,6 +200,18 @@ class _Loading:
         remedy: str = "Load it into a model of its own architecture",
     ) -> NoReturn:
         raise CheckpointError(self.reader.file, tensor, reason, remedy)
+
+
+def _copy(source: Tensor, to: Tensor) -> Tensor:
+    """Copies a tensor that nobody needs afterwards, a view of a mapped file as a rule, part by part:
+    the process does not hold all of it twice."""
+    if source.dim() == 0:
+        return to.copy_(source)
+    parts = max(1, source.nbytes // _COPIED)
+    for part, place in zip(source.chunk(parts), to.chunk(parts), strict=True):
+        place.copy_(part)
+        forget_pages(part)
+    return to
 
 
 def _llama_names(reader: GgufCheckpoint) -> LlamaNames:

@@ -17,6 +17,7 @@ from .. import _fabric
 from ..errors import EncodingError
 from ..nn.packed import GROUP_SIZES
 from ..quantization.quantizers import BUILT_IN
+from . import codes
 from .files import TensorFiles
 from .reader import Checkpoint
 from .tensors import TernaryTensor
@@ -78,6 +79,9 @@ class OwnCheckpoint(Checkpoint):
     def tensor(self, name: str) -> Tensor:
         return self.files.tensor(name)
 
+    def forget(self) -> None:
+        self.files.forget()
+
     def layer(self, name: str, out_features: int | None = None) -> TernaryTensor:
         if name not in self._layers:
             self._refuse(f"{name}.packed", "the checkpoint has no such ternary layer")
@@ -127,7 +131,7 @@ class OwnCheckpoint(Checkpoint):
         row = -(-inputs // _fabric.TRITS_PER_BYTE)
         if dtype != "U8" or len(shape) != 2 or shape[0] == 0 or shape[1] != row:
             self._refuse(key, f"it is {dtype} of shape {shape}; U8 of rows of {row} is needed")
-        wide = torch.empty(shape[0], row * _fabric.TRITS_PER_BYTE, dtype=torch.int8)
+        wide = codes.empty_trits(shape[0], row * _fabric.TRITS_PER_BYTE)
         try:
             _fabric.unpack_pt5_into(
                 self.files.tensor(key).reshape(-1).numpy(), wide.view(-1).numpy()
@@ -139,7 +143,9 @@ class OwnCheckpoint(Checkpoint):
             line = int(padding.any(dim=1).to(torch.uint8).argmax())
             offset = line * row + row - 1
             self._refuse(key, f"row {line} has weights beyond input {inputs}", _AGAIN, offset)
-        return wide[:, :inputs].contiguous()
+        if wide.shape[1] == inputs:
+            return wide
+        return codes.empty_trits(shape[0], inputs).copy_(wide[:, :inputs])
 
     def _refuse(
         self, tensor: str | None, reason: str, remedy: str = _AGAIN, offset: int | None = None

@@ -36,6 +36,11 @@ class Checkpoint(ABC):
     def tensor(self, name: str) -> Tensor:
         """One of the other tensors, of a float dtype; a view of the file where it can be."""
 
+    @abstractmethod
+    def forget(self) -> None:
+        """Gives the mapped pages of the tensors read so far back to the system. A tensor that is still
+        held is read from the file again; nobody may have written to one."""
+
     def layers(self) -> Iterator[TernaryTensor]:
         """The ternary layers, one after the other."""
         for name in self.layer_names:

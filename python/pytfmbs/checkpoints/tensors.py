@@ -11,6 +11,7 @@ from torch import Tensor
 from ..nn.bitnet import BitNetLinear, BitNetPackedLinear, RMSNorm
 from ..nn.linear import TFMBSLinear
 from ..nn.packed import TFMBSPackedLinear
+from . import codes
 
 Layer = TypeVar("Layer", TFMBSLinear, TFMBSPackedLinear)
 
@@ -54,9 +55,10 @@ class TernaryTensor:
 
     def rows(self, order: Tensor) -> TernaryTensor:
         """The layer of these outputs, in this order."""
+        trits = codes.empty_trits(len(order), self.in_features)
         return replace(
             self,
-            trits=self.trits[order],
+            trits=torch.index_select(self.trits, 0, order, out=trits),
             scale=self.scale if self.scale.numel() == 1 else self.scale[order],
             bias=None if self.bias is None else self.bias[order],
         )

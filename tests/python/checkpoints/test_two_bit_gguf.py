@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from gguf_by_hand import F32, Tensor, bf16, f32, i2_s, q2_0, write
 from pytfmbs import ArgumentError, CheckpointError, TFMBSPackedLinear
 from pytfmbs.checkpoints import load_into, open_checkpoint
+from safetensors.torch import save_file
 from torch import nn
 
 pytest.importorskip("gguf")
@@ -241,3 +243,30 @@ def test_weights_of_no_linear_layer(tmp_path: Path, tensor: Any) -> None:
         with pytest.raises(CheckpointError, match="no matrix") as caught:
             open_checkpoint(path, i2s_block=128)
         assert caught.value.tensor == other.name
+
+
+@pytest.mark.parametrize("kind", ["gguf", "bitnet"])
+def test_forgotten_pages_are_read_again(tmp_path: Path, kind: str) -> None:
+    values = np.arange(1 << 20, dtype=np.float32).reshape(1024, 1024)
+    if kind == "gguf":
+        path = write(tmp_path / "m.gguf", [f32("n.weight", values)])
+    else:
+        path = tmp_path
+        save_file({"n.weight": torch.from_numpy(values)}, path / "model.safetensors")
+        (path / "config.json").write_text('{"quantization_config": {"quant_method": "bitnet"}}')
+    reader = open_checkpoint(path)
+    held = reader.tensor("n.weight")
+    assert np.array_equal(held.numpy(), values)
+    before = mapped_bytes()
+    reader.forget()
+    if sys.platform == "linux":
+        assert before - mapped_bytes() > 3 << 20
+    assert np.array_equal(held.numpy(), values)
+
+
+def mapped_bytes() -> int:
+    """Resident pages of mapped files."""
+    if sys.platform != "linux":
+        return 0
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("RssFile:")[2].split()[0]) << 10

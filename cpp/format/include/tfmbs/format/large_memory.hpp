@@ -25,6 +25,11 @@ void release(void* memory, std::size_t bytes) noexcept;
 // outside.
 void prefer_huge_pages(void* memory, std::size_t bytes) noexcept;
 
+// Gives pages of a mapped file back to the system (Linux): those that lie whole in this memory are
+// read from the file again when they are touched. Precondition: it is a mapping of a file that
+// nobody writes to, or nobody reads it any more.
+void forget_file_pages(void* memory, std::size_t bytes) noexcept;
+
 // Around fork(), on the thread that forks, so that the child finds this memory whole: what calls
 // them allocates nothing in between. Both do nothing where memory is not shared.
 void before_fork();
