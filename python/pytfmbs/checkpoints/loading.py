@@ -14,7 +14,7 @@ from ..nn.changes import announce
 from .codes import forget_pages
 from .gguf_file import GgufCheckpoint
 from .llama_gguf import ROPE_FREQS, LlamaNames
-from .modules import Place, online_layers, places, replace_module
+from .modules import Place, online_layers, owners, places
 from .opening import open_checkpoint
 from .reader import Checkpoint
 from .tensors import TernaryTensor
@@ -77,6 +77,7 @@ class _Loading:
 
     def run(self) -> nn.Module:
         targets = self._targets()
+        self.owners = owners(self.model)
         rest = self._rest(targets)
         for path, name in targets.items():
             self._put_layer(path, name)
@@ -161,7 +162,11 @@ class _Loading:
         if order is not None:
             tensor = tensor.rows(order)
         new = self._layer_of(tensor, path, old)
-        self.model = replace_module(self.model, old, new.train(old.training))
+        new.train(old.training)
+        for parent, child in self.owners.get(id(old), ()):
+            parent._modules[child] = new
+        if self.model is old:
+            self.model = new
 
     def _layer_of(self, tensor: TernaryTensor, path: str, old: Any) -> nn.Module:
         options = {"name": path or None, **self.options}

@@ -35,13 +35,14 @@ def places(model: nn.Module, without: Collection[str]) -> Iterator[Place]:
                 yield Place(prefix + name, module, name, tensor)
 
 
-def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
-    """Puts a module wherever another is a child. The model, or what replaces it."""
-    for parent in list(model.modules()):
+def owners(model: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
+    """Wherever a module, by its id, is a child: its parents, and its names there."""
+    found: dict[int, list[tuple[nn.Module, str]]] = {}
+    for parent in model.modules():
         for name, child in parent._modules.items():
-            if child is old:
-                parent._modules[name] = new
-    return new if model is old else model
+            if child is not None:
+                found.setdefault(id(child), []).append((parent, name))
+    return found
 
 
 def is_kept(name: str, patterns: Collection[str]) -> bool:
