@@ -259,16 +259,18 @@ def test_a_freed_address_does_not_pass_for_the_old_one(training: bool) -> None:
 
 def test_storage_freed_beside_the_layer() -> None:
     """FSDP frees a parameter's storage while the layer's own reference to it is alive."""
-    size = 400
-    x = torch.eye(size)
-    layers = [TFMBSLinear(size, size, False).eval() for _ in range(8)]
+    # Above 32 MiB malloc always maps memory anew, and the hole just left is the first that fits. Where
+    # a smaller block comes back hangs on the whole heap.
+    size = 3000
+    x = torch.eye(size)[:4]
+    layers = [TFMBSLinear(size, size, False).eval() for _ in range(2)]
     signs = torch.ones(size, size)
     reused = 0
-    for _ in range(10):
+    for _ in range(6):
         for layer in layers:
             layer.weight = nn.Parameter(signs.clone(), requires_grad=False)
         with torch.no_grad():
-            assert all(torch.equal(layer(x), signs.T) for layer in layers)
+            assert all(torch.equal(layer(x), signs.T[:4]) for layer in layers)
         before = {layer.weight.data_ptr(): layer for layer in layers}
         assert all(layer.weight._version == 0 for layer in layers)
         for layer in layers:
@@ -279,8 +281,8 @@ def test_storage_freed_beside_the_layer() -> None:
                 reused += 1
                 layer.weight = weight
                 with torch.no_grad():
-                    assert torch.equal(layer(x), signs.T)
-    assert reused > 5, "no address came back: this run tested nothing"
+                    assert torch.equal(layer(x), signs.T[:4])
+    assert reused > 3, "no address came back: this run tested nothing"
 
 
 def test_two_buffers_in_turn() -> None:
