@@ -82,8 +82,6 @@ Status check_trits(std::span<const std::int8_t> trits) {
   return result;
 }
 
-constexpr std::array<std::uint8_t, 5> kThirds{1, 3, 9, 27, 81};
-
 // ceil(256 q / 243): the byte of five base-3 digits.
 [[nodiscard]] constexpr std::uint8_t fraction(std::uint32_t q) noexcept {
   return static_cast<std::uint8_t>((q * 256 + 242) / 243);
@@ -119,21 +117,38 @@ constexpr std::size_t kTq2Codes = 64;
   return is_q2(kind) ? 0 : block_bytes(kind) - kScaleBytes;
 }
 
-// False where a byte is no code.
-[[nodiscard]] bool unpack_tq1(const std::uint8_t* bytes, std::int8_t* trits) noexcept {
+// False where a byte is no code. A byte b of five digits is ceil(256 q / 243) of some q if and only
+// if 243 b mod 256 is below 243. The sizes are constants, so that the loops become vector code.
+template <Tq1Run kRun>
+[[nodiscard]] bool unpack_tq1_run(const std::uint8_t* bytes, std::int8_t* trits) noexcept {
+  std::array<std::uint8_t, kRun.bytes> rest;
+  std::copy_n(bytes + kRun.byte, kRun.bytes, rest.begin());
   bool valid = true;
-  for (const Tq1Run& run : kTq1Runs) {
-    for (std::size_t m = 0; m < run.bytes; ++m) {
-      valid &= kIsFraction[run.digits == 5 ? 0 : 1][bytes[run.byte + m]];
+  if constexpr (kRun.digits == 5) {
+    std::uint8_t highest = 0;
+    for (const std::uint8_t byte : rest) {
+      highest = std::max(highest, static_cast<std::uint8_t>(byte * 243U));
     }
-    for (std::size_t n = 0; n < run.digits; ++n) {
-      for (std::size_t m = 0; m < run.bytes; ++m) {
-        const auto rest = static_cast<std::uint8_t>(bytes[run.byte + m] * kThirds[n]);
-        trits[run.first + n * run.bytes + m] = static_cast<std::int8_t>((rest * 3 >> 8) - 1);
-      }
+    valid = highest < 243;
+  } else {
+    for (const std::uint8_t byte : rest) valid &= kIsFraction[1][byte];
+  }
+  for (std::size_t n = 0; n < kRun.digits; ++n) {
+    for (std::size_t m = 0; m < kRun.bytes; ++m) {
+      const std::uint32_t product = std::uint32_t{rest[m]} * 3;
+      trits[kRun.first + n * kRun.bytes + m] =
+          static_cast<std::int8_t>(static_cast<int>(product >> 8) - 1);
+      rest[m] = static_cast<std::uint8_t>(product);
     }
   }
   return valid;
+}
+
+[[nodiscard]] bool unpack_tq1(const std::uint8_t* bytes, std::int8_t* trits) noexcept {
+  const bool a = unpack_tq1_run<kTq1Runs[0]>(bytes, trits);
+  const bool b = unpack_tq1_run<kTq1Runs[1]>(bytes, trits);
+  const bool c = unpack_tq1_run<kTq1Runs[2]>(bytes, trits);
+  return a && b && c;
 }
 
 [[nodiscard]] bool unpack_tq2(const std::uint8_t* bytes, std::int8_t* trits) noexcept {

@@ -180,7 +180,7 @@ class GgufCheckpoint(Checkpoint):
         assert self._layouts.i2s is not None
         trits = codes.unpack_interleaved(data[:-4], self._layouts.i2s)
         scale = data[-4:].clone().view(torch.float32)
-        if not bool(trits.any()):
+        if codes.is_zero(trits):
             return trits, torch.ones(1), None
         if not 0 < float(scale) < math.inf:
             self._refuse(
@@ -258,7 +258,7 @@ def _common_scale(trits: Tensor, blocks: Tensor) -> tuple[Tensor, int | None]:
     """Scale and group size: one scale where all blocks with weights other than 0 agree, one an output
     where each output's do, else one a block."""
     first = blocks.reshape(-1)[0]
-    if bool(first != 0) and bool((blocks == first).all()):
+    if bool(first != 0) and bool((blocks.numpy() == first.item()).all()):
         return first.reshape(1).clone(), None
     outputs, count = blocks.shape
     size = trits.shape[1] // count
