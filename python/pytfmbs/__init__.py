@@ -36,6 +36,11 @@ from .agent import AdaptiveRuntimeAgent  # noqa: E402
 from .conversion.convert import convert  # noqa: E402
 from .conversion.freeze import freeze, thaw  # noqa: E402
 from .conversion.summary import Summary, summary  # noqa: E402
+from .decoding import (  # noqa: E402
+    compare_decoding,
+    prepare_for_decode,
+    restore_after_decode,
+)
 from .errors import (  # noqa: E402
     AddressError,
     ArgumentError,
@@ -98,11 +103,14 @@ __all__ = [
     "TwnQuantizer",
     "WeightQuantizer",
     "active_kernels",
+    "compare_decoding",
     "convert",
     "freeze",
     "isa_variants",
     "pack_pt5",
     "prepare",
+    "prepare_for_decode",
+    "restore_after_decode",
     "select_kernels",
     "set_weight_storage",
     "summary",

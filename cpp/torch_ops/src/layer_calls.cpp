@@ -6,8 +6,8 @@
 namespace tfmbs::torch_ops {
 namespace {
 
-linear::Activation activation_of(const Text& activation) {
-  return require(linear::parse_activation(activation.view()));
+linear::Activation activation_of(std::string_view activation) {
+  return require(linear::parse_activation(activation));
 }
 
 }  // namespace
@@ -42,9 +42,9 @@ Operands prepare_operands(const Tensor& input, const runtime::TensorView& weight
 
 runtime::LayerKey key_of(const Tensor& identity, const Text& quantizer, const Text& activation) {
   return {identity_text(identity), require(linear::parse_weight_quantizer(quantizer.view())),
-          activation_of(activation)};
+          activation_of(activation.view())};
 }
-runtime::LayerKey trit_key(const Tensor& identity, const Text& activation,
+runtime::LayerKey trit_key(const Tensor& identity, std::string_view activation,
                            std::int64_t group_size) {
   check(group_size >= 0 && group_size <= static_cast<std::int64_t>(kMostScaleGroup),
         "tfmbs: group_size is ", group_size, "; allowed are 32, 64, 128, 256, and 0 for none");

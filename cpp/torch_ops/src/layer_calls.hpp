@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <string_view>
 #include <thread>
 #include <utility>
 
@@ -35,7 +36,7 @@ struct Operands {
 [[nodiscard]] runtime::LayerKey key_of(const Tensor& identity, const Text& quantizer,
                                        const Text& activation);
 // Of a layer whose trits come from outside the library.
-[[nodiscard]] runtime::LayerKey trit_key(const Tensor& identity, const Text& activation,
+[[nodiscard]] runtime::LayerKey trit_key(const Tensor& identity, std::string_view activation,
                                          std::int64_t group_size = 0);
 
 // Calls something of a layer. Where another thread moves the layer meanwhile, its identity finds

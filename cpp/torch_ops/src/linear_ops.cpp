@@ -37,7 +37,7 @@ Tensor linear_trits(const Tensor& input, const Tensor& weight, const Tensor& tri
   runtime::TensorView view = view_of(weight);
   view.type = float_type(input.scalar_type());  // the trits have none of their own
   const Operands operands = prepare_operands(input, view, bias, out_dtype, {});
-  on_layer(trit_key(identity, activation), trits.size(0), trits.size(1), [&](Layer& layer) {
+  on_layer(trit_key(identity, activation.view()), trits.size(0), trits.size(1), [&](Layer& layer) {
     return layer.forward(weights.source, operands.args, TorchExecutor{}, &quantized.source());
   });
   return operands.output;
@@ -53,7 +53,7 @@ bool prefetch(const Tensor& weight, const Tensor& identity, const Text& quantize
 bool prefetch_trits(const Tensor& weight, const Tensor& trits, const Tensor& scale,
                     const Tensor& identity, const Text& activation) {
   const TritWeights weights = trit_weights(weight, trits, scale);
-  return on_layer(trit_key(identity, activation), trits.size(0), trits.size(1),
+  return on_layer(trit_key(identity, activation.view()), trits.size(0), trits.size(1),
                   [&](Layer& layer) { return layer.prefetch(weights.source, TorchExecutor{}); });
 }
 
@@ -69,7 +69,7 @@ bool pack(const Tensor& weight, const Tensor& identity, const Text& quantizer,
 bool pack_trits(const Tensor& weight, const Tensor& trits, const Tensor& scale,
                 const Tensor& identity, const Text& activation) {
   const TritWeights weights = trit_weights(weight, trits, scale);
-  on_layer(trit_key(identity, activation), trits.size(0), trits.size(1),
+  on_layer(trit_key(identity, activation.view()), trits.size(0), trits.size(1),
            [&](Layer& layer) { return layer.prepare(weights.source, TorchExecutor{}); });
   return true;
 }

@@ -11,77 +11,28 @@
 
 #include "errors.hpp"
 #include "layer_calls.hpp"
+#include "packed_weight.hpp"
 #include "tensors.hpp"
 #include "tfmbs/format/bit_planes.hpp"
 #include "tfmbs/format/group_scales.hpp"
 #include "tfmbs/format/pt5.hpp"
 #include "tfmbs/format/weight_panels.hpp"
-#include "tfmbs/runtime/packed_source.hpp"
 #include "torch_executor.hpp"
-#include "weights.hpp"
 
 namespace tfmbs::torch_ops {
 namespace {
-
-std::uint64_t size_argument(std::int64_t value, const char* what) {
-  check(value >= 0, "tfmbs: ", what, " is ", value, "; it must not be negative");
-  return static_cast<std::uint64_t>(value);
-}
-
-// Panels of a matrix as an op gets them.
-WeightPanelsView panels_view(const Tensor& panels, const Text& layout, std::int64_t out_features,
-                             std::int64_t in_features) {
-  check(panels.scalar_type() == ScalarType::Byte && panels.dim() == 1 && panels.is_contiguous(),
-        "tfmbs: panels must be a contiguous vector of uint8");
-  WeightPanelsView view{.bytes = static_cast<const std::uint8_t*>(data_of(panels, "panels")),
-                        .layout = require(parse_weight_layout(layout.view())),
-                        .outputs = size_argument(out_features, "out_features"),
-                        .depth = size_argument(in_features, "in_features")};
-  const std::size_t bytes = in_features == 0 ? 0 : view.size();
-  check(static_cast<std::size_t>(panels.numel()) == bytes, "tfmbs: panels hold ", panels.numel(),
-        " bytes; ", out_features, " x ", in_features, " weights packed as ",
-        std::string(layout.view()), " take ", bytes);
-  return view;
-}
-
-// A packed layer's weights; `source` points into the object.
-class PackedWeight {
- public:
-  PackedWeight(const Tensor& panels, const Tensor& scale, const Text& layout,
-               std::int64_t out_features, std::int64_t in_features, std::int64_t group_size)
-      : panels_(panels), scale_(scale) {
-    check(scale.scalar_type() == ScalarType::Float && scale.dim() == 1 && scale.is_contiguous(),
-          "tfmbs: scale must be a contiguous vector of float32");
-    source_ = {.panels = panels_view(panels, layout, out_features, in_features),
-               .scales = {static_cast<const float*>(data_of(scale, "scale")),
-                          static_cast<std::size_t>(scale.numel())},
-               .group = size_argument(group_size, "group_size"),
-               .panels_version = version_or_none(panels),
-               .scales_version = version_or_none(scale),
-               .panels_owner = &panels_,
-               .scales_owner = &scale_};
-  }
-  PackedWeight(const PackedWeight&) = delete;
-  PackedWeight& operator=(const PackedWeight&) = delete;
-  [[nodiscard]] const runtime::PackedSource& source() const noexcept { return source_; }
-
- private:
-  TensorStorage panels_;
-  TensorStorage scale_;
-  runtime::PackedSource source_;
-};
 
 Tensor packed_linear(const Tensor& input, const Tensor& panels, const Tensor& scale,
                      const std::optional<Tensor>& bias, const Tensor& identity, const Text& layout,
                      std::int64_t out_features, std::int64_t in_features, std::int64_t group_size,
                      const Text& activation, std::optional<double> /*ste_clip*/,
                      std::optional<ScalarType> out_dtype) {
-  const PackedWeight weights(panels, scale, layout, out_features, in_features, group_size);
+  const PackedWeight weights(panels, scale, layout.view(), out_features, in_features, group_size);
   const std::int64_t sizes[] = {out_features, in_features};
   const Operands operands =
       prepare_operands(input, {.type = float_type(input.scalar_type()), .sizes = sizes}, bias,
                        out_dtype, Operands::Options{.relu = false, .wide_bias = true});
-  on_layer(trit_key(identity, activation, group_size), out_features, in_features,
+  on_layer(trit_key(identity, activation.view(), group_size), out_features, in_features,
            [&](runtime::Layer& layer) {
              return layer.forward(weights.source(), operands.args, TorchExecutor{});
            });
@@ -91,9 +42,9 @@ Tensor packed_linear(const Tensor& input, const Tensor& panels, const Tensor& sc
 bool prefetch_packed(const Tensor& panels, const Tensor& scale, const Tensor& identity,
                      const Text& layout, std::int64_t out_features, std::int64_t in_features,
                      std::int64_t group_size, const Text& activation) {
-  const PackedWeight weights(panels, scale, layout, out_features, in_features, group_size);
+  const PackedWeight weights(panels, scale, layout.view(), out_features, in_features, group_size);
   return on_layer(
-      trit_key(identity, activation, group_size), out_features, in_features,
+      trit_key(identity, activation.view(), group_size), out_features, in_features,
       [&](runtime::Layer& layer) { return layer.prefetch(weights.source(), TorchExecutor{}); });
 }
 
@@ -117,8 +68,8 @@ void for_each_portion(std::size_t rows, std::size_t columns, const Body& body) {
 // The panels of a matrix that an op writes, cleared.
 WeightPanelsSpan cleared_panels(Tensor& panels, const Text& layout, std::size_t outputs,
                                 std::size_t depth) {
-  const WeightPanelsView view = panels_view(panels, layout, static_cast<std::int64_t>(outputs),
-                                            static_cast<std::int64_t>(depth));
+  const WeightPanelsView view = panels_view(
+      panels, layout.view(), static_cast<std::int64_t>(outputs), static_cast<std::int64_t>(depth));
   const WeightPanelsSpan span{static_cast<std::uint8_t*>(panels.mutable_data_ptr()), view.layout,
                               outputs, depth};
   if (depth != 0 && outputs != 0) clear_panels(span);
@@ -184,7 +135,7 @@ void panels_of_rows(const Tensor& packed, std::int64_t in_features, const Text& 
 
 Tensor trits_of_panels(const Tensor& panels, const Text& layout, std::int64_t out_features,
                        std::int64_t in_features) {
-  const WeightPanelsView view = panels_view(panels, layout, out_features, in_features);
+  const WeightPanelsView view = panels_view(panels, layout.view(), out_features, in_features);
   Tensor trits = empty({out_features, in_features}, ScalarType::Char);
   auto* values = static_cast<std::int8_t*>(trits.mutable_data_ptr());
   if (in_features == 0) return trits;
@@ -197,7 +148,7 @@ Tensor trits_of_panels(const Tensor& panels, const Text& layout, std::int64_t ou
 
 Tensor rows_of_panels(const Tensor& panels, const Text& layout, std::int64_t out_features,
                       std::int64_t in_features) {
-  const WeightPanelsView view = panels_view(panels, layout, out_features, in_features);
+  const WeightPanelsView view = panels_view(panels, layout.view(), out_features, in_features);
   const std::size_t row_bytes = pt5_bytes(view.depth);
   Tensor packed = empty({out_features, static_cast<std::int64_t>(row_bytes)}, ScalarType::Byte);
   auto* bytes = static_cast<std::uint8_t*>(packed.mutable_data_ptr());

@@ -236,6 +236,73 @@ struct EpilogueArgs {
   const void* scaled_accumulators{nullptr};  // fp32, or fp64 where `wide`; or null
 };
 
+// out[m * out_stride + n] = sum over k < depth of activations[m][k] * weights[n][k]: a matrix of
+// int8 weights, row by row, as an output head has it. Both are within -127...127; depth <=
+// kMaxDenseDepth, for which int32 holds every sum.
+struct DenseInt8MatmulArgs {
+  const std::int8_t* activations;
+  std::size_t rows;
+  std::size_t row_stride;  // in elements, as the strides below
+  const std::int8_t* weights;
+  std::size_t weight_stride;
+  std::size_t outputs;
+  std::size_t depth;
+  std::int32_t* out;
+  std::size_t out_stride;
+};
+inline constexpr std::size_t kMaxDenseDepth = std::size_t{1} << 17;  // 127^2 * 2^17 < 2^31
+
+// The parts of a decoder block between its products. All compute in fp32, each operation rounded
+// once, sums in eight lanes of fixed order (float_lanes.hpp), so that every set gives the same
+// bits. Their tensors are of one type, fp32 or bf16; a result is rounded to it once where it is
+// written.
+
+// out[i] = round(round(x[i] * r) * weight[i]), r = 1 / sqrt(mean of x^2 + epsilon): the inner
+// rounding is to `type`, as transformers' RMSNorm has it.
+struct RmsNormArgs {
+  const void* input;
+  const void* weight;
+  FloatType type;
+  std::size_t size;
+  float epsilon;
+  void* out;  // may be `input`
+};
+
+// out[i] = round(round(f(gate[i])) * up[i]), as a feed-forward part has it in `type`.
+enum class GateFunction : std::uint8_t { kSilu, kSquaredRelu };
+struct GateArgs {
+  const void* gate;
+  const void* up;
+  FloatType type;
+  std::size_t size;
+  GateFunction function;
+  void* out;  // may be `gate` or `up`
+};
+
+// Attention of one position: the queries of `heads` heads that share keys and values.
+//   s[h][p] = (query[h] . key[p]) * scaling + mask[p]; w = softmax over p of s[h];
+//   out[h] = sum over p of w[p] * value[p]
+struct AttendArgs {
+  const float* queries;    // heads x head_size
+  std::size_t heads;       // at least 1
+  std::size_t head_size;   // a multiple of kFloatLanes, at most kMaxHeadSize
+  const void* keys;        // of position p at p * key_stride
+  std::size_t key_stride;  // in elements
+  const void* values;
+  std::size_t value_stride;
+  FloatType type;         // of keys and values: fp32 or bf16
+  std::size_t positions;  // at least 1
+  const float* mask;      // `positions` values that are added to the scores, or null
+  float scaling;
+  float* scores;  // heads x attend_score_stride(positions), scratch
+  float* out;     // heads x head_size
+};
+inline constexpr std::size_t kFloatLanes = 8;
+inline constexpr std::size_t kMaxHeadSize = 512;
+[[nodiscard]] constexpr std::size_t attend_score_stride(std::size_t positions) noexcept {
+  return (positions + kFloatLanes - 1) / kFloatLanes * kFloatLanes;
+}
+
 // The layouts that a set reads fastest: where the weights stay in a cache, and where they come from
 // memory. The second may be the first.
 struct PreferredLayouts {
@@ -275,6 +342,10 @@ struct KernelSet {
   void (*digit_count)(const DigitCountArgs&) noexcept;
   void (*weighted_sum)(const WeightedSumArgs&) noexcept;
   void (*epilogue)(const EpilogueArgs&) noexcept;
+  void (*dense_int8_matmul)(const DenseInt8MatmulArgs&) noexcept;
+  void (*rms_norm)(const RmsNormArgs&) noexcept;
+  void (*gate)(const GateArgs&) noexcept;
+  void (*attend)(const AttendArgs&) noexcept;
   std::uint64_t (*fingerprint)(const void* data, std::size_t bytes) noexcept;  // fingerprint.hpp
 };
 

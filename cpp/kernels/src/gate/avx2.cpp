@@ -1,0 +1,8 @@
+#include "gate/gate.hpp"
+#include "operations.hpp"
+
+namespace tfmbs::kernels::avx2 {
+
+void gate(const GateArgs& args) noexcept { gate_in_lanes(args); }
+
+}  // namespace tfmbs::kernels::avx2

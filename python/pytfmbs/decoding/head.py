@@ -1,0 +1,66 @@
+"""An output head with int8 weights: half of bf16's bytes, which a decode step reads once a token."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..ops import decode_ops
+
+_CODES = "_tfmbs_codes"
+
+
+class Int8Linear(nn.Linear):
+    """What an ``nn.Linear`` becomes: its weight stays as it is (it may be the embedding's too) and is
+    read no more; int8 values of it are.
+
+    Formula: weight and input are quantized a row at a time, q = round(127 x / max|x|); the product is
+    exact and scaled back (docs/decoding.md). A weight that changed is quantized anew.
+
+    Raises RuntimeError where a gradient is asked for: there is none.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[..., in_features] to [..., out_features]; float32, bfloat16 or float16."""
+        if torch.is_grad_enabled() and (input.requires_grad or self.weight.requires_grad):
+            raise RuntimeError(
+                "an int8 output head has no gradient: use torch.no_grad(), or "
+                "pytfmbs.restore_after_decode(model) before training"
+            )
+        values, scales = self._codes()
+        return decode_ops.int8_linear(input, values, scales, self.bias)  # type: ignore[no-any-return]
+
+    def _codes(self) -> tuple[Tensor, Tensor]:
+        codes = self.__dict__.get(_CODES)
+        if torch.compiler.is_dynamo_compiling():
+            return codes[1]  # type: ignore[no-any-return]
+        state = _state_of(self.weight)
+        if codes is None or codes[0] != state:
+            codes = state, decode_ops.int8_rows(self.weight.detach())
+            self.__dict__[_CODES] = codes
+        return codes[1]  # type: ignore[no-any-return]
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(self.__dict__)
+        state.pop(_CODES, None)
+        return state
+
+
+def _state_of(weight: Tensor) -> tuple[Any, ...]:
+    version = None if weight.is_inference() else weight._version
+    return weight.data_ptr(), weight.dtype, weight.shape, version
+
+
+def to_int8(head: nn.Linear) -> None:
+    """Makes an nn.Linear an Int8Linear, in place."""
+    head.__class__ = Int8Linear
+    with torch.no_grad():
+        head._codes()  # type: ignore[operator]
+
+
+def to_float(head: Int8Linear) -> None:
+    """Undoes it."""
+    head.__dict__.pop(_CODES, None)
+    head.__class__ = nn.Linear
