@@ -140,13 +140,14 @@ test-mlir: build .venv/.installed-demo .venv/.installed-compile .venv/.installed
 	$(PY) tests/mlir/run_tfmbs_to_linalg.py; \
 	$(PY) tests/mlir/run_execution.py $(ARGS)
 
-# Builds what some tests would skip without: the plugin, and the suite's ceilings.
+# Builds what some tests would skip without: the plugin, and the suite's ceilings. Tests use one
+# thread, so each core runs files of its own.
 test-python: build .venv/.installed-demo .venv/.installed-compile .venv/.installed-test \
   .venv/.installed-models .venv/.installed-wheel
 	@if scripts/system-packages.sh mlir; then $(MAKE) --no-print-directory build-mlir; \
 	 else echo "SKIPPED the tests of compiled models: MLIR 22 is missing"; fi
 	@cmake --build $(BUILD) --target tfmbs_ceilings tfmbs_forwards
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 # llama.cpp in .venv-llama, an environment of its own; the tests themselves run in .venv.
 .PHONY: test-llama

@@ -53,7 +53,8 @@ for python in "${candidates[@]}"; do
   "$python" -m venv "$build/venv"
   "$build/venv/bin/python" -m pip install -qq --disable-pip-version-check -r requirements/build.txt
   "$build/venv/bin/python" -m pip wheel -qq --disable-pip-version-check --no-build-isolation --no-deps \
-    -w "$build" -C "cmake.define.TFMBS_TORCH_DIR=$torch" -C build-dir="$build/build" .
+    -w "$build" --config-settings "cmake.define.TFMBS_TORCH_DIR=$torch" \
+    --config-settings build-dir="$build/build" .
   repair "$build"/pytfmbs-*.whl
 done
 

@@ -53,9 +53,14 @@ def why_not(layer: nn.Module) -> str | None:
             )
     if len({module.activation for module in _products(layer)}) > 1:
         return "its layers quantize their inputs differently"
-    if getattr(attention, "sliding_window", None) is not None:
-        return "its attention has a sliding window"
     config = attention.config
+    # Some families keep the window in the attention, some in the configuration alone.
+    of_config = getattr(config, "sliding_window", None) if family == "Mistral" else None
+    kinds = getattr(config, "layer_types", None) or ()
+    kind_of_layer = kinds[attention.layer_idx] if kinds else "full_attention"
+    window = getattr(attention, "sliding_window", of_config)
+    if window is not None or kind_of_layer != "full_attention":
+        return "its attention has a sliding window"
     if config.hidden_act not in _GATES:
         return f"its gate is {config.hidden_act}; known are {', '.join(sorted(_GATES))}"
     size = attention.head_dim
@@ -208,7 +213,7 @@ class FusedLayer(nn.Module):
         out = block.run(self, hidden_states, attention_mask, past_key_values, position_embeddings)
         if out is not None:
             return out
-        return super().forward(  # type: ignore[misc, no-any-return]
+        return super().forward(  # type: ignore[no-any-return]
             hidden_states,
             attention_mask=attention_mask,
             position_ids=position_ids,

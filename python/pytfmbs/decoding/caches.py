@@ -44,9 +44,10 @@ class _Room:
     def serves(self, owner: Any) -> bool:
         """Whether the owner's tensors are still those that this room last showed, and one more
         position fits."""
-        return (
-            self.owner() is owner
-            and owner.keys is self.shown[0]
+        if self.owner() is not owner:
+            return False
+        return bool(
+            owner.keys is self.shown[0]
             and owner.values is self.shown[1]
             and self.shown[0].shape[-2] < self.keys.shape[-2]
         )

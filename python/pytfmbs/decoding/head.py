@@ -33,14 +33,14 @@ class Int8Linear(nn.Linear):
         return decode_ops.int8_linear(input, values, scales, self.bias)  # type: ignore[no-any-return]
 
     def _codes(self) -> tuple[Tensor, Tensor]:
-        codes = self.__dict__.get(_CODES)
-        if torch.compiler.is_dynamo_compiling():
-            return codes[1]  # type: ignore[no-any-return]
+        kept: tuple[Any, tuple[Tensor, Tensor]] | None = self.__dict__.get(_CODES)
+        if kept is not None and torch.compiler.is_dynamo_compiling():
+            return kept[1]
         state = _state_of(self.weight)
-        if codes is None or codes[0] != state:
-            codes = state, decode_ops.int8_rows(self.weight.detach())
-            self.__dict__[_CODES] = codes
-        return codes[1]  # type: ignore[no-any-return]
+        if kept is None or kept[0] != state:
+            kept = state, decode_ops.int8_rows(self.weight.detach())
+            self.__dict__[_CODES] = kept
+        return kept[1]
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
@@ -55,12 +55,13 @@ def _state_of(weight: Tensor) -> tuple[Any, ...]:
 
 def to_int8(head: nn.Linear) -> None:
     """Makes an nn.Linear an Int8Linear, in place."""
-    head.__class__ = Int8Linear
+    object.__setattr__(head, "__class__", Int8Linear)
+    assert isinstance(head, Int8Linear)
     with torch.no_grad():
-        head._codes()  # type: ignore[operator]
+        head._codes()
 
 
 def to_float(head: Int8Linear) -> None:
     """Undoes it."""
     head.__dict__.pop(_CODES, None)
-    head.__class__ = nn.Linear
+    object.__setattr__(head, "__class__", nn.Linear)
