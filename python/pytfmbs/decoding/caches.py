@@ -44,13 +44,9 @@ class _Room:
     def serves(self, owner: Any) -> bool:
         """Whether the owner's tensors are still those that this room last showed, and one more
         position fits."""
-        if self.owner() is not owner:
-            return False
-        return bool(
-            owner.keys is self.shown[0]
-            and owner.values is self.shown[1]
-            and self.shown[0].shape[-2] < self.keys.shape[-2]
-        )
+        keys, values = self.shown
+        whole = owner.keys is keys and owner.values is values
+        return whole and self.owner() is owner and keys.shape[-2] < self.keys.shape[-2]
 
     def show(self, owner: Any) -> None:
         length = self.shown[0].shape[-2] + 1
