@@ -14,6 +14,7 @@ from ..nn.changes import announce
 from ..nn.fabric_layer import FabricLayer
 from ..nn.linear import TFMBSLinear
 from ..nn.packed import TFMBSPackedLinear
+from ..quantization.fixed_scale import check_held
 from .swap import move_hooks, replace_modules
 
 _PACKED: dict[type[nn.Module], type[TFMBSPackedLinear]] = {
@@ -64,8 +65,13 @@ def thaw(model: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
     scales (``TFMBSLinear.from_trits``), in place, and returns the model.
 
     dtype: of the weights; None is the bias's, or torch's default.
-    Raises ArgumentError for a layer with group scales, by its path; the model is as before then.
+    Raises ArgumentError for a layer with group scales, and for one whose scales the dtype does not
+    hold, by its path; the model is as before then.
     """
+
+    def weight_dtype(layer: TFMBSPackedLinear) -> torch.dtype:
+        own = None if layer.bias is None else layer.bias.dtype
+        return dtype or own or torch.get_default_dtype()
 
     def check(path: str, layer: nn.Module) -> None:
         assert isinstance(layer, TFMBSPackedLinear)
@@ -74,21 +80,24 @@ def thaw(model: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
                 f"{path!r}: a trainable layer has one scale, or one an output, and this one has "
                 f"one for {layer.group_size} inputs; train what dequantized_weight() gives instead"
             )
-        if not bool((layer.scale > 0).all()):
+        if not bool(((layer.scale > 0) & torch.isfinite(layer.scale)).all()):
             raise ArgumentError(
-                f"{path!r}: a trainable layer's scales are above 0, and this layer has some that are "
-                "not (NaN, where a weight was)"
+                f"{path!r}: a trainable layer's scales are finite and above 0, and this layer has some "
+                "that are not (NaN, where a weight was)"
             )
+        try:
+            check_held(layer.scale, weight_dtype(layer))
+        except ArgumentError as error:
+            raise ArgumentError(f"{path!r}: {error}") from None
 
     def trainable(layer: TFMBSPackedLinear) -> TFMBSLinear:
         trits, scale = layer.quantized_weight()
-        kind = dtype or (None if layer.bias is None else layer.bias.dtype)
         kind_of = BitNetLinear if isinstance(layer, BitNetPackedLinear) else TFMBSLinear
         made = kind_of.from_trits(
             trits,
             scale,
             layer.bias,
-            dtype=kind,
+            dtype=weight_dtype(layer),
             fabric=layer.fabric,
             activation=layer.activation,
             ste_clip=layer.ste_clip,

@@ -13,7 +13,7 @@ from ..ops import torch_ops, transforms
 from ..ops.dense import check_layout
 from ..ops.observers import profiler_enabled
 from ..ops.panels import panels_of_rows, panels_of_trits
-from ..quantization.quantizers import WeightQuantizer
+from ..quantization.quantizers import WeightQuantizer, given_trits
 from .fabric_layer import FabricLayer, checked_clip
 from .linear import DTYPES, TFMBSLinear
 
@@ -121,9 +121,7 @@ class TFMBSPackedLinear(FabricLayer):
         if not isinstance(trits, Tensor) or trits.dim() != 2:
             raise errors.ArgumentError("trits must be a matrix, out_features x in_features")
         outputs, inputs = trits.shape
-        values = trits.detach().to(torch.int8)
-        if trits.dtype != torch.int8 and not torch.equal(values.to(trits.dtype), trits.detach()):
-            raise errors.ArgumentError("trits hold values other than -1, 0 and +1")
+        values = given_trits(trits)
         if bias is not None:
             if not bias.dtype.is_floating_point:
                 raise TypeError(f"bias is {bias.dtype}; it must be of a float dtype")
@@ -187,10 +185,6 @@ class TFMBSPackedLinear(FabricLayer):
                 f"layer {linear.name!r} has float64 scales, which a packed layer would round to "
                 "float32: convert it with .float() first"
             )
-        nan_outputs = torch.isnan(linear.weight.detach()).any(dim=1)
-        scale = scale.float()
-        if nan_outputs.any():
-            scale = torch.where(nan_outputs, torch.nan, scale.expand(linear.out_features))
         settings = {
             "name": linear.name,
             "fabric": linear.fabric,
@@ -199,6 +193,7 @@ class TFMBSPackedLinear(FabricLayer):
             "activation": linear.activation,
             "ste_clip": linear.ste_clip,
         }
+        scale = linear.packed_scale(scale)
         layer = cls.from_trits(trits, scale, linear.bias, **{**settings, **options})
         layer.offload = linear.offload
         return layer.train(linear.training)

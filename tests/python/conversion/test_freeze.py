@@ -139,6 +139,18 @@ def test_thawed_layers_with_scales_of_zero_or_nan_say_so() -> None:
     assert model[0] is zero
 
 
+def test_thawed_weights_hold_the_scale() -> None:
+    tiny = TFMBSPackedLinear.from_trits(torch.ones(4, 8), 1e-9)
+    model = nn.Sequential(TFMBSPackedLinear.from_trits(torch.ones(8, 8), 0.5), tiny)
+    first = model[0]
+    with pytest.raises(pytfmbs.ArgumentError, match=r"'1': .*weights of float16"):
+        pytfmbs.thaw(model, torch.float16)
+    assert model[0] is first
+    assert model[1] is tiny
+    thawed = pytfmbs.thaw(model, torch.bfloat16)
+    assert torch.equal(thawed[1].quantized_weight()[0], torch.ones(4, 8, dtype=torch.int8))
+
+
 def test_a_thawed_layer_trains_and_keeps_its_scale() -> None:
     trits = torch.randint(-1, 2, (4, 8))
     layer = pytfmbs.thaw(TFMBSPackedLinear.from_trits(trits, 0.5, torch.zeros(4)))
