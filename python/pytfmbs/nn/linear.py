@@ -74,7 +74,9 @@ class TFMBSLinear(FabricLayer, nn.Linear):
 
     _weight_quantizer: WeightQuantizer
     _custom: bool
+    _quantizer_before: WeightQuantizer  # of a layer that keeps its weight's own scale
     _kept: KeptWeight | None = None
+    _storage: Any  # memory that the weight came with
     _told_shared = False
     _keeps_own_scale = True  # of weights that are ternary already
 

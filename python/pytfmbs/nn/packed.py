@@ -53,6 +53,7 @@ class TFMBSPackedLinear(FabricLayer):
     """
 
     bias: nn.Parameter | None
+    _layout: str
     _panels: Tensor
     _scales: Tensor
 
@@ -434,18 +435,21 @@ class TFMBSPackedLinear(FabricLayer):
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         """As nn.Module's; trits and scales stay what they are, scales float32."""
         before = {name: self._buffers[name] for name in _BUFFERS}
-        result = super()._apply(fn, recurse)
-        for name, old in before.items():
-            new = self._buffers[name]
-            assert old is not None
-            assert new is not None
-            if old.device.type == "meta" and new.device.type == "cpu":  # to_empty
-                self._set_zero()
-                break
-            if new.device.type == "meta":
-                continue
-            if new.dtype != old.dtype or not (new is old or torch.equal(new, old)):
-                self._buffers[name] = old
+        kept = [old for old in before.values() if old is not None and old.device.type == "cpu"]
+
+        def in_kind(tensor: Tensor) -> Tensor:
+            """Whoever calls the layer meanwhile finds its trits and scales as they are."""
+            new: Tensor = fn(tensor)
+            if any(tensor is old for old in kept) and new.device.type == "cpu":
+                return new if new.dtype == tensor.dtype and torch.equal(new, tensor) else tensor
+            return new
+
+        result = super()._apply(in_kind, recurse)
+        old, new = before["_panels"], self._buffers["_panels"]
+        assert old is not None
+        assert new is not None
+        if old.device.type == "meta" and new.device.type == "cpu":  # to_empty
+            self._set_zero()
         return result
 
     def _state(self) -> dict[str, Any]:

@@ -281,6 +281,22 @@ def test_sizes_of_zero(outputs: int, inputs: int, group_size: int | None) -> Non
     assert copy.deepcopy(layer)(torch.randn(3, inputs)).shape == (3, outputs)
 
 
+def test_scales_are_float32_while_a_dtype_changes() -> None:
+    """A thread that calls the layer meanwhile finds nothing else."""
+    layer = made(8, 40, None)
+    kinds: list[torch.dtype] = []
+
+    class Watched(dict[str, Any]):
+        def __setitem__(self, key: str, value: Any) -> None:
+            if key == "_scales":
+                kinds.append(value.dtype)
+            super().__setitem__(key, value)
+
+    layer.__dict__["_buffers"] = Watched(layer._buffers)
+    layer.half().double()
+    assert set(kinds) == {torch.float32}
+
+
 # --- what is refused ------------------------------------------------------------------------------
 
 BAD_CALLS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
