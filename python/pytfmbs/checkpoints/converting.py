@@ -73,6 +73,8 @@ def convert_checkpoint(
         raise CheckpointError(str(place), None, "it exists", "Remove it, or pass overwrite")
     if place.exists() and os.path.samefile(source, place):
         raise CheckpointError(str(place), None, "it is the source", "Give another path")
+    if place.exists() and place.resolve() in Path(source).resolve().parents:
+        raise CheckpointError(str(place), None, "the source is in it", "Give another path")
     writing = prepare_conversion(
         reader, place, format, round_scales=round_scales, vocabulary=vocabulary,
         pre_tokenizer=pre_tokenizer, max_shard_bytes=max_shard_bytes,

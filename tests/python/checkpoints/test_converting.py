@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from llama_models import LLAMA3, llama, packed
-from pytfmbs import ArgumentError, CheckpointError
+from pytfmbs import ArgumentError, CheckpointError, TFMBSPackedLinear
 from pytfmbs.checkpoints import (
     Checkpoint,
     TernaryTensor,
@@ -21,6 +21,7 @@ from pytfmbs.checkpoints import (
 )
 from pytfmbs.checkpoints import saving as saving_module
 from safetensors.torch import save_file
+from torch import nn
 
 gguf = pytest.importorskip("gguf")
 pytest.importorskip("transformers")
@@ -197,6 +198,16 @@ def test_targets_that_exist(tmp_path: Path) -> None:
         convert_checkpoint(tmp_path / "in", tmp_path / "in", format="bitnet", overwrite=True)
     with pytest.raises(ArgumentError, match="'gguf-q4'"):
         convert_checkpoint(tmp_path / "in", tmp_path / "x", format="gguf-q4")
+
+
+def test_a_target_that_holds_the_source_stays(tmp_path: Path) -> None:
+    save(nn.Sequential(TFMBSPackedLinear.from_trits(torch.ones(8, 8))), tmp_path / "all" / "in")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(CheckpointError, match="the source is in it"):
+        convert_checkpoint(
+            tmp_path / "all" / "in", tmp_path / "all", format="tfmbs", overwrite=True
+        )
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_what_a_llama_gguf_does_not_say(tmp_path: Path) -> None:
