@@ -204,7 +204,11 @@ class _GgufCopy:
             if key in ("general.architecture", "general.file_type"):
                 continue
             value_type, *item = map(gguf.GGUFValueType, reader.value_type(key))
-            self.writer.add_key_value(key, reader.value(key), value_type, *item)
+            value = reader.value(key)
+            if value == []:
+                reason = f"its metadata {key!r} is an array of nothing, which the gguf package does not write"
+                raise CheckpointError(reader.file, None, reason, "Remove the key")
+            self.writer.add_key_value(key, value, value_type, *item)
         self.writer.add_file_type(file_type(kind))
         self.entries = []
         for name in reader.names():
