@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
@@ -47,10 +46,10 @@ class LayerFacts:
     @classmethod
     def of_layer(cls, layer: Any) -> LayerFacts:
         packed = isinstance(layer, TFMBSPackedLinear)
-        scale: Tensor = layer.scale if packed else layer.quantized_weight()[1]
+        scale: Tensor = layer.scale if packed else layer.packed_scale(layer.quantized_weight()[1])
         norm, eps = _norm(layer)
         return cls(
-            layer.out_features, layer.in_features, scale.detach().to(torch.float32),
+            layer.out_features, layer.in_features, scale.detach(),
             None if layer.bias is None else layer.bias.detach(),
             layer.group_size if packed else None, layer.activation, norm, eps,
         )  # fmt: skip
@@ -166,12 +165,12 @@ def ternary_tensor(name: str, layer: FabricLayer) -> TernaryTensor:
     """What a checkpoint holds of a ternary layer."""
     assert isinstance(layer, (TFMBSLinear, TFMBSPackedLinear))
     trits, scale = layer.quantized_weight()
+    if isinstance(layer, TFMBSLinear):
+        scale = layer.packed_scale(scale)
     norm, eps = _norm(layer)
     bias = None if layer.bias is None else layer.bias.detach()
     group = layer.group_size if isinstance(layer, TFMBSPackedLinear) else None
-    return TernaryTensor(
-        name, trits, scale.to(torch.float32), bias, group, layer.activation, norm, eps
-    )
+    return TernaryTensor(name, trits, scale, bias, group, layer.activation, norm, eps)
 
 
 def refuse(file: str, tensor: str | None, reason: str, remedy: str) -> NoReturn:

@@ -73,6 +73,8 @@ def convert_checkpoint(
         raise CheckpointError(str(place), None, "it exists", "Remove it, or pass overwrite")
     if place.exists() and os.path.samefile(source, place):
         raise CheckpointError(str(place), None, "it is the source", "Give another path")
+    if place.exists() and place.resolve() in Path(source).resolve().parents:
+        raise CheckpointError(str(place), None, "the source is in it", "Give another path")
     writing = prepare_conversion(
         reader, place, format, round_scales=round_scales, vocabulary=vocabulary,
         pre_tokenizer=pre_tokenizer, max_shard_bytes=max_shard_bytes,
@@ -202,7 +204,11 @@ class _GgufCopy:
             if key in ("general.architecture", "general.file_type"):
                 continue
             value_type, *item = map(gguf.GGUFValueType, reader.value_type(key))
-            self.writer.add_key_value(key, reader.value(key), value_type, *item)
+            value = reader.value(key)
+            if value == []:
+                reason = f"its metadata {key!r} is an array of nothing, which the gguf package does not write"
+                raise CheckpointError(reader.file, None, reason, "Remove the key")
+            self.writer.add_key_value(key, value, value_type, *item)
         self.writer.add_file_type(file_type(kind))
         self.entries = []
         for name in reader.names():

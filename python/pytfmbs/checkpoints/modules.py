@@ -20,9 +20,13 @@ class Place(NamedTuple):
 
 def places(model: nn.Module, without: Collection[str]) -> Iterator[Place]:
     """The tensors of a state_dict, shared ones once for each name, but for those of the modules
-    ``without`` and below."""
-    for path, module in model.named_modules(remove_duplicate=False):
-        if any(path == skipped or path.startswith(skipped + ".") for skipped in without):
+    ``without`` and below, whatever other names these have."""
+    paths = list(model.named_modules(remove_duplicate=False))
+    left_out = {id(module) for path, module in paths if path in without}
+    skipped: set[str] = set()
+    for path, module in paths:  # parents first
+        if id(module) in left_out or (path and path.rpartition(".")[0] in skipped):
+            skipped.add(path)
             continue
         prefix = path + "." if path else ""
         kept = {

@@ -258,19 +258,25 @@ def _write_shards(folder: Path, tensors: Iterator[tuple[str, Tensor]], limit: in
 
     shards: list[dict[str, int]] = []
     held: dict[str, Tensor] = {}
+    memory: set[int] = set()
     part = "model-part-{}.safetensors"
 
     def write() -> None:
         save_file(held, folder / part.format(len(shards)), metadata={"format": "pt"})
         shards.append({name: tensor.nbytes for name, tensor in held.items()})
         held.clear()
+        memory.clear()
 
     size = 0
     for name, tensor in tensors:
         if held and size + tensor.nbytes > limit:
             write()
             size = 0
-        held[name] = tensor
+        place = tensor.untyped_storage().data_ptr()
+        held[name] = (
+            tensor.clone() if place in memory else tensor
+        )  # safetensors takes no memory twice
+        memory.add(place)
         size += tensor.nbytes
     write()
     if len(shards) == 1:

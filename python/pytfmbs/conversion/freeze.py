@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, ConversionError
 from ..nn.bitnet import BitNetLinear, BitNetPackedLinear
 from ..nn.changes import announce
 from ..nn.fabric_layer import FabricLayer
 from ..nn.linear import TFMBSLinear
 from ..nn.packed import TFMBSPackedLinear
-from .swap import move_hooks, replace_modules
+from ..quantization.fixed_scale import check_held
+from .swap import carry_over, replace_modules, why_not_carried
 
 _PACKED: dict[type[nn.Module], type[TFMBSPackedLinear]] = {
     TFMBSLinear: TFMBSPackedLinear,
@@ -28,13 +29,14 @@ def freeze(
     **options: Any,
 ) -> nn.Module:
     """Swaps the TFMBSLinears of a model for TFMBSPackedLinears, in place, one after the other, and
-    returns the model. Numbers, names, places and telemetry stay; the float weights go.
+    returns the model. Numbers, names, places and telemetry stay; the float weights go. Hooks, buffers,
+    further parameters and attributes move along.
 
     filter_fn: called with (module, path); only layers for which it is true are swapped. Leave out
         layers whose weight a parent module reads (T5's ``wo``).
     options: ``packing`` ("auto", "packed2", "packed_base3").
-    Raises TypeError for a subclass of TFMBSLinear and ArgumentError for float64 scales, each by its
-    path; the model is as before then.
+    Raises TypeError for a subclass of TFMBSLinear, ConversionError for a replaced ``forward``, and
+    ArgumentError for float64 scales, each by its path; the model is as before then.
     """
 
     def check(path: str, layer: nn.Module) -> None:
@@ -43,6 +45,7 @@ def freeze(
                 f"{path!r}: a {type(layer).__name__} has ways of its own that a packed layer lacks; "
                 "replace it by TFMBSLinear first (and its ReLU by nn.ReLU)"
             )
+        _check_extras(path, layer, _PACKED[type(layer)], "Freeze")
         assert isinstance(layer, TFMBSLinear)
         if layer.weight.dtype == torch.float64 and not layer.has_float32_scales():
             raise ArgumentError(
@@ -64,31 +67,42 @@ def thaw(model: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
     scales (``TFMBSLinear.from_trits``), in place, and returns the model.
 
     dtype: of the weights; None is the bias's, or torch's default.
-    Raises ArgumentError for a layer with group scales, by its path; the model is as before then.
+    Raises ArgumentError for a layer with group scales, and for one whose scales the dtype does not
+    hold, by its path; the model is as before then.
     """
+
+    def trainable_kind(layer: TFMBSPackedLinear) -> type[TFMBSLinear]:
+        return BitNetLinear if isinstance(layer, BitNetPackedLinear) else TFMBSLinear
+
+    def weight_dtype(layer: TFMBSPackedLinear) -> torch.dtype:
+        own = None if layer.bias is None else layer.bias.dtype
+        return dtype or own or torch.get_default_dtype()
 
     def check(path: str, layer: nn.Module) -> None:
         assert isinstance(layer, TFMBSPackedLinear)
+        _check_extras(path, layer, trainable_kind(layer), "Thaw")
         if layer.group_size is not None:
             raise ArgumentError(
                 f"{path!r}: a trainable layer has one scale, or one an output, and this one has "
                 f"one for {layer.group_size} inputs; train what dequantized_weight() gives instead"
             )
-        if not bool((layer.scale > 0).all()):
+        if not bool(((layer.scale > 0) & torch.isfinite(layer.scale)).all()):
             raise ArgumentError(
-                f"{path!r}: a trainable layer's scales are above 0, and this layer has some that are "
-                "not (NaN, where a weight was)"
+                f"{path!r}: a trainable layer's scales are finite and above 0, and this layer has some "
+                "that are not (NaN, where a weight was)"
             )
+        try:
+            check_held(layer.scale, weight_dtype(layer))
+        except ArgumentError as error:
+            raise ArgumentError(f"{path!r}: {error}") from None
 
     def trainable(layer: TFMBSPackedLinear) -> TFMBSLinear:
         trits, scale = layer.quantized_weight()
-        kind = dtype or (None if layer.bias is None else layer.bias.dtype)
-        kind_of = BitNetLinear if isinstance(layer, BitNetPackedLinear) else TFMBSLinear
-        made = kind_of.from_trits(
+        made = trainable_kind(layer).from_trits(
             trits,
             scale,
             layer.bias,
-            dtype=kind,
+            dtype=weight_dtype(layer),
             fabric=layer.fabric,
             activation=layer.activation,
             ste_clip=layer.ste_clip,
@@ -98,6 +112,12 @@ def thaw(model: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
         return made.train(layer.training)
 
     return _swap_all(model, TFMBSPackedLinear, check, trainable)
+
+
+def _check_extras(path: str, layer: nn.Module, target: type[nn.Module], verb: str) -> None:
+    """Raises ConversionError for what the layer holds beside its own and the target cannot hold."""
+    if (found := why_not_carried(layer, target, verb)) is not None:
+        raise ConversionError(path, type(layer).__name__, *found)
 
 
 def _swap_all(
@@ -121,7 +141,7 @@ def _swap_all(
         made = make(module)
         made._succeed(module)
         module._leave_place()
-        move_hooks(module, made)
+        carry_over(module, made)
         model = replace_modules(model, {module: made})
     announce(model)
     return model

@@ -10,6 +10,8 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.module import _WrappedHook
 
+from ..nn.fabric_layer import FabricLayer
+
 _HOOKS = (
     "_backward_pre_hooks",
     "_backward_hooks",
@@ -28,6 +30,8 @@ _HOOKS = (
 _MODULES_OWN = frozenset(
     [*nn.Module().__dict__, *_HOOKS, "in_features", "out_features", "_compiled_call_impl"]
 )
+# What a ternary layer's class registers, and another class has in a form of its own.
+_LAYERS_BUFFERS = frozenset(["weight_scale", "_panels", "_scales"])
 #: Keys of a module that accelerate puts around its forward pass.
 _ACCELERATE = ("_hf_hook", "_old_forward", "forward")
 
@@ -47,21 +51,24 @@ def move_hooks(source: nn.Module, target: nn.Module) -> None:
                     hooks[key] = _WrappedHook(hook.hook, target)
 
 
-def why_not_carried(source: nn.Module, target: type[nn.Module]) -> tuple[str, str] | None:
-    """Reason and remedy where a module holds what a target of another class cannot; else None."""
+def why_not_carried(
+    source: nn.Module, target: type[nn.Module], verb: str = "Convert"
+) -> tuple[str, str] | None:
+    """Reason and remedy where a module holds what a target of another class cannot; else None. verb:
+    what is being done, for the remedy."""
     state = source.__dict__
     forward = state.get("forward")
     if forward is not None and not (_is_own(forward, source) or _is_accelerate_forward(source)):
         return (
-            "its forward was replaced, and the replacement holds the float layer",
-            "Convert first and replace forward then",
+            "its forward was replaced, and the replacement holds the layer that goes",
+            f"{verb} first and replace forward then",
         )
     if state.get("_compiled_call_impl") is not None:
-        return "it was compiled in place", "Convert first and call compile() then"
+        return "it was compiled in place", f"{verb} first and call compile() then"
     for name in _extra_attributes(source):
         ours = getattr(target, name, None)
         if callable(ours) and name not in _ACCELERATE:
-            return f"its method {name!r} was replaced", "Convert first and replace it then"
+            return f"its method {name!r} was replaced", f"{verb} first and replace it then"
         if hasattr(target, name) and not hasattr(type(source), name):
             return (
                 f"its attribute {name!r} means something else of a {target.__name__}",
@@ -69,7 +76,11 @@ def why_not_carried(source: nn.Module, target: type[nn.Module]) -> tuple[str, st
             )
     names = [*source._buffers, *source._modules, *source._parameters]
     for name in names:
-        if name not in ("weight", "bias") and hasattr(target, name):
+        if (
+            name not in ("weight", "bias")
+            and not _is_own_buffer(source, name)
+            and hasattr(target, name)
+        ):
             return (
                 f"what it registered as {name!r} means something else of a {target.__name__}",
                 "Rename or delete it",
@@ -78,12 +89,12 @@ def why_not_carried(source: nn.Module, target: type[nn.Module]) -> tuple[str, st
 
 
 def carry_over(source: nn.Module, target: nn.Module) -> None:
-    """Hooks, buffers, parameters, children and attributes beside a linear layer's own move along. Only
-    where ``why_not_carried`` has nothing to say."""
+    """Hooks, buffers, parameters, children and attributes beside a layer's own move along. Only where
+    ``why_not_carried`` has nothing to say."""
     move_hooks(source, target)
     has = {"weight", "bias", *target._buffers, *target._modules}
     for name, buffer in source._buffers.items():
-        if name not in has:
+        if name not in has and not _is_own_buffer(source, name):
             target.register_buffer(name, buffer, name not in source._non_persistent_buffers_set)
     for name, parameter in source._parameters.items():
         if name not in has:
@@ -106,7 +117,17 @@ def carry_over(source: nn.Module, target: nn.Module) -> None:
 
 
 def _extra_attributes(module: nn.Module) -> list[str]:
-    return [name for name in module.__dict__ if name not in _MODULES_OWN]
+    names = [name for name in module.__dict__ if name not in _MODULES_OWN]
+    if not isinstance(module, FabricLayer):
+        return names
+    own: set[str] = set()
+    for base in type(module).__mro__:
+        own |= {*vars(base), *vars(base).get("__annotations__", ())} - {"forward"}
+    return [name for name in names if name not in own]
+
+
+def _is_own_buffer(module: nn.Module, name: str) -> bool:
+    return isinstance(module, FabricLayer) and name in _LAYERS_BUFFERS
 
 
 def _is_accelerate_forward(module: nn.Module) -> bool:

@@ -14,7 +14,7 @@ from ..ops import observers, torch_ops, transforms
 from ..ops.dense import check_layout, exceeds_storage
 from ..ops.observers import profiler_enabled
 from ..quantization import quantizers
-from ..quantization.fixed_scale import FixedScaleQuantizer
+from ..quantization.fixed_scale import FixedScaleQuantizer, check_held
 from ..quantization.kept_weight import KeptWeight
 from ..quantization.own_scale import keeping_own_scale
 from ..quantization.quantizers import WeightQuantizer
@@ -74,7 +74,9 @@ class TFMBSLinear(FabricLayer, nn.Linear):
 
     _weight_quantizer: WeightQuantizer
     _custom: bool
+    _quantizer_before: WeightQuantizer  # of a layer that keeps its weight's own scale
     _kept: KeptWeight | None = None
+    _storage: Any  # memory that the weight came with
     _told_shared = False
     _keeps_own_scale = True  # of weights that are ternary already
 
@@ -126,18 +128,26 @@ class TFMBSLinear(FabricLayer, nn.Linear):
         is always quantized with this scale. The state_dict has it as ``weight_scale``. options: the
         class's, without weight_quantizer.
 
-        Raises ArgumentError for a value that is not a trit, and for a scale of another shape or
-        not above 0.
+        Raises ArgumentError for a value that is not a trit, for a scale of another shape, not finite
+        or not above 0, and for one that the dtype does not hold: weights of it would be 0 or infinite.
         """
         if not isinstance(trits, Tensor) or trits.dim() != 2:
             raise errors.ArgumentError("trits must be a matrix, out_features x in_features")
         outputs, inputs = trits.shape
         scales = torch.as_tensor(scale, dtype=torch.float32).detach().reshape(-1).clone()
-        if scales.numel() not in (1, outputs) or not bool((scales > 0).all()):
+        if scales.numel() not in (1, outputs):
             raise errors.ArgumentError(
-                f"scale holds {scales.numel()} values; it must hold 1 or {outputs}, above 0"
+                f"scale holds {scales.numel()} values; it must hold 1 or {outputs}"
             )
-        quantizers.check_trits(trits.detach().to(torch.int8))
+        if not bool(((scales > 0) & torch.isfinite(scales)).all()):
+            raise errors.ArgumentError("scale holds values that are not finite and above 0")
+        values = quantizers.given_trits(trits)
+        quantizers.check_trits(values, "trits hold")
+        if bias is not None and tuple(bias.shape) != (outputs,):
+            raise errors.ArgumentError(
+                f"bias is of shape {tuple(bias.shape)}; it must be ({outputs},)"
+            )
+        check_held(scales, dtype or torch.get_default_dtype())
         layer = cls(
             inputs,
             outputs,
@@ -148,7 +158,7 @@ class TFMBSLinear(FabricLayer, nn.Linear):
             **options,
         )
         each = scales.unsqueeze(1) if scales.numel() > 1 else scales
-        weight = trits.detach().to(torch.float32) * each
+        weight = values.to(torch.float32) * each
         layer.weight = nn.Parameter(weight.to(layer.weight.dtype))
         if bias is not None:
             layer.bias = nn.Parameter(bias.detach().clone().to(layer.weight.dtype))
@@ -440,6 +450,15 @@ class TFMBSLinear(FabricLayer, nn.Linear):
             if self._custom:  # the ops check them, and this calls none
                 quantizers.check_trits(trits)
             return trits, scale
+
+    def packed_scale(self, scale: Tensor) -> Tensor:
+        """quantized_weight()'s scale as packed layers and files hold it: float32, and NaN for an output
+        that has a NaN weight."""
+        scale = scale.detach().to(torch.float32)
+        nan_outputs = torch.isnan(self.weight.detach()).any(dim=1)
+        if nan_outputs.any():
+            scale = torch.where(nan_outputs, torch.nan, scale.expand(self.out_features))
+        return scale
 
     def has_float32_scales(self, scale: Tensor | None = None) -> bool:
         """Whether float32 holds the scales exactly. scale: quantized_weight()'s, if it is known."""

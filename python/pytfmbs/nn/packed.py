@@ -13,7 +13,7 @@ from ..ops import torch_ops, transforms
 from ..ops.dense import check_layout
 from ..ops.observers import profiler_enabled
 from ..ops.panels import panels_of_rows, panels_of_trits
-from ..quantization.quantizers import WeightQuantizer
+from ..quantization.quantizers import WeightQuantizer, given_trits
 from .fabric_layer import FabricLayer, checked_clip
 from .linear import DTYPES, TFMBSLinear
 
@@ -53,6 +53,7 @@ class TFMBSPackedLinear(FabricLayer):
     """
 
     bias: nn.Parameter | None
+    _layout: str
     _panels: Tensor
     _scales: Tensor
 
@@ -121,9 +122,7 @@ class TFMBSPackedLinear(FabricLayer):
         if not isinstance(trits, Tensor) or trits.dim() != 2:
             raise errors.ArgumentError("trits must be a matrix, out_features x in_features")
         outputs, inputs = trits.shape
-        values = trits.detach().to(torch.int8)
-        if trits.dtype != torch.int8 and not torch.equal(values.to(trits.dtype), trits.detach()):
-            raise errors.ArgumentError("trits hold values other than -1, 0 and +1")
+        values = given_trits(trits)
         if bias is not None:
             if not bias.dtype.is_floating_point:
                 raise TypeError(f"bias is {bias.dtype}; it must be of a float dtype")
@@ -187,10 +186,6 @@ class TFMBSPackedLinear(FabricLayer):
                 f"layer {linear.name!r} has float64 scales, which a packed layer would round to "
                 "float32: convert it with .float() first"
             )
-        nan_outputs = torch.isnan(linear.weight.detach()).any(dim=1)
-        scale = scale.float()
-        if nan_outputs.any():
-            scale = torch.where(nan_outputs, torch.nan, scale.expand(linear.out_features))
         settings = {
             "name": linear.name,
             "fabric": linear.fabric,
@@ -199,6 +194,7 @@ class TFMBSPackedLinear(FabricLayer):
             "activation": linear.activation,
             "ste_clip": linear.ste_clip,
         }
+        scale = linear.packed_scale(scale)
         layer = cls.from_trits(trits, scale, linear.bias, **{**settings, **options})
         layer.offload = linear.offload
         return layer.train(linear.training)
@@ -439,18 +435,21 @@ class TFMBSPackedLinear(FabricLayer):
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         """As nn.Module's; trits and scales stay what they are, scales float32."""
         before = {name: self._buffers[name] for name in _BUFFERS}
-        result = super()._apply(fn, recurse)
-        for name, old in before.items():
-            new = self._buffers[name]
-            assert old is not None
-            assert new is not None
-            if old.device.type == "meta" and new.device.type == "cpu":  # to_empty
-                self._set_zero()
-                break
-            if new.device.type == "meta":
-                continue
-            if new.dtype != old.dtype or not (new is old or torch.equal(new, old)):
-                self._buffers[name] = old
+        kept = [old for old in before.values() if old is not None and old.device.type == "cpu"]
+
+        def in_kind(tensor: Tensor) -> Tensor:
+            """Whoever calls the layer meanwhile finds its trits and scales as they are."""
+            new: Tensor = fn(tensor)
+            if any(tensor is old for old in kept) and new.device.type == "cpu":
+                return new if new.dtype == tensor.dtype and torch.equal(new, tensor) else tensor
+            return new
+
+        result = super()._apply(in_kind, recurse)
+        old, new = before["_panels"], self._buffers["_panels"]
+        assert old is not None
+        assert new is not None
+        if old.device.type == "meta" and new.device.type == "cpu":  # to_empty
+            self._set_zero()
         return result
 
     def _state(self) -> dict[str, Any]:

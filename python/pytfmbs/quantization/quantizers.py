@@ -95,14 +95,26 @@ def spec_name(quantizer: WeightQuantizer) -> str:
     return quantizer.name if isinstance(quantizer, _BuiltIn) else "custom"
 
 
-def check_trits(trits: Tensor) -> None:
-    """Raises ArgumentError for the first value, in row-major order, that is no trit."""
+def given_trits(trits: Tensor) -> Tensor:
+    """Trits of any dtype as int8. Raises ArgumentError for a value that is no trit."""
+    values = trits.detach().to(torch.int8)
+    wrapped = trits.dtype.is_signed is False and bool((values < 0).any())  # 255 of uint8 is no -1
+    if wrapped or (
+        trits.dtype != torch.int8 and not torch.equal(values.to(trits.dtype), trits.detach())
+    ):
+        raise ArgumentError("trits hold values other than -1, 0 and +1")
+    return values
+
+
+def check_trits(trits: Tensor, found: str = "the weight quantizer gave") -> None:
+    """Raises ArgumentError for the first int8 value, in row-major order, that is no trit. found:
+    begins the message."""
     wrong = trits.abs() > 1
     wrong |= trits == -128  # whose absolute value is itself
     if wrong.any():
         row, column = wrong.nonzero()[0].tolist()
         raise ArgumentError(
-            f"the weight quantizer gave {trits[row, column].item()} at row {row}, column {column}; "
+            f"{found} {trits[row, column].item()} at row {row}, column {column}; "
             "allowed are -1, 0 and +1"
         )
 

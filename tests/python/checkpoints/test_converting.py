@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from llama_models import LLAMA3, llama, packed
-from pytfmbs import ArgumentError, CheckpointError
+from pytfmbs import ArgumentError, CheckpointError, TFMBSPackedLinear
 from pytfmbs.checkpoints import (
     Checkpoint,
     TernaryTensor,
@@ -21,6 +22,7 @@ from pytfmbs.checkpoints import (
 )
 from pytfmbs.checkpoints import saving as saving_module
 from safetensors.torch import save_file
+from torch import nn
 
 gguf = pytest.importorskip("gguf")
 pytest.importorskip("transformers")
@@ -197,6 +199,34 @@ def test_targets_that_exist(tmp_path: Path) -> None:
         convert_checkpoint(tmp_path / "in", tmp_path / "in", format="bitnet", overwrite=True)
     with pytest.raises(ArgumentError, match="'gguf-q4'"):
         convert_checkpoint(tmp_path / "in", tmp_path / "x", format="gguf-q4")
+
+
+def test_an_empty_array_in_a_gguf_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "a.gguf"
+    writer = gguf.GGUFWriter(file, "odd")
+    writer.add_string("empty", "x" * 8)
+    trits = torch.ones(3, 256, dtype=torch.int8)
+    add_gguf_tensor(writer, TernaryTensor("b", trits, torch.ones(1)))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    data, start = file.read_bytes(), gguf.GGUFReader(file).data_offset
+    text, array = struct.pack("<IQ", 8, 8) + b"x" * 8, struct.pack("<IIQ", 9, 8, 0)
+    header = data[:start].replace(text, array).rstrip(b"\0").ljust(start, b"\0")
+    file.write_bytes(header + data[start:])
+    with pytest.raises(CheckpointError, match="'empty' is an array of nothing"):
+        convert_checkpoint(file, tmp_path / "b.gguf", format="gguf-tq1_0")
+
+
+def test_a_target_that_holds_the_source_stays(tmp_path: Path) -> None:
+    save(nn.Sequential(TFMBSPackedLinear.from_trits(torch.ones(8, 8))), tmp_path / "all" / "in")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(CheckpointError, match="the source is in it"):
+        convert_checkpoint(
+            tmp_path / "all" / "in", tmp_path / "all", format="tfmbs", overwrite=True
+        )
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_what_a_llama_gguf_does_not_say(tmp_path: Path) -> None:

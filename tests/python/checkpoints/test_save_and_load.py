@@ -184,6 +184,67 @@ def test_every_kind_of_layer_comes_back_on_the_meta_device_too(tmp_path: Path) -
         assert again.b.activation == "ternary"
 
 
+class Shared(nn.Module):
+    """One layer under two names, beside a float one."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.first = self.second = layer
+        self.last = nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.second(self.first(x)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize("trainable", [False, True])
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_layer_with_two_names_is_written_once(
+    tmp_path: Path, trained: bool, trainable: bool, device: str
+) -> None:
+    kind: Any = TFMBSLinear if trained else TFMBSPackedLinear
+    trits = torch.randint(-1, 2, (8, 8))
+    model = Shared(kind.from_trits(trits, 0.5, torch.randn(8), activation="int8"))
+    save(model, tmp_path)
+    assert set(open_checkpoint(tmp_path).tensor_names) == {"last.weight", "last.bias"}
+    with torch.device(device):
+        found: Any = Shared(nn.Linear(8, 8))
+    load_into(found, tmp_path, trainable=trainable)
+    assert found.first is found.second
+    x = torch.randn(3, 8)
+    assert torch.equal(found(x), model(x))
+
+
+def test_tensors_that_share_memory_are_written_each(tmp_path: Path) -> None:
+    flat = torch.randn(128)
+    model = nn.Sequential(
+        TFMBSPackedLinear.from_trits(torch.randint(-1, 2, (8, 8)), 0.5),
+        nn.Linear(8, 8, bias=False),
+        nn.Linear(8, 8, bias=False),
+        nn.Linear(8, 8, bias=False),
+    )
+    model[1].weight = nn.Parameter(flat[:64].view(8, 8))
+    model[2].weight = nn.Parameter(flat[:64].view(8, 8))  # the same values
+    model[3].weight = nn.Parameter(flat[32:96].view(8, 8))  # some of them
+    save(model, tmp_path)
+    found = nn.Sequential(*(nn.Linear(8, 8, bias=False) for _ in range(4)))
+    load_into(found, tmp_path)
+    x = torch.randn(3, 8)
+    assert torch.equal(found(x), model(x))
+
+
+def test_a_nan_weight_stays_nan(tmp_path: Path) -> None:
+    model = nn.Sequential(TFMBSLinear(8, 5, weight_quantizer="absmean", activation="int8"))
+    with torch.no_grad():
+        model[0].weight[2, 3] = torch.nan
+    save(model, tmp_path)
+    x = torch.randn(3, 8)
+    found = load_into(nn.Sequential(nn.Linear(8, 5)), tmp_path)(x)
+    assert bool(found[:, 2].isnan().all())
+    assert torch.equal(found.isnan(), model(x).isnan())
+    assert torch.equal(found.nan_to_num(), model(x).nan_to_num())
+
+
 @pytest.mark.parametrize(
     ("model", "words"),
     [

@@ -57,6 +57,17 @@ def check_error(text: str, *words: str) -> None:
     assert all(word in text for word in words), text
 
 
+@pytest.mark.parametrize("scale", [float("nan"), float("inf")])
+def test_json_has_no_numbers_that_json_lacks(tmp_path: Path, scale: float) -> None:
+    save(nn.Sequential(pytfmbs.TFMBSPackedLinear.from_trits(torch.ones(8, 8), scale)), tmp_path)
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    found = json.loads(call("inspect", tmp_path, "--json")[0], parse_constant=refuse)
+    assert found["ternary_layers"][0]["scale_max"] == str(scale)
+
+
 # --- inspect --------------------------------------------------------------------------------------
 
 

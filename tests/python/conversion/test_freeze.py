@@ -82,6 +82,35 @@ def test_offloaded_layers_and_hooks() -> None:
         assert calls == [1]
 
 
+def test_what_a_layer_holds_beside_its_own_moves_along() -> None:
+    model = pytfmbs.convert(nn.Sequential(nn.Linear(8, 4)), weight_quantizer="absmean")
+    layer = model[0]
+    layer.tag = "mine"
+    layer.register_buffer("calls", torch.zeros(1))
+    layer.register_parameter("gain", nn.Parameter(torch.ones(1)))
+    layer.register_module("probe", nn.Linear(4, 2))
+    extras = {"0.calls", "0.gain", "0.probe.weight", "0.probe.bias"}
+    pytfmbs.freeze(model)
+    assert set(model.state_dict()) == {"0.packed", "0.scale", "0.bias", *extras}
+    assert (model[0].tag, model[0].calls) == ("mine", layer.calls)
+    pytfmbs.thaw(model)
+    assert set(model.state_dict()) == {"0.weight", "0.weight_scale", "0.bias", *extras}
+    assert model[0].tag == "mine"
+    assert "_layout" not in model[0].__dict__
+    copy.deepcopy(model)
+
+
+@pytest.mark.parametrize("swap", [pytfmbs.freeze, pytfmbs.thaw])
+def test_a_replaced_forward_is_refused(swap: Any) -> None:
+    kind: Any = TFMBSLinear if swap is pytfmbs.freeze else TFMBSPackedLinear
+    model = nn.Sequential(kind(8, 8), kind(8, 4))
+    before, forward = list(model), model[1].forward
+    model[1].forward = lambda x: 2 * forward(x)
+    with pytest.raises(pytfmbs.ConversionError, match=r"'1'.*forward was replaced"):
+        swap(model)
+    assert list(model) == before
+
+
 def test_a_shared_layer_is_swapped_once() -> None:
     layer = TFMBSLinear(8, 8)
     model = nn.ModuleDict({"a": layer, "b": nn.Sequential(layer)})
@@ -137,6 +166,18 @@ def test_thawed_layers_with_scales_of_zero_or_nan_say_so() -> None:
     with pytest.raises(pytfmbs.ArgumentError, match=r"'0': .*above 0"):
         pytfmbs.thaw(model)
     assert model[0] is zero
+
+
+def test_thawed_weights_hold_the_scale() -> None:
+    tiny = TFMBSPackedLinear.from_trits(torch.ones(4, 8), 1e-9)
+    model = nn.Sequential(TFMBSPackedLinear.from_trits(torch.ones(8, 8), 0.5), tiny)
+    first = model[0]
+    with pytest.raises(pytfmbs.ArgumentError, match=r"'1': .*weights of float16"):
+        pytfmbs.thaw(model, torch.float16)
+    assert model[0] is first
+    assert model[1] is tiny
+    thawed = pytfmbs.thaw(model, torch.bfloat16)
+    assert torch.equal(thawed[1].quantized_weight()[0], torch.ones(4, 8, dtype=torch.int8))
 
 
 def test_a_thawed_layer_trains_and_keeps_its_scale() -> None:

@@ -281,6 +281,22 @@ def test_sizes_of_zero(outputs: int, inputs: int, group_size: int | None) -> Non
     assert copy.deepcopy(layer)(torch.randn(3, inputs)).shape == (3, outputs)
 
 
+def test_scales_are_float32_while_a_dtype_changes() -> None:
+    """A thread that calls the layer meanwhile finds nothing else."""
+    layer = made(8, 40, None)
+    kinds: list[torch.dtype] = []
+
+    class Watched(dict[str, Any]):
+        def __setitem__(self, key: str, value: Any) -> None:
+            if key == "_scales":
+                kinds.append(value.dtype)
+            super().__setitem__(key, value)
+
+    layer.__dict__["_buffers"] = Watched(layer._buffers)
+    layer.half().double()
+    assert set(kinds) == {torch.float32}
+
+
 # --- what is refused ------------------------------------------------------------------------------
 
 BAD_CALLS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
@@ -303,6 +319,46 @@ BAD_CALLS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         lambda: TFMBSPackedLinear.from_trits(torch.tensor([[257]])),
         pytfmbs.ArgumentError,
         "other than -1, 0 and",
+    ),
+    "255, which int8 holds as -1": (
+        lambda: TFMBSPackedLinear.from_trits(torch.tensor([[255]], dtype=torch.uint8)),
+        pytfmbs.ArgumentError,
+        "other than -1, 0 and",
+    ),
+    "trainable: no trit": (
+        lambda: TFMBSLinear.from_trits(torch.tensor([[0, 1], [2, 0]])),
+        pytfmbs.ArgumentError,
+        "trits hold 2 at row 1, column 0",
+    ),
+    "trainable: a fraction": (
+        lambda: TFMBSLinear.from_trits(torch.tensor([[0.5]])),
+        pytfmbs.ArgumentError,
+        "other than -1, 0 and",
+    ),
+    "trainable: 257": (
+        lambda: TFMBSLinear.from_trits(torch.tensor([[257]])),
+        pytfmbs.ArgumentError,
+        "other than -1, 0 and",
+    ),
+    "trainable: scale of infinity": (
+        lambda: TFMBSLinear.from_trits(torch.zeros(3, 4), float("inf")),
+        pytfmbs.ArgumentError,
+        "not finite and above 0",
+    ),
+    "trainable: scale that the dtype rounds to 0": (
+        lambda: TFMBSLinear.from_trits(torch.ones(3, 4), 1e-9, dtype=torch.float16),
+        pytfmbs.ArgumentError,
+        "none that weights of float16 hold",
+    ),
+    "trainable: scale beyond the dtype": (
+        lambda: TFMBSLinear.from_trits(torch.ones(3, 4), 1e5, dtype=torch.float16),
+        pytfmbs.ArgumentError,
+        "none that weights of float16 hold",
+    ),
+    "trainable: bias of another shape": (
+        lambda: TFMBSLinear.from_trits(torch.zeros(3, 4), bias=torch.ones(4)),
+        pytfmbs.ArgumentError,
+        r"bias is of shape \(4,\).*\(3,\)",
     ),
     "a vector": (
         lambda: TFMBSPackedLinear.from_trits(torch.zeros(3)),
