@@ -13,7 +13,7 @@ from ..ops import torch_ops, transforms
 from ..ops.dense import check_layout
 from ..ops.observers import profiler_enabled
 from ..ops.panels import panels_of_rows, panels_of_trits
-from ..quantization.quantizers import WeightQuantizer
+from ..quantization.quantizers import WeightQuantizer, as_trits
 from .fabric_layer import FabricLayer, checked_clip
 from .linear import DTYPES, TFMBSLinear
 
@@ -114,16 +114,15 @@ class TFMBSPackedLinear(FabricLayer):
         **options: Any,
     ) -> TFMBSPackedLinear:
         """A layer of given trits, [out, in] of any dtype, and scale: [] or [1], [out] or [out, 1], or
-        with a group size [out, ceil(in / group_size)]. options: as the class's.
+        with a group size [out, ceil(in / group_size)]. options: as the class's; dtype None is the
+        bias's own.
 
         Raises ArgumentError for a value that is no trit or a scale of another shape.
         """
-        if not isinstance(trits, Tensor) or trits.dim() != 2:
-            raise errors.ArgumentError("trits must be a matrix, out_features x in_features")
-        outputs, inputs = trits.shape
-        values = trits.detach().to(torch.int8)
-        if trits.dtype != torch.int8 and not torch.equal(values.to(trits.dtype), trits.detach()):
-            raise errors.ArgumentError("trits hold values other than -1, 0 and +1")
+        # The core checks int8, without memory of its own.
+        core_checks = isinstance(trits, Tensor) and trits.dtype == torch.int8 and trits.dim() == 2
+        values = trits.detach() if core_checks else as_trits(trits)
+        outputs, inputs = values.shape
         if bias is not None:
             if not bias.dtype.is_floating_point:
                 raise TypeError(f"bias is {bias.dtype}; it must be of a float dtype")
@@ -143,7 +142,8 @@ class TFMBSPackedLinear(FabricLayer):
             inputs, outputs, bias is not None, device="meta", group_size=group_size, **options
         )
         if bias is not None:
-            layer.bias = nn.Parameter(bias.detach().clone(), requires_grad=bias.requires_grad)
+            kept = bias.detach().to(options.get("dtype") or bias.dtype, copy=True)
+            layer.bias = nn.Parameter(kept, requires_grad=bias.requires_grad)
         layer._adopt(panels, scales)
         return layer
 
