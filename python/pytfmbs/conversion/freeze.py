@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import ArgumentError
 from ..nn.bitnet import BitNetLinear, BitNetPackedLinear
@@ -33,8 +33,8 @@ def freeze(
     filter_fn: called with (module, path); only layers for which it is true are swapped. Leave out
         layers whose weight a parent module reads (T5's ``wo``).
     options: ``packing`` ("auto", "packed2", "packed_base3").
-    Raises TypeError for a subclass of TFMBSLinear and ArgumentError for float64 scales, each by its
-    path; the model is as before then.
+    Raises TypeError for a subclass of TFMBSLinear, and ArgumentError for float64 scales and weights on
+    the meta device, each by its path; the model is as before then.
     """
 
     def check(path: str, layer: nn.Module) -> None:
@@ -44,6 +44,7 @@ def freeze(
                 "replace it by TFMBSLinear first (and its ReLU by nn.ReLU)"
             )
         assert isinstance(layer, TFMBSLinear)
+        _check_has_memory(path, layer.weight)
         if layer.weight.dtype == torch.float64 and not layer.has_float32_scales():
             raise ArgumentError(
                 f"{path!r}: its scales are float64, which a packed layer would round to float32: "
@@ -64,11 +65,13 @@ def thaw(model: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
     scales (``TFMBSLinear.from_trits``), in place, and returns the model.
 
     dtype: of the weights; None is the bias's, or torch's default.
-    Raises ArgumentError for a layer with group scales, by its path; the model is as before then.
+    Raises ArgumentError for a layer with group scales, scales that are not above 0, or weights on the
+    meta device, by its path; the model is as before then.
     """
 
     def check(path: str, layer: nn.Module) -> None:
         assert isinstance(layer, TFMBSPackedLinear)
+        _check_has_memory(path, layer._panels)
         if layer.group_size is not None:
             raise ArgumentError(
                 f"{path!r}: a trainable layer has one scale, or one an output, and this one has "
@@ -98,6 +101,11 @@ def thaw(model: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
         return made.train(layer.training)
 
     return _swap_all(model, TFMBSPackedLinear, check, trainable)
+
+
+def _check_has_memory(path: str, weight: Tensor) -> None:
+    if weight.device.type == "meta":
+        raise ArgumentError(f"{path!r}: its weight is on the meta device: load the weights first")
 
 
 def _swap_all(

@@ -357,6 +357,32 @@ def test_adapters_that_call_the_layer(config: str) -> None:
 # --- another call ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("fault", ["an address for two", "a mask too small for a pinned layer"])
+def test_another_call_that_fails_changes_no_layer(fault: str) -> None:
+    config = pytfmbs.FabricConfig(tiles=2, lanes=15, bank_depth=256)
+    with pytfmbs.Fabric(config) as fabric:
+        first, second = (TFMBSLinear(250, n, fabric=fabric) for n in (15, 30))
+        model = nn.Sequential(nn.ModuleList([first, second])).eval()
+        options: dict[str, Any] = {"weight_addr": config.bank_a_base(0)}
+        if fault == "a mask too small for a pinned layer":
+            second.pin()
+            options = {"tile_mask": 1}
+        names = first.name, second.name
+        with pytest.raises(pytfmbs.PlacementError):
+            pytfmbs.convert(model, **options)
+        for layer, name in zip((first, second), names, strict=True):
+            assert (layer.name, layer.given_weight_addr, layer.given_tile_mask) == (
+                name,
+                None,
+                None,
+            )
+            with torch.no_grad():
+                layer(torch.ones(1, 250))
+            assert layer.prefetch()  # it has its place on the device
+        assert second.pinned == (fault == "a mask too small for a pinned layer")
+        assert set(fabric.profile_detailed()["layers"]) == set(names)
+
+
 def test_another_call_applies_its_options() -> None:
     others = pytfmbs.convert(nn.Sequential(nn.Linear(8, 8)), **OPTIONS)  # has the name "0" there
     model = pytfmbs.convert(nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4)), **OPTIONS)

@@ -114,6 +114,7 @@ def test_what_is_refused_leaves_the_model() -> None:
             pytfmbs.ArgumentError,
             "'1': its scales are float64",
         ),
+        (TFMBSLinear(8, 8, device="meta"), pytfmbs.ArgumentError, "'1': its weight is on the meta"),
     ):
         model = nn.Sequential(TFMBSLinear(8, 8), bad)
         before = list(model)
