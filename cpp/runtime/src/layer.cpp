@@ -275,8 +275,8 @@ Result<Layer::Snapshot> Layer::snapshot(const PackedSource& source, const Execut
                                         std::move(values), owner, executor);
   if (!borrowed) return std::move(borrowed).error();
   const bool copied = owner->copies.panels_copy != nullptr;
-  auto made = std::make_shared<LayerWeights>(std::move(borrowed).value(),
-                                             copied ? nullptr : owner->panels);
+  auto made =
+      std::make_shared<LayerWeights>(std::move(borrowed).value(), copied ? nullptr : owner->panels);
   std::optional<std::uint64_t> fingerprint;
   if (account_) fingerprint = kernels::fingerprint(source.panels.bytes, source.panels.size());
   std::shared_ptr<const LaneStatistics> statistics;

@@ -47,7 +47,7 @@ class LayerFacts:
     @classmethod
     def of_layer(cls, layer: Any) -> LayerFacts:
         packed = isinstance(layer, TFMBSPackedLinear)
-        scale: Tensor = layer.scale if packed else layer.quantized_weight()[1]
+        scale: Tensor = layer.scale if packed else layer.packed_weight()[1]
         norm, eps = _norm(layer)
         return cls(
             layer.out_features, layer.in_features, scale.detach().to(torch.float32),
@@ -165,7 +165,8 @@ class CheckpointContents(Contents):
 def ternary_tensor(name: str, layer: FabricLayer) -> TernaryTensor:
     """What a checkpoint holds of a ternary layer."""
     assert isinstance(layer, (TFMBSLinear, TFMBSPackedLinear))
-    trits, scale = layer.quantized_weight()
+    packed = isinstance(layer, TFMBSPackedLinear)
+    trits, scale = layer.quantized_weight() if packed else layer.packed_weight()
     norm, eps = _norm(layer)
     bias = None if layer.bias is None else layer.bias.detach()
     group = layer.group_size if isinstance(layer, TFMBSPackedLinear) else None

@@ -45,7 +45,8 @@ def freeze(
             )
         assert isinstance(layer, TFMBSLinear)
         _check_has_memory(path, layer.weight)
-        if layer.weight.dtype == torch.float64 and not layer.has_float32_scales():
+        wide = layer._custom or layer.weight.dtype == torch.float64
+        if wide and not layer.has_float32_scales():
             raise ArgumentError(
                 f"{path!r}: its scales are float64, which a packed layer would round to float32: "
                 "convert the model with .float() first"

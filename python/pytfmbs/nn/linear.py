@@ -457,10 +457,27 @@ class TFMBSLinear(FabricLayer, nn.Linear):
                 quantizers.check_trits(trits)
             return trits, scale
 
+    def packed_weight(self) -> tuple[Tensor, Tensor]:
+        """As quantized_weight(), with float32 scales that are NaN for outputs with a NaN weight, as a
+        packed layer has them. Raises ArgumentError where float32 does not hold a scale."""
+        trits, scale = self.quantized_weight()
+        if not self.has_float32_scales(scale):
+            raise errors.ArgumentError(
+                f"layer {self.name!r} has float64 scales, which a packed layer would round to "
+                "float32: convert it with .float() first"
+            )
+        scale = scale.to(torch.float32)
+        nan_outputs = torch.isnan(self.weight.detach()).any(dim=1)
+        if nan_outputs.any():
+            scale = torch.where(nan_outputs, torch.nan, scale.expand(self.out_features))
+        return trits, scale
+
     def has_float32_scales(self, scale: Tensor | None = None) -> bool:
         """Whether float32 holds the scales exactly. scale: quantized_weight()'s, if it is known."""
         scale = self.quantized_weight()[1] if scale is None else scale
-        return scale.dtype != torch.float64 or torch.equal(scale.float().double(), scale)
+        if scale.dtype != torch.float64:
+            return True
+        return torch.equal(scale.float().double().nan_to_num(), scale.nan_to_num())
 
     def _prefetch(self) -> bool:
         if self._custom:

@@ -181,16 +181,7 @@ class TFMBSPackedLinear(FabricLayer):
     @classmethod
     def _of_ternary(cls, linear: TFMBSLinear, options: dict[str, Any]) -> TFMBSPackedLinear:
         """from_linear of a ternary layer."""
-        trits, scale = linear.quantized_weight()
-        if not linear.has_float32_scales(scale):
-            raise errors.ArgumentError(
-                f"layer {linear.name!r} has float64 scales, which a packed layer would round to "
-                "float32: convert it with .float() first"
-            )
-        nan_outputs = torch.isnan(linear.weight.detach()).any(dim=1)
-        scale = scale.float()
-        if nan_outputs.any():
-            scale = torch.where(nan_outputs, torch.nan, scale.expand(linear.out_features))
+        trits, scale = linear.packed_weight()
         settings = {
             "name": linear.name,
             "fabric": linear.fabric,
