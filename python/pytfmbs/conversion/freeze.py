@@ -14,6 +14,7 @@ from ..nn.changes import announce
 from ..nn.fabric_layer import FabricLayer
 from ..nn.linear import TFMBSLinear
 from ..nn.packed import TFMBSPackedLinear
+from ..quantization.fixed_scale import check_held
 from .swap import move_hooks, replace_modules
 
 _PACKED: dict[type[nn.Module], type[TFMBSPackedLinear]] = {
@@ -66,8 +67,8 @@ def thaw(model: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
     scales (``TFMBSLinear.from_trits``), in place, and returns the model.
 
     dtype: of the weights; None is the bias's, or torch's default.
-    Raises ArgumentError for a layer with group scales, scales that are not above 0, or weights on the
-    meta device, by its path; the model is as before then.
+    Raises ArgumentError for a layer with group scales, scales that are not above 0 or that dtype does
+    not hold, or weights on the meta device, by its path; the model is as before then.
     """
 
     def check(path: str, layer: nn.Module) -> None:
@@ -83,16 +84,22 @@ def thaw(model: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
                 f"{path!r}: a trainable layer's scales are above 0, and this layer has some that are "
                 "not (NaN, where a weight was)"
             )
+        try:
+            check_held(layer.scale, dtype_of(layer))
+        except ArgumentError as error:
+            raise ArgumentError(f"{path!r}: {error}") from None
+
+    def dtype_of(layer: TFMBSPackedLinear) -> torch.dtype:
+        return dtype or (torch.get_default_dtype() if layer.bias is None else layer.bias.dtype)
 
     def trainable(layer: TFMBSPackedLinear) -> TFMBSLinear:
         trits, scale = layer.quantized_weight()
-        kind = dtype or (None if layer.bias is None else layer.bias.dtype)
         kind_of = BitNetLinear if isinstance(layer, BitNetPackedLinear) else TFMBSLinear
         made = kind_of.from_trits(
             trits,
             scale,
             layer.bias,
-            dtype=kind,
+            dtype=dtype_of(layer),
             fabric=layer.fabric,
             activation=layer.activation,
             ste_clip=layer.ste_clip,

@@ -15,7 +15,7 @@ from ..ops import observers, torch_ops, transforms
 from ..ops.dense import check_layout, exceeds_storage
 from ..ops.observers import profiler_enabled
 from ..quantization import quantizers
-from ..quantization.fixed_scale import FixedScaleQuantizer
+from ..quantization.fixed_scale import FixedScaleQuantizer, check_held
 from ..quantization.kept_weight import KeptWeight
 from ..quantization.own_scale import keeping_own_scale
 from ..quantization.quantizers import WeightQuantizer
@@ -128,7 +128,7 @@ class TFMBSLinear(FabricLayer, nn.Linear):
         class's, without weight_quantizer.
 
         Raises ArgumentError for a value that is not a trit, and for a scale of another shape, not
-        finite or not above 0.
+        finite, not above 0, or too small or large for dtype.
         """
         values = quantizers.as_trits(trits)
         outputs, inputs = values.shape
@@ -142,6 +142,7 @@ class TFMBSLinear(FabricLayer, nn.Linear):
             raise errors.ArgumentError(
                 f"scale holds {scales[wrong][0].item()}; it must be finite and above 0"
             )
+        check_held(scales, dtype or torch.get_default_dtype())
         layer = cls(
             inputs,
             outputs,

@@ -266,6 +266,9 @@ class TFMBSPackedLinear(FabricLayer):
         check_layout(input, "input")
         shape = (self.out_features, self.in_features)
         if isinstance(input, Tensor):
+            if input.dtype not in DTYPES:
+                allowed = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
+                raise RuntimeError(f"input is {input.dtype}; it must be {allowed}")
             weight = torch.empty(shape, dtype=input.dtype, device="meta")
             torch_ops.fake_output(input.detach().to("meta"), weight, None, None)
         else:

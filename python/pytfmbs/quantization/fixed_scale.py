@@ -5,6 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..errors import ArgumentError
+
+
+def check_held(scale: Tensor, dtype: torch.dtype) -> None:
+    """Raises ArgumentError where weights of a dtype, ± a scale, would not be that trit again."""
+    rounded = scale.to(dtype).double()
+    lost = ~(torch.isfinite(rounded) & (rounded > scale.double() / 2))
+    if lost.any():
+        raise ArgumentError(
+            f"a weight of {dtype} does not hold the scale {scale[lost][0].item()}; use float32"
+        )
+
 
 class FixedScaleQuantizer:
     """trit = sign(w) where |w| > scale / 2, else 0; the scale, [1] or [out], is never recomputed.

@@ -85,6 +85,44 @@ def test_every_hook_moves_along_and_gets_the_new_module() -> None:
     assert len(seen) == 6
 
 
+def hold(layer: nn.Linear, how: str) -> Callable[[], Any]:
+    """A function that gives the layer out of something that holds it."""
+    if how == "nested":
+        nested = [({"a": [layer]},)]
+        return lambda: nested[0][0]["a"][0]
+    if how == "set":
+        held = {layer}
+        return lambda: next(iter(held))
+    if how == "itself":
+        cycle: list[Any] = [layer]
+        cycle.append(cycle)
+        return lambda: cycle[1][0]
+    return lambda: layer
+
+
+@pytest.mark.parametrize("how", ["nested", "set", "itself", "closure"])
+def test_layers_that_attributes_hold_indirectly_are_swapped_too(how: str) -> None:
+    class Holder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(8, 8)
+            self.part = functools.partial(nn.Sequential.__call__, input=None, layers=[self.layer])
+            self.bound = self.layer.extra_repr
+            self.get = hold(self.layer, how)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.get()(x)  # type: ignore[no-any-return]
+
+    model = pytfmbs.convert(Holder(), **OPTIONS)
+    assert type(model.get()) is TFMBSLinear
+    assert model.part.keywords["layers"] == [model.layer]
+    assert "weight_quantizer" in model.bound()
+    wanted = model(torch.ones(1, 8))
+    pytfmbs.freeze(model)
+    assert type(model.get()) is TFMBSPackedLinear
+    assert torch.equal(model(torch.ones(1, 8)), wanted)
+
+
 def test_layers_in_lists_and_attributes_are_swapped_too() -> None:
     class Parent(nn.Module):
         def __init__(self) -> None:

@@ -140,6 +140,18 @@ def test_thawed_layers_with_scales_of_zero_or_nan_say_so() -> None:
     assert model[0] is zero
 
 
+def test_a_dtype_that_holds_no_scale_is_refused() -> None:
+    fits = TFMBSPackedLinear.from_trits(torch.ones(2, 8), 0.5)
+    for scale in (1e-9, 1e9):
+        tiny = TFMBSPackedLinear.from_trits(torch.ones(2, 8), scale)
+        model = nn.Sequential(fits, tiny)
+        with pytest.raises(pytfmbs.ArgumentError, match=r"'1': .*float16 does not hold the scale"):
+            pytfmbs.thaw(model, dtype=torch.float16)
+        assert list(model) == [fits, tiny]
+        with pytest.raises(pytfmbs.ArgumentError, match="does not hold the scale"):
+            TFMBSLinear.from_trits(torch.ones(2, 8), scale, dtype=torch.float16)
+
+
 def test_a_thawed_layer_trains_and_keeps_its_scale() -> None:
     trits = torch.randint(-1, 2, (4, 8))
     layer = pytfmbs.thaw(TFMBSPackedLinear.from_trits(trits, 0.5, torch.zeros(4)))
