@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:
 	@echo "make demo      train, run and profile a ternary network on real data, offline"
 	@echo "make test      every test: C++, C++ under sanitizers, MLIR, Python, packaging"
-	@echo "make test-threads  the runtime under ThreadSanitizer"
+	@echo "make test-threads  what threads share, under ThreadSanitizer"
 	@echo "make test-arm64  the kernels' ARM64 sets, cross-compiled, on an emulated CPU"
 	@echo "make test-llama  our GGUF files in llama.cpp; its build takes 12 minutes of CPU time, once"
 	@echo "make fuzz-checkpoints  damaged model files, 100,000 of each format (ARGS=\"--cases 1000\": fewer)"
@@ -108,9 +108,9 @@ test-threads: .venv/.installed-build
 	[ -f $(THREADS)/build.ninja ] || cmake -S . -B $(THREADS) -G Ninja \
 	  -DCMAKE_BUILD_TYPE=Debug \
 	  -DCMAKE_CXX_FLAGS_DEBUG='-O1 -g1' -DTFMBS_SANITIZE=thread -DTFMBS_BUILD_TESTS=ON; \
-	cmake --build $(THREADS) --target test_device test_runtime test_c_interface; \
+	cmake --build $(THREADS) --target test_execution test_device test_runtime test_c_interface; \
 	export TFMBS_TEST_PERCENT=$${TFMBS_TEST_PERCENT:-10}; \
-	ctest --test-dir $(THREADS) -V -R '^(device|runtime|c_interface)$$'
+	ctest --test-dir $(THREADS) -V -R '^(execution|device|runtime|c_interface)$$'
 
 # Cross-compiles the format and the kernels, and runs their tests on emulated CPUs: the kernels' on one
 # of each ISA variant (cpp/kernels/CMakeLists.txt). An emulated program cannot be started by another,

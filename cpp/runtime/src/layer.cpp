@@ -132,24 +132,21 @@ Layer::Snapshot Layer::adopt(const linear::QuantizedWeights& weights, const Exec
   auto made = std::make_shared<LayerWeights>(
       PackedWeights(weights, linear::preferred_layout(spec_.activation), executor));
   std::shared_ptr<const LaneStatistics> statistics;
-  if (!shares_trits(*made) && account_ && account_->wants_statistics()) {
-    statistics = statistics_of(*account_, weights.planes.view());
-  }
-  return adopt(std::move(made), std::move(statistics));
-}
-
-bool Layer::shares_trits(const LayerWeights& made) const {
-  return packed_.weights && made.packed().has_trits_of(packed_.weights->packed());
-}
-
-// Weights that moved without moving a trit are, to the device, the same.
-Layer::Snapshot Layer::adopt(std::shared_ptr<LayerWeights> made,
-                             std::shared_ptr<const LaneStatistics> statistics) {
-  if (!statistics && shares_trits(*made)) {
+  if (shares_trits(*made)) {
     made->share_serial(*packed_.weights);
     statistics = packed_.statistics;
+  } else if (account_ && account_->wants_statistics()) {
+    statistics = statistics_of(*account_, weights.planes.view());
   }
+  panels_.reset();
   return std::exchange(packed_, {std::move(made), std::move(statistics)});
+}
+
+// Weights that moved without moving a trit are, to the device, the same. A tensor's memory is not
+// compared: it may hold others by now, or be gone.
+bool Layer::shares_trits(const LayerWeights& made) const {
+  return packed_.weights && !packed_.weights->in_tensor_memory() &&
+         made.packed().has_trits_of(packed_.weights->packed());
 }
 
 Layer::Snapshot Layer::take_snapshot() {
@@ -277,12 +274,20 @@ Result<Layer::Snapshot> Layer::snapshot(const PackedSource& source, const Execut
   auto borrowed = PackedWeights::borrow(owner->copies.panels, owner->copies.groups,
                                         std::move(values), owner, executor);
   if (!borrowed) return std::move(borrowed).error();
-  auto made = std::make_shared<LayerWeights>(std::move(borrowed).value());
-  // Weights written in place are the memory of those before: comparing would find them the same.
-  const bool in_place = at_panels.verdict != WeightWatcher::Verdict::kCurrent && packed_.weights &&
-                        packed_.weights->packed().panels().bytes == made->packed().panels().bytes;
-  before.packed = in_place ? std::exchange(packed_, {}) : Snapshot{};
-  if (auto replaced = adopt(std::move(made), nullptr); !in_place) before.packed = replaced;
+  const bool copied = owner->copies.panels_copy != nullptr;
+  auto made =
+      std::make_shared<LayerWeights>(std::move(borrowed).value(), copied ? nullptr : owner->panels);
+  std::optional<std::uint64_t> fingerprint;
+  if (account_) fingerprint = kernels::fingerprint(source.panels.bytes, source.panels.size());
+  std::shared_ptr<const LaneStatistics> statistics;
+  // The panels before are known by their fingerprint alone (shares_trits).
+  if (packed_.weights && panels_ && panels_ == fingerprint &&
+      packed_.weights->packed().layout() == source.panels.layout) {
+    made->share_serial(*packed_.weights);
+    statistics = packed_.statistics;
+  }
+  panels_ = fingerprint;
+  before.packed = std::exchange(packed_, {std::move(made), std::move(statistics)});
   static_cast<void>(watcher_.note(panels, at_panels));
   static_cast<void>(scales_watcher_.note(scales, at_scales));
   return take_snapshot();
@@ -295,6 +300,7 @@ void Layer::refresh() {
   before.owner = watcher_.forget();
   before.scales_owner = scales_watcher_.forget();
   trits_.reset();
+  panels_.reset();
   share_ = {};
 }
 

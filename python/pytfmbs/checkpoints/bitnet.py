@@ -181,7 +181,7 @@ class BitNetCheckpoint(Checkpoint):
     def _stored_trits(self, weight: str) -> Tensor:
         values = self.files.floats(weight, self.files.shape(weight))
         trits = values.to(torch.int8)
-        valid = (trits.to(values.dtype) == values) & (trits.abs() <= 1)
+        valid = (trits.to(values.dtype) == values) & (trits >= -1) & (trits <= 1)
         if not bool(valid.all()):
             first = int((~valid).reshape(-1).to(torch.uint8).argmax())
             self._refuse(

@@ -46,7 +46,7 @@ class LayerFacts:
     @classmethod
     def of_layer(cls, layer: Any) -> LayerFacts:
         packed = isinstance(layer, TFMBSPackedLinear)
-        scale: Tensor = layer.scale if packed else layer.packed_scale(layer.quantized_weight()[1])
+        scale: Tensor = layer.scale if packed else layer.packed_weight()[1]
         norm, eps = _norm(layer)
         return cls(
             layer.out_features, layer.in_features, scale.detach(),
@@ -164,9 +164,8 @@ class CheckpointContents(Contents):
 def ternary_tensor(name: str, layer: FabricLayer) -> TernaryTensor:
     """What a checkpoint holds of a ternary layer."""
     assert isinstance(layer, (TFMBSLinear, TFMBSPackedLinear))
-    trits, scale = layer.quantized_weight()
-    if isinstance(layer, TFMBSLinear):
-        scale = layer.packed_scale(scale)
+    packed = isinstance(layer, TFMBSPackedLinear)
+    trits, scale = layer.quantized_weight() if packed else layer.packed_weight()
     norm, eps = _norm(layer)
     bias = None if layer.bias is None else layer.bias.detach()
     group = layer.group_size if isinstance(layer, TFMBSPackedLinear) else None

@@ -59,8 +59,8 @@ def convert_checkpoint(
 ) -> None:
     """Writes a checkpoint in another format, a layer at a time. No float weights are made.
 
-    format: one of ``save``'s. overwrite: replaces what is at the target. round_scales: as ``save``
-    has it. vocabulary, pre_tokenizer: of a GGUF, from the source's tokenizer.json.
+    format: one of ``save``'s. overwrite: replaces a file, or a folder with config.json, at the target.
+    round_scales: as ``save`` has it. vocabulary, pre_tokenizer: of a GGUF, from the source's tokenizer.json.
     i2s_block: as open_checkpoint's. progress: called
     before a layer is written with its name, how many are written, and how many there are.
 
@@ -71,10 +71,8 @@ def convert_checkpoint(
     reader = open_alone(Path(source), i2s_block)
     if place.exists() and not overwrite:
         raise CheckpointError(str(place), None, "it exists", "Remove it, or pass overwrite")
-    if place.exists() and os.path.samefile(source, place):
-        raise CheckpointError(str(place), None, "it is the source", "Give another path")
-    if place.exists() and place.resolve() in Path(source).resolve().parents:
-        raise CheckpointError(str(place), None, "the source is in it", "Give another path")
+    if place.exists():
+        _check_replaceable(place, Path(source))
     writing = prepare_conversion(
         reader, place, format, round_scales=round_scales, vocabulary=vocabulary,
         pre_tokenizer=pre_tokenizer, max_shard_bytes=max_shard_bytes,
@@ -94,12 +92,35 @@ def convert_checkpoint(
             writing.write(made, count)
             if made.is_dir() and Path(source).is_dir():
                 _copy_companions(Path(source), made)
-            if place.exists():
-                place.replace(Path(folder) / "old")
-            made.replace(place)
+            _replace(place, made, Path(folder) / "old")
         except OSError as error:
             raise CheckpointError(str(place), None, f"it cannot be written: {error}",
                                   "Free some space, or give another path") from error  # fmt: skip
+
+
+def _check_replaceable(place: Path, source: Path) -> None:
+    """Raises CheckpointError where more than a checkpoint would go."""
+    given = source.resolve()
+    if place.resolve() == given:
+        raise CheckpointError(str(place), None, "it is the source", "Give another path")
+    if place.resolve() in given.parents:
+        raise CheckpointError(str(place), None, "the source lies in it", "Give another path")
+    if place.is_dir() and any(place.iterdir()) and not (place / "config.json").is_file():
+        reason = "it is a folder without config.json, so it is no checkpoint that is replaced"
+        raise CheckpointError(str(place), None, reason, "Remove it, or give another path")
+
+
+def _replace(place: Path, made: Path, old: Path) -> None:
+    """Puts what was made at a place. What is there goes away, or stays after an error."""
+    if not place.exists():
+        made.replace(place)
+        return
+    place.replace(old)
+    try:
+        made.replace(place)
+    except BaseException:
+        old.replace(place)
+        raise
 
 
 def prepare_conversion(

@@ -96,7 +96,9 @@ def convert(
     ],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="A folder; for GGUF a file.")],
     to: Annotated[Format, typer.Option("--to", help="The format to write.")],
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace OUT: a file, or a folder with config.json.")
+    ] = False,
     round_scales: Annotated[
         bool,
         typer.Option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from torch import nn
@@ -18,7 +19,7 @@ def apply_again(
     layers: Sequence[tuple[str, TFMBSLinear | TFMBSPackedLinear]], options: Mapping[str, Any]
 ) -> None:
     """Gives layers the options of another call of convert. Raises ConversionError where a layer cannot
-    have them, and what TFMBSLinear raises, before any layer is changed."""
+    have them, and what TFMBSLinear raises; no layer has changed then."""
     changes = []
     for path, layer in layers:
         asked = {k: v for k, v in options.items() if not _has(layer, k, v)}
@@ -41,8 +42,10 @@ def apply_again(
         # Says what is wrong with an option, and goes.
         TFMBSLinear(1, 1, device="meta", **{k: v for k, v in asked.items() if k != "weight_addr"})
         changes.append((layer, asked))
-    for layer, asked in changes:
-        layer._reconfigure(**asked)
+    with ExitStack() as undo:
+        for layer, asked in changes:
+            undo.callback(layer._reconfigure(**asked))
+        undo.pop_all()
 
 
 def _has(layer: Any, option: str, value: Any) -> bool:
@@ -51,7 +54,7 @@ def _has(layer: Any, option: str, value: Any) -> bool:
         if isinstance(layer, TFMBSPackedLinear):  # ternary already: its trits and scale are its own
             return True
         if _has_fixed_scale(layer) and own_scale.own_scale(layer.weight) is not None:
-            return wanted.name in quantizers.BUILT_IN
+            return quantizers.is_built_in(wanted)
         now = layer.__dict__.get("_quantizer_before", layer.weight_quantizer)
         return bool(now == wanted)
     if option == "fabric":

@@ -144,7 +144,7 @@ def ternary_layer(module: nn.Module, path: str, options: dict[str, Any]) -> TFMB
 
 def check_groups(layer: TFMBSLinear, path: str) -> None:
     """Raises ConversionError for a weight that is ternary by groups of inputs."""
-    if layer._weight_quantizer.name in quantizers.BUILT_IN:
+    if quantizers.is_built_in(layer._weight_quantizer):
         size = own_scale.group_size(layer.weight)
         if size is not None and own_scale.own_scale(layer.weight) is None:
             raise ConversionError(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import ArgumentError, ConversionError
 from ..nn.bitnet import BitNetLinear, BitNetPackedLinear
@@ -21,6 +21,8 @@ _PACKED: dict[type[nn.Module], type[TFMBSPackedLinear]] = {
     TFMBSLinear: TFMBSPackedLinear,
     BitNetLinear: BitNetPackedLinear,
 }
+#: Weights that are held twice at most while a model's layers are swapped.
+_BATCH = 1 << 26
 
 
 def freeze(
@@ -36,7 +38,8 @@ def freeze(
         layers whose weight a parent module reads (T5's ``wo``).
     options: ``packing`` ("auto", "packed2", "packed_base3").
     Raises TypeError for a subclass of TFMBSLinear, ConversionError for a replaced ``forward``, and
-    ArgumentError for float64 scales, each by its path; the model is as before then.
+    ArgumentError for float64 scales and weights on the meta device, each by its path; the model is as
+    before then.
     """
 
     def check(path: str, layer: nn.Module) -> None:
@@ -47,7 +50,9 @@ def freeze(
             )
         _check_extras(path, layer, _PACKED[type(layer)], "Freeze")
         assert isinstance(layer, TFMBSLinear)
-        if layer.weight.dtype == torch.float64 and not layer.has_float32_scales():
+        _check_has_memory(path, layer.weight)
+        wide = layer._custom or layer.weight.dtype == torch.float64
+        if wide and not layer.has_float32_scales():
             raise ArgumentError(
                 f"{path!r}: its scales are float64, which a packed layer would round to float32: "
                 "convert the model with .float() first"
@@ -67,8 +72,8 @@ def thaw(model: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
     scales (``TFMBSLinear.from_trits``), in place, and returns the model.
 
     dtype: of the weights; None is the bias's, or torch's default.
-    Raises ArgumentError for a layer with group scales, and for one whose scales the dtype does not
-    hold, by its path; the model is as before then.
+    Raises ArgumentError for a layer with group scales, scales that are not above 0 or that dtype does
+    not hold, or weights on the meta device, by its path; the model is as before then.
     """
 
     def trainable_kind(layer: TFMBSPackedLinear) -> type[TFMBSLinear]:
@@ -81,6 +86,7 @@ def thaw(model: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
     def check(path: str, layer: nn.Module) -> None:
         assert isinstance(layer, TFMBSPackedLinear)
         _check_extras(path, layer, trainable_kind(layer), "Thaw")
+        _check_has_memory(path, layer._panels)
         if layer.group_size is not None:
             raise ArgumentError(
                 f"{path!r}: a trainable layer has one scale, or one an output, and this one has "
@@ -120,6 +126,11 @@ def _check_extras(path: str, layer: nn.Module, target: type[nn.Module], verb: st
         raise ConversionError(path, type(layer).__name__, *found)
 
 
+def _check_has_memory(path: str, weight: Tensor) -> None:
+    if weight.device.type == "meta":
+        raise ArgumentError(f"{path!r}: its weight is on the meta device: load the weights first")
+
+
 def _swap_all(
     model: nn.Module,
     kind: type[nn.Module],
@@ -129,19 +140,26 @@ def _swap_all(
 ) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be an nn.Module, not {type(model).__name__}")
-    found = [
+    found: list[tuple[str, nn.Module]] = [
         (path, module)
         for path, module in model.named_modules()
         if isinstance(module, kind) and (filter_fn is None or filter_fn(module, path))
     ]
     for path, module in found:
         check(path or "the model", module)
-    for _, module in found:  # one at a time: no two copies of the whole model
+    # A batch at a time: replacing looks through the whole model, and two copies of it would be much.
+    batch: dict[nn.Module, nn.Module] = {}
+    held = 0
+    for place, (_, module) in enumerate(found):
         assert isinstance(module, FabricLayer)
         made = make(module)
         made._succeed(module)
         module._leave_place()
         carry_over(module, made)
-        model = replace_modules(model, {module: made})
+        batch[module] = made
+        held += module.in_features * module.out_features
+        if held >= _BATCH or place + 1 == len(found):
+            model = replace_modules(model, batch)
+            batch, held = {}, 0
     announce(model)
     return model

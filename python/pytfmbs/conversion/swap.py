@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import operator
 import types
+from collections import OrderedDict
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
@@ -151,36 +153,82 @@ def _is_own(forward: Any, module: nn.Module) -> bool:
 
 
 def replace_modules(model: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> nn.Module:
-    """Puts each replacement wherever its module is a child, or stands in an attribute, a list, a tuple
-    or a dict of a module, in place. The model, or what replaces it."""
+    """Puts each replacement wherever its module is a child, or stands in an attribute of a module, in
+    place: in lists, tuples, dicts and sets, partial functions, bound methods and closures too. The
+    model, or what replaces it."""
     if model in replacements:
         return replacements[model]
-    for parent in list(model.modules()):
+    replacer = _Replacer(replacements)
+    for parent in [module for module in model.modules() if module not in replacements]:
         # Not named_children(), which names a child once, however often the parent has it.
         for child_name, child in list(parent._modules.items()):
             if child is not None and child in replacements:
                 setattr(parent, child_name, replacements[child])
         for name, value in list(parent.__dict__.items()):
-            if name == "_modules":
+            if name == "_modules" or type(value) in _PLAIN:
                 continue
-            replaced = _replaced(value, replacements)
+            replaced = replacer.replaced(value)
             if replaced is not value:
                 parent.__dict__[name] = replaced
     return model
 
 
-def _replaced(value: Any, replacements: Mapping[nn.Module, nn.Module]) -> Any:
-    """A value, or what stands for it; lists and dicts are changed in place."""
-    if isinstance(value, nn.Module):
-        return replacements.get(value, value)
-    if type(value) is list:
-        for index, item in enumerate(value):
-            if isinstance(item, nn.Module):
-                value[index] = replacements.get(item, item)
-    elif type(value) is dict:
-        for key, item in value.items():
-            if isinstance(item, nn.Module):
-                value[key] = replacements.get(item, item)
-    elif type(value) is tuple and any(isinstance(item, nn.Module) for item in value):
-        return tuple(replacements.get(i, i) if isinstance(i, nn.Module) else i for i in value)
-    return value
+#: Values that hold no module, and are most of what a module has.
+_PLAIN = frozenset({type(None), bool, int, float, str, OrderedDict})
+
+
+class _Replacer:
+    """What holds replaced modules, with their replacements: lists, dicts, sets and closures are
+    changed in place, the rest is made anew."""
+
+    def __init__(self, replacements: Mapping[nn.Module, nn.Module]) -> None:
+        self._replacements = replacements
+        self._seen: set[int] = set()  # containers, which may hold themselves
+
+    def replaced(self, value: Any) -> Any:
+        kind = type(value)
+        if isinstance(value, nn.Module):
+            return self._replacements.get(value, value)
+        if kind is types.MethodType:
+            owner = self.replaced(value.__self__)
+            if owner is value.__self__:
+                return value
+            # The replacement's own, not the float layer's forward pass.
+            return getattr(owner, value.__name__, None) or types.MethodType(value.__func__, owner)
+        if kind not in (list, dict, set, tuple, functools.partial, types.FunctionType):
+            return value
+        if id(value) in self._seen:
+            return value
+        self._seen.add(id(value))
+        if kind is tuple:
+            items = tuple(self.replaced(item) for item in value)
+            return value if all(map(operator.is_, items, value)) else items
+        if kind is functools.partial:
+            parts = (value.func, *value.args, *value.keywords.values())
+            made = [self.replaced(part) for part in parts]
+            if all(map(operator.is_, made, parts)):
+                return value
+            func, arguments = made[0], made[1 : len(value.args) + 1]
+            keywords = dict(zip(value.keywords, made[len(value.args) + 1 :], strict=True))
+            return functools.partial(func, *arguments, **keywords)
+        self._replace_inside(value)
+        return value
+
+    def _replace_inside(self, value: Any) -> None:
+        if isinstance(value, types.FunctionType):
+            for cell in value.__closure__ or ():
+                try:
+                    item = cell.cell_contents
+                except ValueError:  # empty
+                    continue
+                if (made := self.replaced(item)) is not item:
+                    cell.cell_contents = made
+        elif isinstance(value, set):
+            for item in [item for item in value if isinstance(item, nn.Module)]:
+                if (made := self.replaced(item)) is not item:
+                    value.remove(item)
+                    value.add(made)
+        else:
+            for key, item in list(value.items() if isinstance(value, dict) else enumerate(value)):
+                if (made := self.replaced(item)) is not item:
+                    value[key] = made

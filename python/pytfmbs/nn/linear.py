@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import torch
@@ -128,24 +129,20 @@ class TFMBSLinear(FabricLayer, nn.Linear):
         is always quantized with this scale. The state_dict has it as ``weight_scale``. options: the
         class's, without weight_quantizer.
 
-        Raises ArgumentError for a value that is not a trit, for a scale of another shape, not finite
-        or not above 0, and for one that the dtype does not hold: weights of it would be 0 or infinite.
+        Raises ArgumentError for a value that is not a trit, and for a scale of another shape, not
+        finite, not above 0, or too small or large for dtype.
         """
-        if not isinstance(trits, Tensor) or trits.dim() != 2:
-            raise errors.ArgumentError("trits must be a matrix, out_features x in_features")
-        outputs, inputs = trits.shape
+        values = quantizers.as_trits(trits)
+        outputs, inputs = values.shape
         scales = torch.as_tensor(scale, dtype=torch.float32).detach().reshape(-1).clone()
         if scales.numel() not in (1, outputs):
             raise errors.ArgumentError(
                 f"scale holds {scales.numel()} values; it must hold 1 or {outputs}"
             )
-        if not bool(((scales > 0) & torch.isfinite(scales)).all()):
-            raise errors.ArgumentError("scale holds values that are not finite and above 0")
-        values = quantizers.given_trits(trits)
-        quantizers.check_trits(values, "trits hold")
-        if bias is not None and tuple(bias.shape) != (outputs,):
+        wrong = ~((scales > 0) & torch.isfinite(scales))
+        if wrong.any():
             raise errors.ArgumentError(
-                f"bias is of shape {tuple(bias.shape)}; it must be ({outputs},)"
+                f"scale holds {scales[wrong][0].item()}; it must be finite and above 0"
             )
         check_held(scales, dtype or torch.get_default_dtype())
         layer = cls(
@@ -187,7 +184,7 @@ class TFMBSLinear(FabricLayer, nn.Linear):
         """
         weight = self._parameters.get("weight")
         quantizer = self.__dict__.get("_quantizer_before", self._weight_quantizer)
-        if not self._keeps_own_scale or quantizer.name not in quantizers.BUILT_IN:
+        if not self._keeps_own_scale or not quantizers.is_built_in(quantizer):
             return
         if type(weight) is not _Parameter:
             return
@@ -214,14 +211,25 @@ class TFMBSLinear(FabricLayer, nn.Linear):
         if "_layer" in self.__dict__:
             self._enter(self.name, replacing=None if self._offload else self._layer)
 
-    def _reconfigure(self, **options: Any) -> None:
+    def _reconfigure(self, **options: Any) -> Callable[[], None]:
         """Other options of the constructor, which it has checked. After an error nothing has
-        changed."""
-        before, buffers = dict(self.__dict__), dict(self._buffers)
+        changed. Returns what undoes it."""
+        state, buffers = dict(self.__dict__), dict(self._buffers)
         elsewhere = "fabric" in options
         name = options.pop("name", (elsewhere and self._wanted_name) or self.name)
         quantizer = options.pop("weight_quantizer", None)
         layer = self._layer
+        stays = not elsewhere and not self._offload
+
+        def undo() -> None:
+            entered = self._layer
+            self.__dict__.clear()
+            self.__dict__.update(state)
+            self._buffers.clear()
+            self._buffers.update(buffers)
+            if entered is not layer and stays:  # the layer's place went to it
+                self._enter(layer.name, replacing=entered)
+
         try:
             self.__dict__.update(
                 {
@@ -238,15 +246,13 @@ class TFMBSLinear(FabricLayer, nn.Linear):
                 self.__dict__.update(
                     _weight_quantizer=resolved, _quantizer_name=kind, _custom=kind == "custom"
                 )
-            stays = not elsewhere and not self._offload
             self._enter(name, replacing=layer if stays else None)
             if quantizer is not None:
                 self._see_own_scale(assigned=False, signs=True)
         except Exception:
-            self.__dict__.update(before)
-            self.__dict__["_buffers"].clear()
-            self._buffers.update(buffers)
+            undo()
             raise
+        return undo
 
     def _load_from_state_dict(
         self,
@@ -258,21 +264,24 @@ class TFMBSLinear(FabricLayer, nn.Linear):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        """As nn.Module's. A scale in the state, or of a weight that is ternary already, is kept."""
+        """As nn.Module's. A scale in the state, or of a weight that is ternary already, is kept. A
+        state without a weight that fits changes neither scale nor quantizer."""
         key, own = prefix + "weight_scale", self.__dict__
-        scale = state_dict.get(key)
-        if isinstance(scale, Tensor) and "weight_scale" not in self._buffers:
+        scale, weight = state_dict.get(key), state_dict.get(prefix + "weight")
+        present = self._parameters.get("weight")
+        fits = present is None or getattr(weight, "shape", None) == present.shape
+        if isinstance(scale, Tensor) and fits and "weight_scale" not in self._buffers:
             if scale.numel() in (1, self.out_features) and scale.is_floating_point():
                 before = self._weight_quantizer
                 self._fix_scale(scale.detach().cpu().reshape(-1).clone())
-                if before.name in quantizers.BUILT_IN:
+                if quantizers.is_built_in(before):
                     own["_quantizer_before"] = before
-        elif scale is None and "_quantizer_before" in own:  # nn.Linear's state
+        elif scale is None and fits and "_quantizer_before" in own:  # nn.Linear's state
             self._buffers.pop("weight_scale", None)
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
-        if scale is None and prefix + "weight" in state_dict:
+        if scale is None and fits and weight is not None:
             self._see_own_scale(assigned="_quantizer_before" in own)
         loaded = self._buffers.get("weight_scale")
         if isinstance(self._weight_quantizer, FixedScaleQuantizer) and loaded is not None:
@@ -451,19 +460,27 @@ class TFMBSLinear(FabricLayer, nn.Linear):
                 quantizers.check_trits(trits)
             return trits, scale
 
-    def packed_scale(self, scale: Tensor) -> Tensor:
-        """quantized_weight()'s scale as packed layers and files hold it: float32, and NaN for an output
-        that has a NaN weight."""
-        scale = scale.detach().to(torch.float32)
+    def packed_weight(self) -> tuple[Tensor, Tensor]:
+        """As quantized_weight(), with float32 scales that are NaN for outputs with a NaN weight, as a
+        packed layer has them. Raises ArgumentError where float32 does not hold a scale."""
+        trits, scale = self.quantized_weight()
+        if not self.has_float32_scales(scale):
+            raise errors.ArgumentError(
+                f"layer {self.name!r} has float64 scales, which a packed layer would round to "
+                "float32: convert it with .float() first"
+            )
+        scale = scale.to(torch.float32)
         nan_outputs = torch.isnan(self.weight.detach()).any(dim=1)
         if nan_outputs.any():
             scale = torch.where(nan_outputs, torch.nan, scale.expand(self.out_features))
-        return scale
+        return trits, scale
 
     def has_float32_scales(self, scale: Tensor | None = None) -> bool:
         """Whether float32 holds the scales exactly. scale: quantized_weight()'s, if it is known."""
         scale = self.quantized_weight()[1] if scale is None else scale
-        return scale.dtype != torch.float64 or torch.equal(scale.float().double(), scale)
+        if scale.dtype != torch.float64:
+            return True
+        return torch.equal(scale.float().double().nan_to_num(), scale.nan_to_num())
 
     def _prefetch(self) -> bool:
         if self._custom:

@@ -13,7 +13,7 @@ from ..ops import torch_ops, transforms
 from ..ops.dense import check_layout
 from ..ops.observers import profiler_enabled
 from ..ops.panels import panels_of_rows, panels_of_trits
-from ..quantization.quantizers import WeightQuantizer, given_trits
+from ..quantization.quantizers import WeightQuantizer, as_trits
 from .fabric_layer import FabricLayer, checked_clip
 from .linear import DTYPES, TFMBSLinear
 
@@ -115,14 +115,15 @@ class TFMBSPackedLinear(FabricLayer):
         **options: Any,
     ) -> TFMBSPackedLinear:
         """A layer of given trits, [out, in] of any dtype, and scale: [] or [1], [out] or [out, 1], or
-        with a group size [out, ceil(in / group_size)]. options: as the class's.
+        with a group size [out, ceil(in / group_size)]. options: as the class's; dtype None is the
+        bias's own.
 
         Raises ArgumentError for a value that is no trit or a scale of another shape.
         """
-        if not isinstance(trits, Tensor) or trits.dim() != 2:
-            raise errors.ArgumentError("trits must be a matrix, out_features x in_features")
-        outputs, inputs = trits.shape
-        values = given_trits(trits)
+        # The core checks int8, without memory of its own.
+        core_checks = isinstance(trits, Tensor) and trits.dtype == torch.int8 and trits.dim() == 2
+        values = trits.detach() if core_checks else as_trits(trits)
+        outputs, inputs = values.shape
         if bias is not None:
             if not bias.dtype.is_floating_point:
                 raise TypeError(f"bias is {bias.dtype}; it must be of a float dtype")
@@ -142,7 +143,8 @@ class TFMBSPackedLinear(FabricLayer):
             inputs, outputs, bias is not None, device="meta", group_size=group_size, **options
         )
         if bias is not None:
-            layer.bias = nn.Parameter(bias.detach().clone(), requires_grad=bias.requires_grad)
+            kept = bias.detach().to(options.get("dtype") or bias.dtype, copy=True)
+            layer.bias = nn.Parameter(kept, requires_grad=bias.requires_grad)
         layer._adopt(panels, scales)
         return layer
 
@@ -180,12 +182,7 @@ class TFMBSPackedLinear(FabricLayer):
     @classmethod
     def _of_ternary(cls, linear: TFMBSLinear, options: dict[str, Any]) -> TFMBSPackedLinear:
         """from_linear of a ternary layer."""
-        trits, scale = linear.quantized_weight()
-        if not linear.has_float32_scales(scale):
-            raise errors.ArgumentError(
-                f"layer {linear.name!r} has float64 scales, which a packed layer would round to "
-                "float32: convert it with .float() first"
-            )
+        trits, scale = linear.packed_weight()
         settings = {
             "name": linear.name,
             "fabric": linear.fabric,
@@ -194,7 +191,6 @@ class TFMBSPackedLinear(FabricLayer):
             "activation": linear.activation,
             "ste_clip": linear.ste_clip,
         }
-        scale = linear.packed_scale(scale)
         layer = cls.from_trits(trits, scale, linear.bias, **{**settings, **options})
         layer.offload = linear.offload
         return layer.train(linear.training)
@@ -271,6 +267,9 @@ class TFMBSPackedLinear(FabricLayer):
         check_layout(input, "input")
         shape = (self.out_features, self.in_features)
         if isinstance(input, Tensor):
+            if input.dtype not in DTYPES:
+                allowed = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
+                raise RuntimeError(f"input is {input.dtype}; it must be {allowed}")
             weight = torch.empty(shape, dtype=input.dtype, device="meta")
             torch_ops.fake_output(input.detach().to("meta"), weight, None, None)
         else:

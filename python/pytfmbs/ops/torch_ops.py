@@ -374,11 +374,15 @@ def _packed_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.dtype = input.dtype
     ctx.bias_dtype = None if bias is None else bias.dtype
     windowed = ctx.needs_input_grad[0] and ctx.clip is not None
-    ctx.save_for_backward(input if windowed else None, panels, scale)
+    # Autograd keeps no inference tensors, and they are constant.
+    ctx.constants = [t if t.is_inference() else None for t in (panels, scale)]
+    kept = [None if t.is_inference() else t for t in (panels, scale)]
+    ctx.save_for_backward(input if windowed else None, *kept)
 
 
 def _packed_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    input, panels, scale = ctx.saved_tensors
+    input, *kept = ctx.saved_tensors
+    panels, scale = (c if k is None else k for c, k in zip(ctx.constants, kept, strict=True))
     needs = ctx.needs_input_grad
     weight = None
     if needs[0]:

@@ -8,6 +8,17 @@ from torch import Tensor
 from ..errors import ArgumentError
 
 
+def check_held(scale: Tensor, dtype: torch.dtype) -> None:
+    """Raises ArgumentError where weights of a dtype, ± a scale, would not be that trit again."""
+    rounded = scale.to(dtype).double()
+    lost = ~(torch.isfinite(rounded) & (rounded > scale.double() / 2))
+    if lost.any():
+        name = str(dtype).removeprefix("torch.")
+        raise ArgumentError(
+            f"a weight of {name} does not hold the scale {scale[lost][0].item()}; use float32"
+        )
+
+
 class FixedScaleQuantizer:
     """trit = sign(w) where |w| > scale / 2, else 0; the scale, [1] or [out], is never recomputed.
 
@@ -28,15 +39,3 @@ class FixedScaleQuantizer:
             threshold = (scale.unsqueeze(1) if scale.numel() > 1 else scale).to(torch.float64) / 2
         trits = torch.sign(wide) * (wide.abs() > threshold)
         return torch.nan_to_num(trits, nan=0.0).to(torch.int8), scale
-
-
-def check_held(scale: Tensor, dtype: torch.dtype) -> None:
-    """Raises ArgumentError for scales that weights of a dtype lose: a trit times one of them would be
-    0, or no longer nearer to the scale than to 0, or infinite."""
-    held = scale.to(dtype).to(torch.float64)
-    lost = ~torch.isfinite(held) | (held <= scale.to(torch.float64) / 2)
-    if bool(lost.any()):
-        name = str(dtype).removeprefix("torch.")
-        raise ArgumentError(
-            f"scale {float(scale[lost][0])} is none that weights of {name} hold; pass another dtype"
-        )

@@ -46,7 +46,7 @@ def _version(tensor: Tensor) -> int | None:
 
 def _state(quantizer: WeightQuantizer) -> tuple[Any, ...]:
     """A quantizer's attributes: numbers by value, tensors by memory and version, others by identity.
-    What they hold inside is not looked at."""
+    What they hold inside is not looked at. They are held, so that no other gets their identity."""
     state = getattr(quantizer, "__dict__", {})
     if isinstance(quantizer, nn.Module):
         tensors = [*quantizer.parameters(), *quantizer.buffers()]
@@ -56,7 +56,19 @@ def _state(quantizer: WeightQuantizer) -> tuple[Any, ...]:
 
 def _mark(value: Any) -> Any:
     if isinstance(value, Tensor):
-        return id(value), value.data_ptr(), _version(value)
+        return _Held(value), value.data_ptr(), _version(value)
     if isinstance(value, (int, float, str, bool)):
         return value
-    return id(value)
+    return _Held(value)
+
+
+class _Held:
+    """Equal to what holds the same object."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Held) and other._value is self._value

@@ -92,29 +92,49 @@ def resolve(quantizer: str | WeightQuantizer) -> WeightQuantizer:
 
 def spec_name(quantizer: WeightQuantizer) -> str:
     """The quantizer's name in a layer specification: a built-in's own, else "custom"."""
-    return quantizer.name if isinstance(quantizer, _BuiltIn) else "custom"
+    return quantizer.name if is_built_in(quantizer) else "custom"
 
 
-def given_trits(trits: Tensor) -> Tensor:
-    """Trits of any dtype as int8. Raises ArgumentError for a value that is no trit."""
-    values = trits.detach().to(torch.int8)
-    wrapped = trits.dtype.is_signed is False and bool((values < 0).any())  # 255 of uint8 is no -1
-    if wrapped or (
-        trits.dtype != torch.int8 and not torch.equal(values.to(trits.dtype), trits.detach())
-    ):
-        raise ArgumentError("trits hold values other than -1, 0 and +1")
-    return values
+def is_built_in(quantizer: WeightQuantizer) -> bool:
+    """Whether it is one of the C++ core's: a user's own may have any name."""
+    return isinstance(quantizer, _BuiltIn)
 
 
-def check_trits(trits: Tensor, found: str = "the weight quantizer gave") -> None:
-    """Raises ArgumentError for the first int8 value, in row-major order, that is no trit. found:
-    begins the message."""
+def as_trits(trits: Tensor) -> Tensor:
+    """A matrix of trits of any real dtype as int8. Raises ArgumentError for the first value, in
+    row-major order, that is no trit."""
+    if not isinstance(trits, Tensor) or trits.dim() != 2:
+        kind = f"of shape {tuple(trits.shape)}" if isinstance(trits, Tensor) else type(trits)
+        raise ArgumentError(f"trits must be a matrix, out_features x in_features, not {kind}")
+    if trits.dtype.is_complex:
+        raise ArgumentError(f"trits are {trits.dtype}; they must be of an integer or float dtype")
+    given = trits.detach()
+    if given.device.type == "meta":
+        return given.to(torch.int8)
+    if given.dtype == torch.int8:
+        wrong = (given + 1).view(torch.uint8) > 2
+    else:
+        if not given.dtype.is_floating_point:
+            given = given.to(torch.int64)  # where 255 of uint8 is not -1
+        wrong = (given != 0) & (given != 1) & (given != -1)
+    if wrong.any():
+        row, column = wrong.nonzero()[0].tolist()
+        raise ArgumentError(
+            f"trits hold {trits[row, column].item()} at row {row}, column {column}; "
+            "allowed are -1, 0 and +1"
+        )
+    return given.to(torch.int8)
+
+
+def check_trits(trits: Tensor) -> None:
+    """Raises ArgumentError for the first int8 value that a quantizer gave, in row-major order, and
+    that is no trit."""
     wrong = trits.abs() > 1
     wrong |= trits == -128  # whose absolute value is itself
     if wrong.any():
         row, column = wrong.nonzero()[0].tolist()
         raise ArgumentError(
-            f"{found} {trits[row, column].item()} at row {row}, column {column}; "
+            f"the weight quantizer gave {trits[row, column].item()} at row {row}, column {column}; "
             "allowed are -1, 0 and +1"
         )
 

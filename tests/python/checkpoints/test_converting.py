@@ -178,19 +178,21 @@ def test_a_failure_leaves_what_was_there(
     save(packed(), tmp_path / "in")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").write_text("kept")
+    (tmp_path / "out" / "config.json").write_text("{}")
     fail_at(monkeypatch, kind("No space left on device"))
     with pytest.raises((CheckpointError, KeyboardInterrupt)):
         convert_checkpoint(tmp_path / "in", tmp_path / "out", format="bitnet", overwrite=True)
     with pytest.raises((CheckpointError, KeyboardInterrupt)):
         convert_checkpoint(tmp_path / "in", tmp_path / "new", format="bitnet")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["config.json", "mine"]
 
 
 def test_targets_that_exist(tmp_path: Path) -> None:
     save(packed(), tmp_path / "in")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "old").write_text("")
+    (tmp_path / "out" / "config.json").write_text("{}")
     with pytest.raises(CheckpointError, match="it exists"):
         convert_checkpoint(tmp_path / "in", tmp_path / "out", format="bitnet")
     convert_checkpoint(tmp_path / "in", tmp_path / "out", format="bitnet", overwrite=True)
@@ -234,3 +236,35 @@ def test_what_a_llama_gguf_does_not_say(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="rope_freqs"):
         convert_checkpoint(tmp_path / "m.gguf", tmp_path / "out", format="tfmbs")
     assert not (tmp_path / "out").exists()
+
+
+def test_overwriting_replaces_no_more_than_a_checkpoint(tmp_path: Path) -> None:
+    models, other = tmp_path / "models", tmp_path / "other"
+    save(packed(), models / "in")
+    save(packed(), models)  # a checkpoint, and the source lies in it
+    other.mkdir()
+    (other / "notes.txt").write_text("mine")
+    for place, words in ((models, "the source lies in it"), (other, r"without config\.json")):
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(CheckpointError, match=words):
+            convert_checkpoint(models / "in", place, format="bitnet", overwrite=True)
+        assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_is_there_stays_where_a_rename_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(packed(), tmp_path / "in")
+    save(packed(half=True), tmp_path / "out")
+    before = (tmp_path / "out" / "model.safetensors").read_bytes()
+    rename = Path.replace
+
+    def fails(self: Path, to: Path) -> Path:
+        if self.name == "out" and to == tmp_path / "out":
+            raise OSError("disk gone")
+        return rename(self, to)
+
+    monkeypatch.setattr(Path, "replace", fails)
+    with pytest.raises(CheckpointError, match="disk gone"):
+        convert_checkpoint(tmp_path / "in", tmp_path / "out", format="bitnet", overwrite=True)
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == before

@@ -155,6 +155,7 @@ OFFLINE = {"linear_class": "autobitlinear"}
         ({"a.weight": torch.full((4, 8), 0.5)}, OFFLINE, "a.weight", "0.5 at index 0 is no trit"),
         ({"a.weight": torch.full((4, 8), torch.nan)}, OFFLINE, "a.weight", "is no trit"),
         ({"a.weight": torch.full((4, 8), 2.0)}, OFFLINE, "a.weight", "is no trit"),
+        ({"a.weight": torch.full((4, 8), -128.0)}, OFFLINE, "a.weight", "-128.0 at index 0 is no"),
         ({"a.weight": torch.full((4, 8), torch.inf)}, ONLINE, "a.weight", "finite"),
         ({"a.weight": None}, {}, "a.weight", "missing"),
         ({"a.weight_scale": None}, {}, "a.weight", "no weight_scale"),

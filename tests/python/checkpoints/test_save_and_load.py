@@ -447,3 +447,17 @@ def test_other_architectures_need_names(tmp_path: Path) -> None:
         load_into(model, tmp_path / "m.gguf")
     load_into(model, tmp_path / "m.gguf", names=lambda name: "w." + name)
     assert torch.equal(model[0].quantized_weight()[0], trits)
+
+
+@pytest.mark.parametrize("quantizer", ["sign", "absmean", "twn"])
+def test_outputs_that_are_nan_stay_nan(tmp_path: Path, quantizer: str) -> None:
+    layer = TFMBSLinear(40, 6, weight_quantizer=quantizer, activation="int8")
+    with torch.no_grad():
+        layer.weight[2, 3] = torch.nan
+    model, x = nn.Sequential(layer), torch.randn(3, 40)
+    save(model, tmp_path / "m")
+    again = load_into(nn.Sequential(nn.Linear(40, 6)), tmp_path / "m")
+    with torch.no_grad():
+        wanted = model(x)
+        assert wanted[:, 2].isnan().all()
+        assert torch.equal(again(x).nan_to_num(7.0), wanted.nan_to_num(7.0))

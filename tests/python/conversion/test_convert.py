@@ -85,6 +85,44 @@ def test_every_hook_moves_along_and_gets_the_new_module() -> None:
     assert len(seen) == 6
 
 
+def hold(layer: nn.Linear, how: str) -> Callable[[], Any]:
+    """A function that gives the layer out of something that holds it."""
+    if how == "nested":
+        nested = [({"a": [layer]},)]
+        return lambda: nested[0][0]["a"][0]
+    if how == "set":
+        held = {layer}
+        return lambda: next(iter(held))
+    if how == "itself":
+        cycle: list[Any] = [layer]
+        cycle.append(cycle)
+        return lambda: cycle[1][0]
+    return lambda: layer
+
+
+@pytest.mark.parametrize("how", ["nested", "set", "itself", "closure"])
+def test_layers_that_attributes_hold_indirectly_are_swapped_too(how: str) -> None:
+    class Holder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(8, 8)
+            self.part = functools.partial(nn.Sequential.__call__, input=None, layers=[self.layer])
+            self.bound = self.layer.extra_repr
+            self.get = hold(self.layer, how)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.get()(x)  # type: ignore[no-any-return]
+
+    model = pytfmbs.convert(Holder(), **OPTIONS)
+    assert type(model.get()) is TFMBSLinear
+    assert model.part.keywords["layers"] == [model.layer]
+    assert "weight_quantizer" in model.bound()
+    wanted = model(torch.ones(1, 8))
+    pytfmbs.freeze(model)
+    assert type(model.get()) is TFMBSPackedLinear
+    assert torch.equal(model(torch.ones(1, 8)), wanted)
+
+
 def test_layers_in_lists_and_attributes_are_swapped_too() -> None:
     class Parent(nn.Module):
         def __init__(self) -> None:
@@ -355,6 +393,32 @@ def test_adapters_that_call_the_layer(config: str) -> None:
 
 
 # --- another call ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", ["an address for two", "a mask too small for a pinned layer"])
+def test_another_call_that_fails_changes_no_layer(fault: str) -> None:
+    config = pytfmbs.FabricConfig(tiles=2, lanes=15, bank_depth=256)
+    with pytfmbs.Fabric(config) as fabric:
+        first, second = (TFMBSLinear(250, n, fabric=fabric) for n in (15, 30))
+        model = nn.Sequential(nn.ModuleList([first, second])).eval()
+        options: dict[str, Any] = {"weight_addr": config.bank_a_base(0)}
+        if fault == "a mask too small for a pinned layer":
+            second.pin()
+            options = {"tile_mask": 1}
+        names = first.name, second.name
+        with pytest.raises(pytfmbs.PlacementError):
+            pytfmbs.convert(model, **options)
+        for layer, name in zip((first, second), names, strict=True):
+            assert (layer.name, layer.given_weight_addr, layer.given_tile_mask) == (
+                name,
+                None,
+                None,
+            )
+            with torch.no_grad():
+                layer(torch.ones(1, 250))
+            assert layer.prefetch()  # it has its place on the device
+        assert second.pinned == (fault == "a mask too small for a pinned layer")
+        assert set(fabric.profile_detailed()["layers"]) == set(names)
 
 
 def test_another_call_applies_its_options() -> None:

@@ -143,6 +143,7 @@ def test_what_is_refused_leaves_the_model() -> None:
             pytfmbs.ArgumentError,
             "'1': its scales are float64",
         ),
+        (TFMBSLinear(8, 8, device="meta"), pytfmbs.ArgumentError, "'1': its weight is on the meta"),
     ):
         model = nn.Sequential(TFMBSLinear(8, 8), bad)
         before = list(model)
@@ -172,12 +173,24 @@ def test_thawed_weights_hold_the_scale() -> None:
     tiny = TFMBSPackedLinear.from_trits(torch.ones(4, 8), 1e-9)
     model = nn.Sequential(TFMBSPackedLinear.from_trits(torch.ones(8, 8), 0.5), tiny)
     first = model[0]
-    with pytest.raises(pytfmbs.ArgumentError, match=r"'1': .*weights of float16"):
+    with pytest.raises(pytfmbs.ArgumentError, match=r"'1': .*weight of float16"):
         pytfmbs.thaw(model, torch.float16)
     assert model[0] is first
     assert model[1] is tiny
     thawed = pytfmbs.thaw(model, torch.bfloat16)
     assert torch.equal(thawed[1].quantized_weight()[0], torch.ones(4, 8, dtype=torch.int8))
+
+
+def test_a_dtype_that_holds_no_scale_is_refused() -> None:
+    fits = TFMBSPackedLinear.from_trits(torch.ones(2, 8), 0.5)
+    for scale in (1e-9, 1e9):
+        tiny = TFMBSPackedLinear.from_trits(torch.ones(2, 8), scale)
+        model = nn.Sequential(fits, tiny)
+        with pytest.raises(pytfmbs.ArgumentError, match=r"'1': .*float16 does not hold the scale"):
+            pytfmbs.thaw(model, dtype=torch.float16)
+        assert list(model) == [fits, tiny]
+        with pytest.raises(pytfmbs.ArgumentError, match="does not hold the scale"):
+            TFMBSLinear.from_trits(torch.ones(2, 8), scale, dtype=torch.float16)
 
 
 def test_a_thawed_layer_trains_and_keeps_its_scale() -> None:

@@ -84,6 +84,43 @@ def test_a_layer_that_is_trained_keeps_the_scale() -> None:
     assert torch.equal(other(x), model(x))
 
 
+@pytest.mark.parametrize(
+    ("state", "strict"),
+    [({}, False), ({"0.bias": torch.ones(12)}, False), ({"0.weight": torch.zeros(3, 3)}, False)],
+    ids=["none", "a bias", "a weight of another shape"],
+)
+def test_a_state_without_its_weight_leaves_the_scale(state: Any, strict: bool) -> None:
+    """As of an adapter alone."""
+    linear = nn.Linear(64, 12)
+    linear.weight = nn.Parameter(trits() * 0.125)
+    model = pytfmbs.convert(nn.Sequential(linear), **OPTIONS)
+    layer: Any = model[0]  # type: ignore[index]
+    with torch.no_grad():
+        layer.weight.add_(torch.randn(12, 64) * 0.02)  # trained: no longer ternary
+    before, wanted = layer.weight_quantizer, layer.quantized_weight()
+    try:
+        model.load_state_dict(state, strict=strict)
+    except RuntimeError as error:
+        assert "size mismatch" in str(error)  # noqa: PT017
+    assert layer.weight_quantizer is before
+    assert "0.weight_scale" in model.state_dict()
+    for found, expected in zip(layer.quantized_weight(), wanted, strict=True):
+        assert torch.equal(found, expected)
+
+
+def test_a_quantizer_of_the_users_may_have_any_name() -> None:
+    class Doubled:
+        name = "absmean"
+
+        def __call__(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+            return torch.sign(weight).to(torch.int8), torch.full((1,), 2.0)
+
+    quantizer = Doubled()
+    layer = TFMBSLinear(64, 12, weight_quantizer=quantizer)
+    layer.weight = nn.Parameter(trits() * 0.125)
+    assert layer.weight_quantizer is quantizer
+
+
 def test_other_weights_are_quantized_as_before() -> None:
     for weight in (torch.randn(12, 64), torch.zeros(12, 64), torch.full((12, 64), torch.inf)):
         linear = nn.Linear(64, 12, bias=False)

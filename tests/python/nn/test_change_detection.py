@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -397,3 +398,31 @@ def test_bank_a_follows_the_weights() -> None:
 
 def ternary_digits(byte: int) -> str:
     return "".join(str(byte // 3**i % 3) for i in range(4, -1, -1))
+
+
+@pytest.mark.parametrize("kind", [list, torch.tensor, tuple])
+def test_an_attribute_that_takes_the_place_of_a_freed_one(kind: Callable[[Any], Any]) -> None:
+    """It may get the freed one's address too."""
+
+    class Threshold:
+        name = "threshold"
+
+        def __init__(self) -> None:
+            self.limit = kind([0.5])
+
+        def __call__(self, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            kept = weight.abs() > float(self.limit[0])
+            return torch.sign(weight * kept).to(torch.int8), torch.ones(1)
+
+    quantizer = Threshold()
+    layer = TFMBSLinear(IN, OUT, weight_quantizer=quantizer).eval()
+    x = torch.randn(2, IN)
+    with torch.no_grad():
+        layer.weight.normal_()
+        for step in range(8):
+            layer(x)
+            del quantizer.limit
+            quantizer.limit = kind([0.1 + 0.2 * step])
+            found = layer(x)
+            layer.refresh()
+            assert torch.equal(found, layer(x))

@@ -308,22 +308,37 @@ BAD_CALLS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "a fraction": (
         lambda: TFMBSPackedLinear.from_trits(torch.tensor([[0.5]])),
         pytfmbs.ArgumentError,
-        "other than -1, 0 and",
+        r"trits hold 0\.5 at row 0, column 0; allowed are -1, 0 and",
     ),
     "a NaN": (
         lambda: TFMBSPackedLinear.from_trits(torch.tensor([[float("nan")]])),
         pytfmbs.ArgumentError,
-        "other than -1, 0 and",
+        "trits hold nan",
     ),
     "257, which int8 holds as 1": (
         lambda: TFMBSPackedLinear.from_trits(torch.tensor([[257]])),
         pytfmbs.ArgumentError,
-        "other than -1, 0 and",
+        "trits hold 257",
     ),
     "255, which int8 holds as -1": (
-        lambda: TFMBSPackedLinear.from_trits(torch.tensor([[255]], dtype=torch.uint8)),
+        lambda: TFMBSPackedLinear.from_trits(torch.tensor([[1, 255]], dtype=torch.uint8)),
         pytfmbs.ArgumentError,
-        "other than -1, 0 and",
+        "trits hold 255 at row 0, column 1",
+    ),
+    "a fraction in a trainable layer": (
+        lambda: TFMBSLinear.from_trits(torch.tensor([[0.5, 1.9]]), 2.0),
+        pytfmbs.ArgumentError,
+        r"trits hold 0\.5 at row 0, column 0",
+    ),
+    "256 in a trainable layer": (
+        lambda: TFMBSLinear.from_trits(torch.tensor([[256]])),
+        pytfmbs.ArgumentError,
+        "trits hold 256",
+    ),
+    "an infinite scale of a trainable layer": (
+        lambda: TFMBSLinear.from_trits(torch.zeros(2, 2), torch.tensor([1.0, torch.inf])),
+        pytfmbs.ArgumentError,
+        "scale holds inf; it must be finite and above 0",
     ),
     "trainable: no trit": (
         lambda: TFMBSLinear.from_trits(torch.tensor([[0, 1], [2, 0]])),
@@ -635,6 +650,70 @@ def test_panels_written_in_place_are_seen_by_numbers_and_banks() -> None:
             layer.bias.zero_()
             other.bias.zero_()
         assert torch.equal(layer(x), other(x) * 2)
+
+
+@pytest.mark.parametrize("change", ["another tensor", "shared memory"])
+def test_panels_that_changed_between_calls_are_seen_by_the_device(change: str) -> None:
+    """Other trits written in place, and then a tensor with the same trits at another place: what the
+    memory of the last call holds by now is not what the device has."""
+    with Fabric(CONFIG) as one, Fabric(CONFIG) as two:
+        layer, other = made(fabric=one, name="a"), made(seed=1, fabric=two, name="a")
+        x = x_of(layer)
+        layer(x), other(x)
+        layer._panels.copy_(other._panels)
+        layer._scales.copy_(other._scales)
+        if change == "another tensor":
+            layer._panels = layer._panels.clone()
+        else:
+            layer.share_memory()
+        one.reset_counters(), two.reset_counters()
+        layer(x), other(x)
+        found, wanted = one.profile(), two.profile()
+        for key in ("active_ops", "zero_skips", "compute_cycles"):
+            assert found[key] == wanted[key]
+        base, size = CONFIG.bank_a_base(0), CONFIG.bank_depth * 4
+        assert bytes(one.read(base, size)) == bytes(two.read(base, size))
+
+
+def test_panels_that_moved_are_the_same_to_the_device() -> None:
+    with Fabric(CONFIG) as fabric:
+        layer = made(fabric=fabric)
+        x = x_of(layer)
+        layer(x)
+        fabric.reset_counters()
+        layer._panels = layer._panels.clone()
+        layer(x)
+        assert fabric.profile()["residency_misses"] == 0
+        assert fabric.profile()["residency_hits"] == 1
+
+
+def test_memory_that_moved_after_a_call_is_not_read() -> None:
+    """share_memory() frees the memory that the last call read: large, so that reading it crashes."""
+    with Fabric() as fabric, torch.no_grad():
+        layer = TFMBSPackedLinear.from_trits(
+            torch.randint(-1, 2, (2048, 4096), dtype=torch.int8), fabric=fabric
+        )
+        x = torch.randn(1, 4096)
+        wanted = layer(x)
+        base, size = fabric.config.bank_a_base(0), fabric.config.bank_depth * 4
+        layer.share_memory()
+        words = bytes(fabric.read(base, size))  # written now, of the last call
+        assert torch.equal(layer(x), wanted)
+        assert bytes(fabric.read(base, size)) == words
+
+
+def test_gradients_through_a_layer_made_in_inference_mode() -> None:
+    for group_size in (None, 32):
+        with torch.inference_mode():
+            layer = made(group_size=group_size, activation="ternary")
+        plain = copy.deepcopy(layer)
+        gradients = []
+        for one in (layer, plain):
+            x = x_of(layer).requires_grad_()
+            one.requires_grad_(False)(x).sum().backward()
+            gradients.append(x.grad)
+        assert gradients[0] is not None
+        assert torch.equal(gradients[0], gradients[1])
 
 
 # --- life -----------------------------------------------------------------------------------------

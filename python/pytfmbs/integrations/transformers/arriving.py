@@ -200,10 +200,13 @@ class Arrivals:
         if not self.config.trainable:
             self.awaited = {path: {} for path, _ in chosen}
             return
+        replacements: dict[nn.Module, nn.Module] = {}
         for path, module in chosen:
             layer = ternary_layer(module, path, self._options(module))
-            self._put(module, layer)
+            self._ready(module, layer)
+            replacements[module] = layer
             self._trainable.append((path, layer))
+        replace_modules(self.model, replacements)
 
     def _plan_own(self) -> None:
         layers = self.config.layers or {}
@@ -211,6 +214,7 @@ class Arrivals:
         OwnCheckpoint(ArrivedTensors(self.file, self._own_config, {}))  # raises for a wrong entry
         modules = dict(self.model.named_modules())
         lost: list[str] = []
+        replacements: dict[nn.Module, nn.Module] = {}
         for name, entry in layers.items():
             path = self._path_of(name, modules)
             if path is None:
@@ -227,10 +231,12 @@ class Arrivals:
                 )
             if "weight_quantizer" in entry:
                 layer = _float_layer(path, module, entry)
-                self._put(module, layer)
+                self._ready(module, layer)
+                replacements[module] = layer
                 self._trainable.append((path, layer))
             else:
                 self.awaited[path] = entry
+        replace_modules(self.model, replacements)
         saved_as = getattr(self.model.config, "architectures", None) or [type(self.model).__name__]
         if lost and (type(self.model).__name__ in saved_as or len(lost) == len(layers)):
             raise CheckpointError(
@@ -360,6 +366,7 @@ class Arrivals:
         """Puts the layers into the model. Raises what went wrong on the way."""
         if self.errors:
             raise self.errors[0]
+        replacements: dict[nn.Module, nn.Module] = {}
         for path in self.awaited:
             module: Any = model.get_submodule(path)
             if path not in self.made and not self.is_decoded:
@@ -372,18 +379,21 @@ class Arrivals:
             layer: Any = self.made.pop(path)
             if not self.is_decoded:
                 layer.bias = module.bias
-            self._put(module, layer)
+            self._ready(module, layer)
+            replacements[module] = layer
+        replace_modules(self.model, replacements)
         for path, trained in self._trainable:
             check_groups(trained, path)
         for parent in self._mended:
             call_layers(parent)
 
-    def _put(self, module: nn.Module, layer: nn.Module) -> None:
+    @staticmethod
+    def _ready(module: nn.Module, layer: nn.Module) -> None:
+        """A layer that takes a module's place: it has what the module held beside its own."""
         layer.train(module.training)
         carry_over(module, layer)
         for tensor in _tensors(layer):
             tensor._is_hf_initialized = True  # type: ignore[attr-defined]
-        replace_modules(self.model, {module: layer})
 
 
 def _tensors(layer: nn.Module) -> Iterator[Tensor]:

@@ -14,7 +14,7 @@ from ...conversion import bitnet
 from ...errors import CheckpointError
 from ...nn.fabric_layer import FabricLayer
 from ...nn.linear import TFMBSLinear
-from ...quantization.quantizers import BUILT_IN
+from ...quantization.quantizers import is_built_in
 from .config import TFMBSConfig
 
 
@@ -64,7 +64,7 @@ def layer_entries(model: Any) -> dict[str, dict[str, Any]]:
 
 def _entry(layer: FabricLayer) -> dict[str, Any]:
     entry = own_entry(LayerFacts.of_layer(layer))
-    if isinstance(layer, TFMBSLinear) and layer.weight_quantizer.name in BUILT_IN:
+    if isinstance(layer, TFMBSLinear) and is_built_in(layer.weight_quantizer):
         entry["weight_quantizer"] = layer.weight_quantizer.name
         if layer.ste_clip is not None:
             entry["ste_clip"] = layer.ste_clip

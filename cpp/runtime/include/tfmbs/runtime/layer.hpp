@@ -128,8 +128,6 @@ class Layer {
   // Gives what was packed before.
   [[nodiscard]] Snapshot adopt(const linear::QuantizedWeights& weights,
                                const execution::Executor& executor);
-  [[nodiscard]] Snapshot adopt(std::shared_ptr<LayerWeights> made,
-                               std::shared_ptr<const device::LaneStatistics> statistics);
   template <typename Source>
   Status prepare_from(const Source& weights, const execution::Executor& executor);
   template <typename Source>
@@ -144,7 +142,8 @@ class Layer {
   Snapshot packed_;
   WeightWatcher watcher_;
   WeightWatcher scales_watcher_;        // of a packed layer's scales
-  std::optional<std::uint64_t> trits_;  // fingerprint of a TritSource's that is packed
+  std::optional<std::uint64_t> trits_;   // fingerprint of a TritSource's that is packed
+  std::optional<std::uint64_t> panels_;  // and of a PackedSource's, if the layer has an account
   linear::WeightShare share_;           // of what is packed, or expected
   std::optional<double> sparsity_;      // of a layer without a device
   Snapshot constant_;  // of a layer with constant weights; set before the layer is shared
