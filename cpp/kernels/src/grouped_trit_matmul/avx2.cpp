@@ -118,7 +118,6 @@ inline __attribute__((always_inline)) void row_line(const std::uint8_t* offsets,
 // One row times the first kCount halves of a panel.
 template <std::size_t kCount>
 __attribute__((noinline)) void one_row(const Task& task) {
-  constexpr std::size_t kUnrolled = 4;  // lines: a group has a multiple of it, but for the last one
   const std::uint8_t* offsets = task.from->offsets[0];
   const float* scales = task.scales;
   Words words[kCount] = {};  // of a group
@@ -133,14 +132,7 @@ __attribute__((noinline)) void one_row(const Task& task) {
       __m256i high[kCount];
 #pragma GCC unroll 2
       for (std::size_t h = 0; h < kCount; ++h) low[h] = high[h] = _mm256_setzero_si256();
-      std::size_t g = begin;
-      for (; g + kUnrolled <= pass_end; g += kUnrolled) {
-#pragma GCC unroll 4
-        for (std::size_t i = 0; i < kUnrolled; ++i) {
-          row_line(offsets + 2 * (g + i), task.weights + (g + i) * kPanelBytes, low, high);
-        }
-      }
-      for (; g < pass_end; ++g) {
+      for (std::size_t g = begin; g < pass_end; ++g) {
         row_line(offsets + 2 * g, task.weights + g * kPanelBytes, low, high);
       }
 #pragma GCC unroll 2
