@@ -74,7 +74,7 @@ class TFMBSLinear(FabricLayer, nn.Linear):
     """
 
     _weight_quantizer: WeightQuantizer
-    _custom: bool
+    _custom = False
     _quantizer_before: WeightQuantizer  # of a layer that keeps its weight's own scale
     _kept: KeptWeight | None = None
     _storage: Any  # memory that the weight came with
@@ -106,11 +106,11 @@ class TFMBSLinear(FabricLayer, nn.Linear):
         nn.Linear.__init__(self, in_features, out_features, bias, device=device, dtype=dtype)
         quantizer = quantizers.resolve(weight_quantizer)
         quantizer_name = quantizers.spec_name(quantizer)
-        self.__dict__.update(
-            _weight_quantizer=quantizer,
-            _quantizer_name=quantizer_name,
-            _custom=quantizer_name == "custom",
-        )
+        own = self.__dict__
+        own["_weight_quantizer"] = quantizer
+        own["_quantizer_name"] = quantizer_name
+        if quantizer_name == "custom":
+            own["_custom"] = True
         self._init_fabric_layer(name, fabric, weight_addr, tile_mask, activation, clip)
 
     @classmethod
@@ -169,10 +169,12 @@ class TFMBSLinear(FabricLayer, nn.Linear):
         keep)."""
         if name != "weight":
             return super().register_parameter(name, param)
-        foreign_helpers.check_assigned_weight(self, param)
+        made = "_weight_quantizer" in self.__dict__  # else nn.Linear is making the first weight
+        if made:
+            foreign_helpers.check_assigned_weight(self, param)
         super().register_parameter(name, param)
         self._note_storage()
-        if "_weight_quantizer" in self.__dict__:
+        if made:
             self._see_own_scale(assigned=True)
 
     def _see_own_scale(self, assigned: bool, signs: bool = False) -> None:

@@ -26,54 +26,22 @@ static_assert(kBlockTrits % kMostScaleGroup == 0);
 constexpr std::size_t kHalfOutputs = 32;
 constexpr std::size_t kQuarters = kHalfOutputs / kFloats;
 
-// The fp32 sums of one row and half a panel. Quarter q holds the outputs 4q...4q + 3 and
-// 16 + 4q...16 + 4q + 3, the order in which words are interleaved.
+// The fp32 sums of one row and half a panel, in the order of outputs.
 struct Tile {
   __m256 quarters[kQuarters];
 };
 
-inline __m256 join(__m128 low, __m128 high) { return _mm256_set_m128(high, low); }
-
-// Quarters to the order of outputs, and back.
-inline void swap_lanes(Tile& tile) {
-  Tile from = tile;
-  for (std::size_t i = 0; i < 2; ++i) {
-    const __m256 a = from.quarters[2 * i];
-    const __m256 b = from.quarters[2 * i + 1];
-    tile.quarters[i] = _mm256_permute2f128_ps(a, b, 0x20);
-    tile.quarters[i + 2] = _mm256_permute2f128_ps(a, b, 0x31);
-  }
-}
 inline Tile load_tile(const ScaledOutput& to, std::size_t m, std::size_t half) {
-  __m256 in_order[kQuarters];
-  for (std::size_t q = 0; q < kQuarters; ++q) {
-    in_order[q] = load_sums(to, m, half * kHalfOutputs + q * kFloats);
-  }
   Tile tile;
-  for (std::size_t i = 0; i < 2; ++i) {
-    const __m256 low = in_order[i];
-    const __m256 high = in_order[i + 2];
-    tile.quarters[2 * i] = _mm256_permute2f128_ps(low, high, 0x20);
-    tile.quarters[2 * i + 1] = _mm256_permute2f128_ps(low, high, 0x31);
+  for (std::size_t q = 0; q < kQuarters; ++q) {
+    tile.quarters[q] = load_sums(to, m, half * kHalfOutputs + q * kFloats);
   }
   return tile;
 }
-inline void store_tile(const ScaledOutput& to, std::size_t m, std::size_t half, Tile tile) {
-  swap_lanes(tile);
+inline void store_tile(const ScaledOutput& to, std::size_t m, std::size_t half, const Tile& tile) {
   for (std::size_t q = 0; q < kQuarters; ++q) {
     store_sums(to, m, half * kHalfOutputs + q * kFloats, tile.quarters[q]);
   }
-}
-
-// The scales of half a panel, in a tile's order.
-inline __attribute__((always_inline)) Tile load_scales(const float* scales) {
-  Tile tile;
-#pragma GCC unroll 4
-  for (std::size_t q = 0; q < kQuarters; ++q) {
-    tile.quarters[q] =
-        join(_mm_loadu_ps(scales + 4 * q), _mm_loadu_ps(scales + kHalfOutputs / 2 + 4 * q));
-  }
-  return tile;
 }
 
 // Sums of half a panel in words: outputs 0...7 and 16...23, and the others.
@@ -96,17 +64,21 @@ inline __m256 excess(std::size_t lines) {
   return _mm256_set1_ps(static_cast<float>(0x800000 + 2 * kBias * static_cast<int>(lines)));
 }
 
-// The end of a group.
+// The end of a group. An interleaving takes the halves of its operands' lanes, so these are put in
+// the order in which floats come out as outputs stand.
 inline __attribute__((always_inline)) void add_group(Tile& sums, const Words& words, __m256 excess,
-                                                     const Tile& scales) {
+                                                     const float* scales) {
   const __m256i upper = _mm256_set1_epi16(0x4B00);
+  const __m256i low = _mm256_permute4x64_epi64(words.low, 0xD8);
+  const __m256i high = _mm256_permute4x64_epi64(words.high, 0xD8);
   const __m256i floats[kQuarters] = {
-      _mm256_unpacklo_epi16(words.low, upper), _mm256_unpackhi_epi16(words.low, upper),
-      _mm256_unpacklo_epi16(words.high, upper), _mm256_unpackhi_epi16(words.high, upper)};
+      _mm256_unpacklo_epi16(low, upper), _mm256_unpacklo_epi16(high, upper),
+      _mm256_unpackhi_epi16(low, upper), _mm256_unpackhi_epi16(high, upper)};
 #pragma GCC unroll 4
   for (std::size_t q = 0; q < kQuarters; ++q) {
     const __m256 sum = _mm256_sub_ps(_mm256_castsi256_ps(floats[q]), excess);
-    sums.quarters[q] = _mm256_add_ps(sums.quarters[q], _mm256_mul_ps(sum, scales.quarters[q]));
+    const __m256 scaled = _mm256_mul_ps(sum, _mm256_loadu_ps(scales + q * kFloats));
+    sums.quarters[q] = _mm256_add_ps(sums.quarters[q], scaled);
   }
 }
 
@@ -122,13 +94,30 @@ struct Task {
   ScaledOutput to;
 };
 
-// One row times the first kCount halves of a panel.
+// A line of the first kCount halves of a panel, of one row: sums of its low and high nibbles.
 template <std::size_t kCount>
-__attribute__((noinline)) void one_row(const Task& task) {
+inline __attribute__((always_inline)) void row_line(const std::uint8_t* offsets,
+                                                    const std::uint8_t* weights,
+                                                    __m256i (&low)[kCount],
+                                                    __m256i (&high)[kCount]) {
   // Bytes further on, so that weights from memory arrive in time; beyond the end it is harmless.
   constexpr std::size_t kAhead = 4096;
   const __m256i nibble = _mm256_set1_epi8(15);
-  const std::uint8_t* tables = kRowTables.entries[0];
+  _mm_prefetch(reinterpret_cast<const char*>(weights) + kAhead, _MM_HINT_T0);
+  const __m256i low_table = table(kRowTables.entries[0], offsets[0]);
+  const __m256i high_table = table(kRowTables.entries[0], offsets[1]);
+#pragma GCC unroll 2
+  for (std::size_t h = 0; h < kCount; ++h) {
+    const __m256i line = load(weights + 32 * h);
+    const __m256i upper = _mm256_and_si256(_mm256_srli_epi16(line, 4), nibble);
+    add_bytes(low[h], _mm256_shuffle_epi8(low_table, _mm256_and_si256(line, nibble)));
+    add_bytes(high[h], _mm256_shuffle_epi8(high_table, upper));
+  }
+}
+
+// One row times the first kCount halves of a panel.
+template <std::size_t kCount>
+__attribute__((noinline)) void one_row(const Task& task) {
   const std::uint8_t* offsets = task.from->offsets[0];
   const float* scales = task.scales;
   Words words[kCount] = {};  // of a group
@@ -144,17 +133,7 @@ __attribute__((noinline)) void one_row(const Task& task) {
 #pragma GCC unroll 2
       for (std::size_t h = 0; h < kCount; ++h) low[h] = high[h] = _mm256_setzero_si256();
       for (std::size_t g = begin; g < pass_end; ++g) {
-        const std::uint8_t* at = task.weights + g * kPanelBytes;
-        _mm_prefetch(reinterpret_cast<const char*>(at) + kAhead, _MM_HINT_T0);
-        const __m256i low_table = table(tables, offsets[2 * g]);
-        const __m256i high_table = table(tables, offsets[2 * g + 1]);
-#pragma GCC unroll 2
-        for (std::size_t h = 0; h < kCount; ++h) {
-          const __m256i line = load(at + 32 * h);
-          const __m256i upper = _mm256_and_si256(_mm256_srli_epi16(line, 4), nibble);
-          add_bytes(low[h], _mm256_shuffle_epi8(low_table, _mm256_and_si256(line, nibble)));
-          add_bytes(high[h], _mm256_shuffle_epi8(high_table, upper));
-        }
+        row_line(offsets + 2 * g, task.weights + g * kPanelBytes, low, high);
       }
 #pragma GCC unroll 2
       for (std::size_t h = 0; h < kCount; ++h) {
@@ -169,7 +148,7 @@ __attribute__((noinline)) void one_row(const Task& task) {
     const __m256 too_much = excess(end - first);
 #pragma GCC unroll 2
     for (std::size_t h = 0; h < kCount; ++h) {
-      add_group(sums[h], words[h], too_much, load_scales(scales + h * kHalfOutputs));
+      add_group(sums[h], words[h], too_much, scales + h * kHalfOutputs);
     }
     scales += kGroupScales;
   }
@@ -244,8 +223,7 @@ __attribute__((noinline)) void row_pairs(const Task& task, std::size_t half) {
       }
     }
     const __m256 too_much = excess(end - first);
-    const Tile group_scales = load_scales(scales);
-    for (std::size_t m = 0; m < kRows; ++m) add_group(sums[m], words[m], too_much, group_scales);
+    for (std::size_t m = 0; m < kRows; ++m) add_group(sums[m], words[m], too_much, scales);
     scales += kGroupScales;
   }
   for (std::size_t m = 0; m < task.rows; ++m) store_tile(task.to, m, half, sums[m]);
