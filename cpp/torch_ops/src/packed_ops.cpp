@@ -11,6 +11,7 @@
 
 #include "errors.hpp"
 #include "layer_calls.hpp"
+#include "packed_weight.hpp"
 #include "tensors.hpp"
 #include "tfmbs/format/bit_planes.hpp"
 #include "tfmbs/format/group_scales.hpp"
@@ -22,54 +23,6 @@
 
 namespace tfmbs::torch_ops {
 namespace {
-
-std::uint64_t size_argument(std::int64_t value, const char* what) {
-  check(value >= 0, "tfmbs: ", what, " is ", value, "; it must not be negative");
-  return static_cast<std::uint64_t>(value);
-}
-
-// Panels of a matrix as an op gets them.
-WeightPanelsView panels_view(const Tensor& panels, const Text& layout, std::int64_t out_features,
-                             std::int64_t in_features) {
-  check(panels.scalar_type() == ScalarType::Byte && panels.dim() == 1 && panels.is_contiguous(),
-        "tfmbs: panels must be a contiguous vector of uint8");
-  WeightPanelsView view{.bytes = static_cast<const std::uint8_t*>(data_of(panels, "panels")),
-                        .layout = require(parse_weight_layout(layout.view())),
-                        .outputs = size_argument(out_features, "out_features"),
-                        .depth = size_argument(in_features, "in_features")};
-  const std::size_t bytes = in_features == 0 ? 0 : view.size();
-  check(static_cast<std::size_t>(panels.numel()) == bytes, "tfmbs: panels hold ", panels.numel(),
-        " bytes; ", out_features, " x ", in_features, " weights packed as ",
-        std::string(layout.view()), " take ", bytes);
-  return view;
-}
-
-// A packed layer's weights; `source` points into the object.
-class PackedWeight {
- public:
-  PackedWeight(const Tensor& panels, const Tensor& scale, const Text& layout,
-               std::int64_t out_features, std::int64_t in_features, std::int64_t group_size)
-      : panels_(panels), scale_(scale) {
-    check(scale.scalar_type() == ScalarType::Float && scale.dim() == 1 && scale.is_contiguous(),
-          "tfmbs: scale must be a contiguous vector of float32");
-    source_ = {.panels = panels_view(panels, layout, out_features, in_features),
-               .scales = {static_cast<const float*>(data_of(scale, "scale")),
-                          static_cast<std::size_t>(scale.numel())},
-               .group = size_argument(group_size, "group_size"),
-               .panels_version = version_or_none(panels),
-               .scales_version = version_or_none(scale),
-               .panels_owner = &panels_,
-               .scales_owner = &scale_};
-  }
-  PackedWeight(const PackedWeight&) = delete;
-  PackedWeight& operator=(const PackedWeight&) = delete;
-  [[nodiscard]] const runtime::PackedSource& source() const noexcept { return source_; }
-
- private:
-  TensorStorage panels_;
-  TensorStorage scale_;
-  runtime::PackedSource source_;
-};
 
 Tensor packed_linear(const Tensor& input, const Tensor& panels, const Tensor& scale,
                      const std::optional<Tensor>& bias, const Tensor& identity, const Text& layout,
