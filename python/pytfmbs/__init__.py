@@ -36,6 +36,7 @@ from .agent import AdaptiveRuntimeAgent  # noqa: E402
 from .conversion.convert import convert  # noqa: E402
 from .conversion.freeze import freeze, thaw  # noqa: E402
 from .conversion.summary import Summary, summary  # noqa: E402
+from .distributed import awaiting as _distributed  # noqa: E402
 from .errors import (  # noqa: E402
     AddressError,
     ArgumentError,
@@ -69,6 +70,7 @@ from .quantization.quantizers import (  # noqa: E402
 _foreign_helpers.register()
 _parents.register()
 _awaiting.register_with_transformers()
+_distributed.register()
 _changes.listeners.append(_awaiting.tell_transformers)
 
 __all__ = [
