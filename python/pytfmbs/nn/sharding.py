@@ -6,23 +6,18 @@ enters itself here once torch has them, so that layers need neither.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from .linear import TFMBSLinear
-
 
 class ShardedKind(Protocol):
-    """Computes for trainable layers whose weight is a tensor of one kind."""
+    """Computes for trainable layers (``layer``) whose weight is a tensor of one kind."""
 
-    def forward(
-        self, layer: TFMBSLinear, input: Tensor, weight: Any, bias: Tensor | None
-    ) -> Tensor:
+    def forward(self, layer: Any, input: Tensor, weight: Any, bias: Tensor | None) -> Tensor:
         """The forward pass."""
 
-    def quantized_weight(self, layer: TFMBSLinear, weight: Any) -> tuple[Tensor, Tensor]:
+    def quantized_weight(self, layer: Any, weight: Any) -> tuple[Tensor, Tensor]:
         """Trits and scale of this process's part."""
 
 
