@@ -41,6 +41,7 @@ from .decoding import (  # noqa: E402
     prepare_for_decode,
     restore_after_decode,
 )
+from .distributed import awaiting as _distributed  # noqa: E402
 from .errors import (  # noqa: E402
     AddressError,
     ArgumentError,
@@ -74,6 +75,7 @@ from .quantization.quantizers import (  # noqa: E402
 _foreign_helpers.register()
 _parents.register()
 _awaiting.register_with_transformers()
+_distributed.register()
 _changes.listeners.append(_awaiting.tell_transformers)
 
 __all__ = [

@@ -179,6 +179,62 @@ TEST_P(QuantizeInt8, Extremes) {
   }
 }
 
+// Parts of rows, each with the rest's greatest magnitude, are quantized as the whole rows are.
+TEST_P(QuantizeInt8, PartsOfRows) {
+  for (const FloatType type : kFloatTypes) {
+    for (std::uint64_t i = 0; i < 20; ++i) {
+      SCOPED_TRACE("seed " + std::to_string(case_seed(700 + i)));
+      Random random(case_seed(700 + i));
+      const std::size_t columns = random.from_to(1, 300);
+      const std::size_t cut = random.from_to(0, columns);
+      FloatMatrix input(type, 3, columns, columns);
+      for (std::size_t k = 0; k < 3 * columns; ++k) {
+        input.put(k / columns, k % columns, random.real(-1, 1) * (k % 7 == 0 ? 100 : 1));
+      }
+      if (random.chance(0.5)) {
+        const double bad[] = {std::nan(""), -std::nan(""), std::numeric_limits<double>::infinity()};
+        input.put(1, random.below(columns), bad[random.below(3)]);
+      }
+      const Expected whole =
+          type == FloatType::kFloat64 ? quantize<double>(input) : quantize<float>(input);
+      const auto check_part = [&](std::size_t begin, std::size_t end) {
+        std::vector<double> rest(3, 0.0);
+        for (std::size_t r = 0; r < 3; ++r) {
+          for (std::size_t k = 0; k < columns; ++k) {
+            if (k >= begin && k < end) continue;
+            const double magnitude = std::fabs(input.get(r, k));
+            if (std::isnan(magnitude) || magnitude > rest[r]) rest[r] = magnitude;
+            if (std::isnan(rest[r])) break;
+          }
+        }
+        std::vector<std::int8_t> values(3 * (end - begin));
+        std::vector<double> scales(3);
+        std::vector<std::uint8_t> nan_rows(3);
+        GetParam().quantize_int8({.input = input.bytes.data() + begin * float_bytes(type),
+                                  .type = type,
+                                  .rows = 3,
+                                  .columns = end - begin,
+                                  .row_stride = input.stride,
+                                  .planes = nullptr,
+                                  .plane_stride = 0,
+                                  .values = values.data(),
+                                  .scales = scales.data(),
+                                  .nan_rows = nan_rows.data(),
+                                  .magnitudes = rest.data()});
+        ASSERT_EQ(scales, whole.scales);
+        ASSERT_EQ(nan_rows, whole.nan_rows);
+        for (std::size_t r = 0; r < 3; ++r) {
+          for (std::size_t k = begin; k < end; ++k) {
+            ASSERT_EQ(values[r * (end - begin) + k - begin], whole.values[r * columns + k]);
+          }
+        }
+      };
+      ASSERT_NO_FATAL_FAILURE(check_part(0, cut));
+      ASSERT_NO_FATAL_FAILURE(check_part(cut, columns));
+    }
+  }
+}
+
 TEST_P(QuantizeInt8, AGreatDepth) {
   FloatMatrix input(FloatType::kFloat32, 1, 131072, 131072);
   for (std::size_t k = 0; k < input.columns; ++k) input.put(0, k, k % 2 == 0 ? 127.0 : -127.0);

@@ -62,7 +62,8 @@ void quantize_int8(const RowsToQuantize& rows) noexcept {
                                    .plane_stride = rows.plane_stride,
                                    .values = static_cast<std::int8_t*>(rows.out),
                                    .scales = rows.scales,
-                                   .nan_rows = rows.nan_rows});
+                                   .nan_rows = rows.nan_rows,
+                                   .magnitudes = rows.magnitudes});
 }
 void multiply_int8(const RowsToMultiply& rows) noexcept {
   kernels::active().int8_matmul({.activations = static_cast<const std::int8_t*>(rows.activations),

@@ -46,7 +46,8 @@ void ActivationQuantizer::quantize(const execution::Executor& executor, BlockVis
                     .planes = planes_.empty() ? nullptr : planes_.data() + row * row_words,
                     .plane_stride = plane_words,
                     .scales = scales_.empty() ? nullptr : scales_.data() + row,
-                    .nan_rows = nan_rows_.data() + row});
+                    .nan_rows = nan_rows_.data() + row,
+                    .magnitudes = args_.magnitudes == nullptr ? nullptr : args_.magnitudes + row});
     if (mode_.by_values) return {nullptr, reinterpret_cast<const std::int8_t*>(out)};
     return {reinterpret_cast<const std::uint64_t*>(out), nullptr};
   };

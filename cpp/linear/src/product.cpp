@@ -40,17 +40,24 @@ struct Sums {
   const void* scaled{nullptr};
 };
 
+OutputScales scales_of(const PackedWeights& weights) noexcept {
+  return {.outputs = weights.outputs(),
+          .scales = weights.scales(),
+          .nan_outputs = weights.nan_outputs(),
+          .groups = weights.group_scales()};
+}
+
 bool is_wide(const LinearArgs& args) noexcept {
   return args.input_type == kernels::FloatType::kFloat64;
 }
 
-void apply_epilogue(const OutputPart& part, const Sums& sums, const PackedWeights& weights,
+void apply_epilogue(const OutputPart& part, const Sums& sums, const OutputScales& weights,
                     const SampleScales& samples, const LinearArgs& args) noexcept {
   const std::size_t outputs = part.output_end - part.output;
-  const std::size_t out_stride = weights.panels().outputs;
+  const std::size_t out_stride = weights.outputs;
   const std::size_t bias_bytes = kernels::float_bytes(args.bias_type);
   const std::size_t out_bytes = kernels::float_bytes(args.output_type);
-  const bool each = weights.scales().size() > 1;
+  const bool each = weights.scales.size() > 1;
   kernels::active().epilogue(
       {.accumulators = sums.exact,
        .rows = part.row_end - part.row,
@@ -58,7 +65,7 @@ void apply_epilogue(const OutputPart& part, const Sums& sums, const PackedWeight
        .accumulator_stride = outputs,
        .row_scales = samples.scales == nullptr ? nullptr : samples.scales + part.row,
        .output_scales =
-           weights.scales().empty() ? nullptr : weights.scales().data() + (each ? part.output : 0),
+           weights.scales.empty() ? nullptr : weights.scales.data() + (each ? part.output : 0),
        .output_scale_step = each ? std::size_t{1} : std::size_t{0},
        .bias = args.bias == nullptr
                    ? nullptr
@@ -66,7 +73,7 @@ void apply_epilogue(const OutputPart& part, const Sums& sums, const PackedWeight
        .bias_type = args.bias_type,
        .nan_rows = samples.nan_rows + part.row,
        .nan_outputs =
-           weights.nan_outputs().empty() ? nullptr : weights.nan_outputs().data() + part.output,
+           weights.nan_outputs.empty() ? nullptr : weights.nan_outputs.data() + part.output,
        .out =
            static_cast<std::byte*>(args.output) + (part.row * out_stride + part.output) * out_bytes,
        .out_type = args.output_type,
@@ -123,7 +130,8 @@ void multiply_part(const OutputPart& part, const ActivationQuantizer& input,
   const bool wide = is_wide(args);
   const std::size_t sum_bytes = weights.has_groups() && wide ? sizeof(double) : sizeof(float);
   static_assert(sizeof(float) == sizeof(std::int32_t));
-  const auto sums = memory.take<std::byte>(most_rows * most_outputs * sum_bytes);
+  const auto sums =
+      memory.take<std::byte>(args.sums != nullptr ? 0 : most_rows * most_outputs * sum_bytes);
   const kernels::ScratchUse use = input.mode().scratch_use();
   std::byte* scratch = nullptr;
   if (use.serves(most_rows, most_outputs)) scratch = memory.take<std::byte>(use.bytes).data();
@@ -136,6 +144,11 @@ void multiply_part(const OutputPart& part, const ActivationQuantizer& input,
                             .output = output,
                             .output_end = output_end};
       Sums made;
+      if (args.sums != nullptr) {
+        multiply_block(call, input, weights, args.sums + call.row * weights.outputs() + output,
+                       weights.outputs(), scratch);
+        continue;
+      }
       if (weights.has_groups()) {
         made = multiply_grouped_block(call, input, weights, sums.data(), output_end - output, wide);
       } else {
@@ -143,7 +156,7 @@ void multiply_part(const OutputPart& part, const ActivationQuantizer& input,
         multiply_block(call, input, weights, exact, output_end - output, scratch);
         made.exact = exact;
       }
-      apply_epilogue(call, made, weights, input.scales(), args);
+      apply_epilogue(call, made, scales_of(weights), input.scales(), args);
     }
   }
 }
@@ -202,6 +215,10 @@ void multiply(const ActivationQuantizer& input, const PackedWeights& weights,
   constexpr std::size_t kBlocksAThread = 8;
   constexpr std::size_t kPanelsAThread = 8;  // the last may be short, and one more is an eighth
   const WeightPanelsView panels = weights.panels();
+  if (args.sums != nullptr && weights.has_groups()) {
+    const std::size_t count = scale_groups(weights) * args.samples * panels.outputs;
+    return multiply_sums(input, weights, {args.sums, count});
+  }
   const std::size_t threads = executor.threads();
   const std::size_t products_a_row = panels.outputs * panels.depth + kRowProducts;
   if (threads > 1 && args.samples > kRowStep) {
@@ -260,14 +277,23 @@ void multiply_group_sums(const ActivationQuantizer& input, const PackedWeights& 
   const std::size_t depth = weights.depth();
   const std::size_t group = weights.group_scales().group;
   Scratch memory;
-  const auto values = memory.take<std::int8_t>(depth);
-  std::fill(sums.begin(), sums.end(), 0);
-  for (std::size_t m = 0; m < input.samples(); ++m) {
-    activation_values(input, m, values);
-    for (std::size_t n = 0; n < outputs; ++n) {
-      const BitPlaneMatrix row = weights.rows(n, 1);
-      for (std::size_t k = 0; k < depth; ++k) {
-        sums[(k / group * input.samples() + m) * outputs + n] += values[k] * row.view().trit(0, k);
+  const std::size_t samples = input.samples();
+  const auto values = memory.take<std::int8_t>(samples * depth);
+  for (std::size_t m = 0; m < samples; ++m) {
+    activation_values(input, m, values.subspan(m * depth, depth));
+  }
+  const auto trits = memory.take<std::int8_t>(depth);
+  for (std::size_t n = 0; n < outputs; ++n) {
+    // Cannot fail: both are of one row.
+    static_cast<void>(unpack_bit_planes(weights.rows(n, 1).view(), trits));
+    for (std::size_t m = 0; m < samples; ++m) {
+      const std::int8_t* const row = values.data() + m * depth;
+      for (std::size_t g = 0; g * group < depth; ++g) {
+        std::int32_t sum = 0;
+        for (std::size_t k = g * group; k < std::min(depth, (g + 1) * group); ++k) {
+          sum += row[k] * trits[k];
+        }
+        sums[(g * samples + m) * outputs + n] = sum;
       }
     }
   }
@@ -275,10 +301,10 @@ void multiply_group_sums(const ActivationQuantizer& input, const PackedWeights& 
 
 // The grouped products' formula (kernels.hpp), in Float.
 template <typename Float>
-void apply_group_epilogue(std::span<const std::int32_t> sums, const ActivationQuantizer& input,
-                          const PackedWeights& weights, const LinearArgs& args) {
-  const std::size_t outputs = weights.outputs();
-  const GroupScalesView& scales = weights.group_scales();
+void apply_group_epilogue(std::span<const std::int32_t> sums, const OutputScales& weights,
+                          const SampleScales& samples, const LinearArgs& args) {
+  const std::size_t outputs = weights.outputs;
+  const GroupScalesView& scales = weights.groups;
   Scratch memory;
   const auto scaled = memory.take<Float>(args.samples * outputs);
   for (std::size_t m = 0; m < args.samples; ++m) {
@@ -293,7 +319,7 @@ void apply_group_epilogue(std::span<const std::int32_t> sums, const ActivationQu
     }
   }
   apply_epilogue({.row = 0, .row_end = args.samples, .output = 0, .output_end = outputs},
-                 {.scaled = scaled.data()}, weights, input.scales(), args);
+                 {.scaled = scaled.data()}, weights, samples, args);
 }
 
 }  // namespace
@@ -306,17 +332,30 @@ void multiply_sums(const ActivationQuantizer& input, const PackedWeights& weight
   multiply_block(all, input, weights, sums.data(), weights.outputs(), nullptr);
 }
 
+void apply_scales(std::span<const std::int32_t> sums, const OutputScales& weights,
+                  const SampleScales& samples, const LinearArgs& args) {
+  if (weights.groups.values != nullptr) {
+    if (is_wide(args)) return apply_group_epilogue<double>(sums, weights, samples, args);
+    return apply_group_epilogue<float>(sums, weights, samples, args);
+  }
+  apply_epilogue({.row = 0, .row_end = args.samples, .output = 0, .output_end = weights.outputs},
+                 {.exact = sums.data()}, weights, samples, args);
+}
+
 void apply_epilogue(std::span<const std::int32_t> sums, const ActivationQuantizer& input,
                     const PackedWeights& weights, const LinearArgs& args) {
-  if (weights.has_groups()) {
-    if (is_wide(args)) return apply_group_epilogue<double>(sums, input, weights, args);
-    return apply_group_epilogue<float>(sums, input, weights, args);
+  if (args.sums != nullptr) {
+    std::copy(sums.begin(), sums.end(), args.sums);
+    return;
   }
-  apply_epilogue({.row = 0, .row_end = args.samples, .output = 0, .output_end = weights.outputs()},
-                 {.exact = sums.data()}, weights, input.scales(), args);
+  apply_scales(sums, scales_of(weights), input.scales(), args);
 }
 
 void bias_alone(const PackedWeights& weights, const LinearArgs& args) {
+  if (args.sums != nullptr) {
+    std::fill_n(args.sums, scale_groups(weights) * args.samples * weights.outputs(), 0);
+    return;
+  }
   Scratch memory;
   const auto zeros = memory.take<std::int32_t>(weights.outputs());
   std::fill(zeros.begin(), zeros.end(), 0);
@@ -324,7 +363,7 @@ void bias_alone(const PackedWeights& weights, const LinearArgs& args) {
   std::fill(no_nans.begin(), no_nans.end(), std::uint8_t{0});
   for (std::size_t row = 0; row < args.samples; ++row) {
     apply_epilogue({.row = row, .row_end = row + 1, .output = 0, .output_end = weights.outputs()},
-                   {.exact = zeros.data()}, weights, {nullptr, no_nans.data()}, args);
+                   {.exact = zeros.data()}, scales_of(weights), {nullptr, no_nans.data()}, args);
   }
 }
 

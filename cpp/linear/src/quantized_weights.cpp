@@ -41,7 +41,6 @@ struct Rule {
   std::vector<double> scales;
 };
 
-// round(w / s) clipped to +-1 is sign(w) where |w| > s / 2 (a half rounds to even, to 0).
 Rule absmean_rule(const FloatWeights& source, const Executor& executor) {
   kernels::MagnitudeSum total(source.type);
   std::mutex mutex;  // of total
@@ -51,8 +50,8 @@ Rule absmean_rule(const FloatWeights& source, const Executor& executor) {
     const std::lock_guard lock(mutex);
     total.merge(part);
   });
-  const double scale = std::max(total.mean(), kScaleFloor);
-  return {std::vector<double>(source.outputs, 0.5 * scale), {working_scale(scale, source.type)}};
+  const WeightRule rule = weight_rule(WeightQuantizer::kAbsmean, total.mean(), source.type);
+  return {std::vector<double>(source.outputs, rule.threshold), {rule.scale}};
 }
 
 Rule twn_rule(const FloatWeights& source, const Executor& executor) {
@@ -61,10 +60,10 @@ Rule twn_rule(const FloatWeights& source, const Executor& executor) {
     for (std::size_t r = begin; r < end; ++r) {
       kernels::MagnitudeSum all(source.type);
       all.add(row_of(source, r), source.depth);
-      rule.thresholds[r] = kTwnThreshold * all.mean();
+      rule.thresholds[r] = weight_rule(WeightQuantizer::kTwn, all.mean(), source.type).threshold;
       kernels::MagnitudeSum above(source.type);
       above.add(row_of(source, r), source.depth, rule.thresholds[r]);
-      rule.scales[r] = working_scale(above.mean(), source.type);
+      rule.scales[r] = weight_rule(WeightQuantizer::kTwn, above.mean(), source.type).scale;
     }
   });
   return rule;
@@ -111,6 +110,15 @@ std::uint64_t count_zeros(BitPlaneView planes) {
     }
   }
   return std::uint64_t{planes.rows} * planes.trits - nonzero;
+}
+
+WeightRule weight_rule(WeightQuantizer quantizer, double mean, kernels::FloatType type) noexcept {
+  if (quantizer == WeightQuantizer::kTwn) {
+    return {.threshold = kTwnThreshold * mean, .scale = working_scale(mean, type)};
+  }
+  // round(w / s) clipped to +-1 is sign(w) where |w| > s / 2 (a half rounds to even, to 0).
+  const double scale = std::max(mean, kScaleFloor);
+  return {.threshold = 0.5 * scale, .scale = working_scale(scale, type)};
 }
 
 double QuantizedWeights::sparsity() const noexcept {

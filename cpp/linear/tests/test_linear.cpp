@@ -19,6 +19,7 @@
 #include "tfmbs/linear/activation_quantizer.hpp"
 #include "tfmbs/linear/linear.hpp"
 #include "tfmbs/linear/packing_policy.hpp"
+#include "tfmbs/linear/product.hpp"
 #include "tfmbs/linear/quantized_weights.hpp"
 #include "threaded_executor.hpp"
 
@@ -357,6 +358,68 @@ TEST_P(LinearTest, AnExecutorsExceptionIsTheCallers) {
 }
 
 // A visitor sees every row once, in blocks that are not larger than it is told.
+// The sums of parts of the depth, added and scaled, are the output.
+TEST_P(LinearTest, PartsOfTheDepthAddUp) {
+  for (const Shape shape : {Shape{3, 20, 50}, Shape{70, 130, 40}, Shape{1, 65, 131}}) {
+    for (const FloatType type : {FloatType::kFloat32, FloatType::kFloat64}) {
+      Case c = draw(shape, GetParam(), type, random);
+      add_scales(c, shape.outputs, random);
+      add_bias(c, FloatType::kFloat32, random);
+      c.input.set(0, kNan);
+      std::vector<double> magnitudes(shape.samples);
+      for (std::size_t m = 0; m < shape.samples; ++m) {
+        for (std::size_t k = 0; k < shape.depth; ++k) {
+          const double magnitude = std::fabs(c.input.at(m * shape.depth + k));
+          if (!(magnitude <= magnitudes[m])) magnitudes[m] = magnitude;
+          if (std::isnan(magnitude)) break;
+        }
+      }
+      for (const WeightLayout layout : layouts_of(c.activation)) {
+        std::vector<std::int32_t> total(shape.samples * shape.outputs);
+        std::vector<double> row_scales(shape.samples);
+        const std::size_t cut = shape.depth / 3;
+        for (const auto& [begin, end] : {std::pair{std::size_t{0}, cut}, {cut, shape.depth}}) {
+          Case part = c;
+          part.shape.depth = end - begin;
+          part.trits.clear();
+          for (std::size_t n = 0; n < shape.outputs; ++n) {
+            const auto row = c.trits.begin() + static_cast<std::ptrdiff_t>(n * shape.depth);
+            part.trits.insert(part.trits.end(), row + static_cast<std::ptrdiff_t>(begin),
+                              row + static_cast<std::ptrdiff_t>(end));
+          }
+          part.input = Floats(type, shape.samples * part.shape.depth);
+          for (std::size_t m = 0; m < shape.samples; ++m) {
+            for (std::size_t k = begin; k < end; ++k) {
+              part.input.set(m * part.shape.depth + k - begin, c.input.at(m * shape.depth + k));
+            }
+          }
+          std::vector<std::int32_t> sums(total.size(), 12345);
+          Floats none(type, 0);
+          LinearArgs args = args_of(part, none);
+          args.magnitudes = magnitudes.data();
+          args.sums = sums.data();
+          linear(PackedWeights(weights_of(part), layout, SerialExecutor()), c.activation, args,
+                 ThreadedExecutor(2));
+          for (std::size_t i = 0; i < total.size(); ++i) total[i] += sums[i];
+        }
+        std::vector<std::uint8_t> nan_rows(shape.samples);
+        const auto scale_rows = [&]<typename Real>(Real) {
+          for (std::size_t m = 0; m < shape.samples; ++m) {
+            const Row row = quantize<Real>(c, m);
+            row_scales[m] = row.scale;
+            nan_rows[m] = row.nan ? 1 : 0;
+          }
+        };
+        type == FloatType::kFloat64 ? scale_rows(double{}) : scale_rows(float{});
+        Floats out(c.output_type, shape.samples * shape.outputs);
+        apply_scales(total, {.outputs = shape.outputs, .scales = c.scales},
+                     {row_scales.data(), nan_rows.data()}, args_of(c, out));
+        expect_equal(out, reference(c));
+      }
+    }
+  }
+}
+
 TEST_P(LinearTest, AVisitorSeesEveryRow) {
   class Rows final : public BlockVisitor {
    public:

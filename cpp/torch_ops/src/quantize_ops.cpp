@@ -1,6 +1,7 @@
 // The quantizers alone, as pure ops: int8 values and their scales.
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <tuple>
 #include <vector>
 
@@ -15,20 +16,6 @@ namespace tfmbs::torch_ops {
 namespace {
 
 using kernels::FloatType;
-
-// A vector of scales in fp32, or fp64 for fp64 weights or inputs.
-Tensor scale_tensor(const double* values, const Extents& sizes, bool wide) {
-  Tensor scale = empty(sizes, wide ? ScalarType::Double : ScalarType::Float);
-  void* out = scale.mutable_data_ptr();
-  for (std::int64_t i = 0; i < scale.numel(); ++i) {
-    if (wide) {
-      static_cast<double*>(out)[i] = values[i];
-    } else {
-      static_cast<float*>(out)[i] = static_cast<float>(values[i]);
-    }
-  }
-  return scale;
-}
 
 std::tuple<Tensor, Tensor> quantize_weight(const Tensor& weight, const Text& quantizer) {
   check_matrix(weight, "weight");
@@ -53,7 +40,8 @@ std::tuple<Tensor, Tensor> quantize_weight(const Tensor& weight, const Text& qua
           scale_tensor(scales.data(), {each ? weight.size(0) : 1}, type == FloatType::kFloat64)};
 }
 
-std::tuple<Tensor, Tensor> quantize_activation(const Tensor& input, const Text& activation) {
+std::tuple<Tensor, Tensor> quantize_activation(const Tensor& input, const Text& activation,
+                                               const std::optional<Tensor>& magnitudes) {
   check(input.dim() >= 1, "tfmbs: input needs at least one dimension");
   const auto kind = require(linear::parse_activation(activation.view()));
   const FloatType type = require_float(input, "input");
@@ -70,6 +58,8 @@ std::tuple<Tensor, Tensor> quantize_activation(const Tensor& input, const Text& 
   std::vector<std::uint8_t> nan_rows(samples);
   auto* const out = static_cast<std::int8_t*>(values.mutable_data_ptr());
   BitPlaneMatrix planes(mode.by_values ? 0 : samples, depth);
+  std::vector<double> given;
+  if (magnitudes) given = vector_values(*magnitudes, "magnitudes", samples);
   mode.quantize({.input = data_of(dense, "input"),
                  .type = type,
                  .rows = samples,
@@ -79,7 +69,8 @@ std::tuple<Tensor, Tensor> quantize_activation(const Tensor& input, const Text& 
                  .planes = nullptr,
                  .plane_stride = 0,
                  .scales = scales.data(),
-                 .nan_rows = nan_rows.data()});
+                 .nan_rows = nan_rows.data(),
+                 .magnitudes = given.empty() ? nullptr : given.data()});
   if (!mode.by_values) require(unpack_bit_planes(planes.view(), {out, samples * depth}));
   return {values, scale_tensor(scales.data(), sizes, type == FloatType::kFloat64)};
 }
@@ -88,7 +79,9 @@ std::tuple<Tensor, Tensor> quantize_activation(const Tensor& input, const Text& 
 
 STABLE_TORCH_LIBRARY_FRAGMENT(tfmbs, m) {
   m.def("quantize_weight(Tensor weight, str quantizer) -> (Tensor trits, Tensor scale)");
-  m.def("quantize_activation(Tensor input, str activation) -> (Tensor values, Tensor scale)");
+  m.def(
+      "quantize_activation(Tensor input, str activation, Tensor? magnitudes=None) -> "
+      "(Tensor values, Tensor scale)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(tfmbs, CPU, m) {

@@ -71,6 +71,32 @@ Tensor empty(const Extents& sizes, ScalarType type) {
   return Tensor(handle);
 }
 
+Tensor scale_tensor(const double* values, const Extents& sizes, bool wide) {
+  Tensor scale = empty(sizes, wide ? ScalarType::Double : ScalarType::Float);
+  void* out = scale.mutable_data_ptr();
+  for (std::int64_t i = 0; i < scale.numel(); ++i) {
+    if (wide) {
+      static_cast<double*>(out)[i] = values[i];
+    } else {
+      static_cast<float*>(out)[i] = static_cast<float>(values[i]);
+    }
+  }
+  return scale;
+}
+
+std::vector<double> vector_values(const Tensor& tensor, const char* what, std::size_t count) {
+  check(static_cast<std::size_t>(tensor.numel()) == count, "tfmbs: ", what, " must hold ", count,
+        " values, but holds ", tensor.numel());
+  const Tensor dense = as_contiguous(tensor, what);
+  if (tensor.scalar_type() == ScalarType::Double) {
+    const auto* values = static_cast<const double*>(data_of(dense, what));
+    return {values, values + count};
+  }
+  check(tensor.scalar_type() == ScalarType::Float, "tfmbs: ", what, " must be float32 or float64");
+  const auto* values = static_cast<const float*>(data_of(dense, what));
+  return {values, values + count};
+}
+
 void check_matrix(const Tensor& weight, const char* what) {
   check(weight.dim() == 2, "tfmbs: ", what,
         " must be a matrix, out_features x in_features, but has ", weight.dim(), " dimensions");

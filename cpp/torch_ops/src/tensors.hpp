@@ -97,6 +97,12 @@ class Extents {
 
 [[nodiscard]] Tensor empty(const Extents& sizes, ScalarType type);
 
+// A tensor of scales in fp32, or fp64 for fp64 weights or inputs.
+[[nodiscard]] Tensor scale_tensor(const double* values, const Extents& sizes, bool wide);
+// The values of a tensor of fp32 or fp64 that holds `count` of them.
+[[nodiscard]] std::vector<double> vector_values(const Tensor& tensor, const char* what,
+                                                std::size_t count);
+
 // The text of a layer's identity: uint8, up to the first zero byte. The tensor must outlive it.
 [[nodiscard]] std::string_view identity_text(const Tensor& identity);
 

@@ -99,15 +99,7 @@ FloatWeight::FloatWeight(const Tensor& weight, bool training)
 std::vector<double> scale_values(const Tensor& scale, std::int64_t outputs) {
   check(scale.numel() == 1 || scale.numel() == outputs, "tfmbs: scale must hold 1 or ", outputs,
         " values, but holds ", scale.numel());
-  const Tensor dense = as_contiguous(scale, "scale");
-  const auto count = static_cast<std::size_t>(scale.numel());
-  if (scale.scalar_type() == ScalarType::Double) {
-    const auto* values = static_cast<const double*>(data_of(dense, "scale"));
-    return {values, values + count};
-  }
-  check(scale.scalar_type() == ScalarType::Float, "tfmbs: scale must be float32 or float64");
-  const auto* values = static_cast<const float*>(data_of(dense, "scale"));
-  return {values, values + count};
+  return vector_values(scale, "scale", static_cast<std::size_t>(scale.numel()));
 }
 
 TritWeights trit_weights(const Tensor& weight, const Tensor& trits, const Tensor& scale) {

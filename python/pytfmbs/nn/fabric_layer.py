@@ -19,7 +19,7 @@ from ..quantization.activations import ACTIVATIONS, WINDOWS
 
 _NOT_PROFILED = nullcontext()
 # What __setstate__ builds anew: a place on a device is this process's own.
-_TRANSIENT = ("_layer", "_own_identity", "_kept", "_storage", "_compiled_call_impl")
+_TRANSIENT = ("_layer", "_own_identity", "_kept", "_kept_shard", "_storage", "_compiled_call_impl")
 #: The buffer through which compiled and exported graphs get a layer's identity. It is not saved.
 IDENTITY = "fabric_identity"
 
@@ -52,6 +52,7 @@ class FabricLayer(nn.Module):
     _offload: bool = False
     _wanted_name: str | None = None  # what another device is asked for; None: the name of now
     _group_size: int = 0  # inputs that share a scale; 0: no groups
+    _local_shape: tuple[int, int] | None = None  # of a layer that processes share: this one's part
 
     def _init_fabric_layer(
         self,
@@ -299,12 +300,13 @@ class FabricLayer(nn.Module):
 
     def _enter(self, name: str, replacing: Layer | None = None) -> None:
         """A place on the device under a name, the replaced one's if it likes; offloaded, none."""
+        outputs, inputs = self._local_shape or (self.out_features, self.in_features)
         layer = Layer(
             None if self._offload else self._fabric,
             name,
-            self.out_features,
-            self.in_features,
-            self._quantizer_name,
+            outputs,
+            inputs,
+            "custom" if self._local_shape else self._quantizer_name,
             self._activation,
             None if self._offload else self._given_addr,
             None if self._offload else self._given_mask,
@@ -325,6 +327,17 @@ class FabricLayer(nn.Module):
     def _own_identity(self) -> Tensor:
         """As the buffer, out of reach of what averages or broadcasts buffers."""
         return identity_tensor(self._layer.identity)
+
+    def _enter_part(self, outputs: int, inputs: int) -> None:
+        """A place on the device for this process's part of a weight that processes share."""
+        if self._local_shape == (outputs, inputs):
+            return
+        before, self._local_shape = self._local_shape, (outputs, inputs)
+        try:
+            self._enter(self.name, replacing=None if self._offload else self._layer)
+        except Exception:
+            self._local_shape = before
+            raise
 
     def _succeed(self, other: FabricLayer) -> None:
         """Takes another layer's name and place on its device; the other needs a new one then."""

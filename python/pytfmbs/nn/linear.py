@@ -19,7 +19,7 @@ from ..quantization.fixed_scale import FixedScaleQuantizer, check_held
 from ..quantization.kept_weight import KeptWeight
 from ..quantization.own_scale import keeping_own_scale
 from ..quantization.quantizers import WeightQuantizer
-from . import foreign_helpers
+from . import foreign_helpers, sharding
 from .fabric_layer import FabricLayer, checked_clip
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -143,6 +143,10 @@ class TFMBSLinear(FabricLayer, nn.Linear):
         if wrong.any():
             raise errors.ArgumentError(
                 f"scale holds {scales[wrong][0].item()}; it must be finite and above 0"
+            )
+        if bias is not None and tuple(bias.shape) != (outputs,):
+            raise errors.ArgumentError(
+                f"bias is of shape {tuple(bias.shape)}; it must be ({outputs},)"
             )
         check_held(scales, dtype or torch.get_default_dtype())
         layer = cls(
@@ -344,6 +348,9 @@ class TFMBSLinear(FabricLayer, nn.Linear):
 
     def _forward_general(self, input: Tensor, weight: Any, bias: Tensor | None) -> Tensor:
         """With a quantizer of the user's, or a weight that is no parameter."""
+        shared = sharding.KINDS.get(type(weight))
+        if shared is not None:
+            return shared.forward(self, input, weight, bias)
         # Parameters are replaced while torch.onnx.export traces.
         if type(weight) is not _Parameter and torch.onnx.is_in_onnx_export():
             return self._forward_onnx(input, weight, bias)
@@ -429,6 +436,7 @@ class TFMBSLinear(FabricLayer, nn.Linear):
 
     def refresh(self) -> None:
         self._kept = None
+        self.__dict__.pop("_kept_shard", None)
         super().refresh()
 
     refresh.__doc__ = FabricLayer.refresh.__doc__
@@ -441,6 +449,8 @@ class TFMBSLinear(FabricLayer, nn.Linear):
 
     def _raise_as_linear_does(self, error: Exception, input: Tensor) -> NoReturn:
         errors.raise_own(error)
+        if type(self.weight) in sharding.KINDS:  # nn.Linear would compute with other processes
+            raise error
         check_layout(input, "input")
         # What nn.Linear raises, in its own type and words; but it reads an input beyond its storage.
         if not (isinstance(input, Tensor) and exceeds_storage(input)):
@@ -457,6 +467,9 @@ class TFMBSLinear(FabricLayer, nn.Linear):
         """Trits, int8 [out_features, in_features], and scale, [1] or [out_features], of the present
         weight. Raises ArgumentError for what a quantizer of the user's gave wrong."""
         with torch.no_grad():
+            shared = sharding.KINDS.get(type(self.weight))
+            if shared is not None:
+                return shared.quantized_weight(self, self.weight)
             trits, scale = quantizers.apply(self._weight_quantizer, self.weight.detach())
             if self._custom:  # the ops check them, and this calls none
                 quantizers.check_trits(trits)

@@ -56,6 +56,7 @@ class TFMBSPackedLinear(FabricLayer):
     _layout: str
     _panels: Tensor
     _scales: Tensor
+    _share: Any = None  # pytfmbs.distributed's, of a layer that is a part of a larger one
 
     def __init__(
         self,
@@ -208,6 +209,8 @@ class TFMBSPackedLinear(FabricLayer):
 
     def forward(self, input: Tensor) -> Tensor:
         """[..., in_features] to [..., out_features]. Bad input raises what nn.Linear raises."""
+        if self._share is not None:
+            return self._share.forward(self, input)  # type: ignore[no-any-return]
         try:
             if torch.onnx.is_in_onnx_export():
                 return self._forward_onnx(input)
@@ -374,8 +377,10 @@ class TFMBSPackedLinear(FabricLayer):
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        destination[prefix + "packed"] = self.packed
-        destination[prefix + "scale"] = self.scale.clone()
+        packed, scale = (
+            (self.packed, self.scale.clone()) if self._share is None else self._share.state(self)
+        )
+        destination[prefix + "packed"], destination[prefix + "scale"] = packed, scale
 
     def _load_from_state_dict(
         self,
@@ -393,10 +398,14 @@ class TFMBSPackedLinear(FabricLayer):
         missing = [prefix + key for key in keys if prefix + key not in state_dict]
         bias_key = prefix + "bias"
         found: tuple[Tensor, Tensor] | None = None
+        whole_scale: Tensor | None = None
         failed = bool(missing) or (strict and self.bias is not None and bias_key not in rest)
         if not failed:
             try:
-                found = self._of_state(state_dict[prefix + "packed"], state_dict[prefix + "scale"])
+                packed, scale = state_dict[prefix + "packed"], state_dict[prefix + "scale"]
+                if self._share is not None:
+                    packed, scale, whole_scale = self._share.load(self, packed, scale)
+                found = self._of_state(packed, scale)
             except (errors.FabricError, RuntimeError, TypeError) as error:
                 error_msgs.append(f"{prefix or 'the packed layer'}: {error}")
                 failed = True
@@ -409,6 +418,8 @@ class TFMBSPackedLinear(FabricLayer):
         missing_keys.extend(missing)
         if found is not None and len(error_msgs) == before:
             self._adopt(*found)
+            if whole_scale is not None:
+                self._share.adopt_scale(whole_scale)
 
     def _of_state(self, packed: Any, scale: Any) -> tuple[Tensor, Tensor]:
         """Panels and scales of a state's tensors, which may be memory-mapped: one copy is made, in

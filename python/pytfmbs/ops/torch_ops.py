@@ -25,8 +25,25 @@ in_features, group_size, activation, ste_clip, out_dtype)``
 ``ordered_scales``, ``scale_rows``
     Between trits, the rows of files (PT-5, each aligned to a byte) and what ``packed_linear`` takes.
     The first two write panels into ``out``, so that their caller chooses the memory: panels.py.
-``torch.ops.tfmbs.quantize_weight(weight, quantizer)``, ``quantize_activation(input, activation)``
-    The quantizers alone: int8 values and their scales. These are pure.
+``torch.ops.tfmbs.quantize_weight(weight, quantizer)``, ``quantize_activation(input, activation,
+magnitudes)``
+    The quantizers alone: int8 values and their scales. These are pure. ``magnitudes``, [rows], are
+    for rows of which other processes hold the rest: its absolute maximum.
+``torch.ops.tfmbs.packed_sums(input, magnitudes, panels, scale, identity, layout, out_features,
+in_features, group_size, activation)``
+    ``packed_linear`` without scales and bias: the exact sums, int32 [groups, ..., out_features]. Those
+    of processes that each hold a part of the inputs may be added.
+``torch.ops.tfmbs.scaled_sums(sums, row_scale, scale, bias, in_features, group_size, wide, dtype)``
+    What ``packed_linear`` makes of such sums. A scale that is NaN makes its row or output NaN.
+    ``wide``: in fp64.
+``torch.ops.tfmbs.weight_magnitudes(weight, by_output, thresholds)``
+    Exact sums of |w|, int64 [1 or out_features, words], of the weights above a threshold, if one is
+    given. Those of parts of a weight may be added.
+``torch.ops.tfmbs.weight_rule(magnitudes, quantizer, wide)``
+    The thresholds (float64) and scales that "absmean" or "twn" takes from such sums. "twn" takes the
+    scale from the sums above its threshold.
+``torch.ops.tfmbs.trits_above(weight, thresholds)``
+    Trits, int8, and which outputs hold a NaN, uint8.
 ``torch.ops.tfmbs_onnx.linear(input, weight, bias, layer, out_dtype)``
     What a layer is while torch.onnx.export traces it: without effect, for the exporter knows no
     ordered effects, and without a kernel. ``layer`` is the whole specification as text. pytfmbs.onnx
@@ -65,6 +82,11 @@ ordered_scales = torch.ops.tfmbs.ordered_scales.default
 scale_rows = torch.ops.tfmbs.scale_rows.default
 quantize_weight = torch.ops.tfmbs.quantize_weight.default
 quantize_activation = torch.ops.tfmbs.quantize_activation.default
+packed_sums = torch.ops.tfmbs.packed_sums.default
+scaled_sums = torch.ops.tfmbs.scaled_sums.default
+weight_magnitudes = torch.ops.tfmbs.weight_magnitudes.default
+weight_rule = torch.ops.tfmbs.weight_rule.default
+trits_above = torch.ops.tfmbs.trits_above.default
 
 torch.library.define(
     "tfmbs_onnx::linear",
@@ -81,6 +103,7 @@ _DEVICE_OPS = (
     "pack",
     "pack_trits",
     "packed_linear",
+    "packed_sums",
     "prefetch_packed",
 )
 
@@ -252,10 +275,62 @@ def _(weight: Tensor, quantizer: str) -> tuple[Tensor, Tensor]:
 
 
 @torch.library.register_fake("tfmbs::quantize_activation")
-def _(input: Tensor, activation: str) -> tuple[Tensor, Tensor]:
+def _(input: Tensor, activation: str, magnitudes: Tensor | None = None) -> tuple[Tensor, Tensor]:
     return (
         input.new_empty(input.shape, dtype=torch.int8),
         input.new_empty((*input.shape[:-1], 1), dtype=_scale_dtype(input.dtype)),
+    )
+
+
+@torch.library.register_fake("tfmbs::packed_sums")
+def _(
+    input: Tensor,
+    magnitudes: Tensor | None,
+    panels: Tensor,
+    scale: Tensor,
+    identity: Tensor,
+    layout: str,
+    out_features: int,
+    in_features: int,
+    group_size: int,
+    activation: str,
+) -> Tensor:
+    groups = -(-in_features // group_size) if group_size else 1
+    return input.new_empty((groups, *input.shape[:-1], out_features), dtype=torch.int32)
+
+
+@torch.library.register_fake("tfmbs::scaled_sums")
+def _(
+    sums: Tensor,
+    row_scale: Tensor,
+    scale: Tensor,
+    bias: Tensor | None,
+    in_features: int,
+    group_size: int,
+    wide: bool,
+    dtype: torch.dtype,
+) -> Tensor:
+    return sums.new_empty(sums.shape[1:], dtype=dtype)
+
+
+@torch.library.register_fake("tfmbs::weight_magnitudes")
+def _(weight: Tensor, by_output: bool, thresholds: Tensor | None = None) -> Tensor:
+    words = 70 if weight.dtype == torch.float64 else 13
+    return weight.new_empty((weight.shape[0] if by_output else 1, words), dtype=torch.int64)
+
+
+@torch.library.register_fake("tfmbs::weight_rule")
+def _(magnitudes: Tensor, quantizer: str, wide: bool) -> tuple[Tensor, Tensor]:
+    sums = (magnitudes.shape[0],)
+    scale = torch.float64 if wide else torch.float32
+    return magnitudes.new_empty(sums, dtype=torch.float64), magnitudes.new_empty(sums, dtype=scale)
+
+
+@torch.library.register_fake("tfmbs::trits_above")
+def _(weight: Tensor, thresholds: Tensor) -> tuple[Tensor, Tensor]:
+    return (
+        weight.new_empty(weight.shape, dtype=torch.int8),
+        weight.new_empty(weight.shape[:1], dtype=torch.uint8),
     )
 
 

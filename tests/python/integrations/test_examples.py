@@ -15,7 +15,11 @@ SAYS = {
     "generate_bitnet.py": "ternary",
     "quantize_llama.py": "bytes as saved",
     "convert_gguf.py": "with the same trits and scales",
+    "tensor_parallel.py": "one process gives the same tokens",
 }
+#: Started by torchrun.
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+LAUNCHED = {"tensor_parallel.py": TORCHRUN}
 
 
 def test_every_example_is_tested_and_described() -> None:
@@ -28,7 +32,7 @@ def test_every_example_is_tested_and_described() -> None:
 @pytest.mark.parametrize("name", sorted(SAYS))
 def test_examples_run(name: str, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, EXAMPLES / name],
+        [sys.executable, *LAUNCHED.get(name, ()), EXAMPLES / name],
         capture_output=True, text=True, cwd=tmp_path, check=False,
         env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
     )  # fmt: skip

@@ -212,7 +212,7 @@ void quantize_as(const QuantizeInt8Args& args) {
     const unsigned char* row = byte_offset(args.input, r * args.row_stride * kBytes);
     LargestMagnitude<kType> largest;
     largest.take(row, args.columns);
-    const std::uint64_t bits = largest.bits();
+    const std::uint64_t bits = with_given<kType>(largest.bits(), args.magnitudes, r);
     constexpr FloatFormat kFormat = kType == FloatType::kFloat64 ? kFloat64Format : kFloat32Format;
     const bool finite = bits < kFormat.infinity;
     RowScale scale{0.0, 1.0};

@@ -26,13 +26,10 @@ inline __m512 load_floats(std::uint64_t valid, const unsigned char* from) {
   }
 }
 
-struct AbsoluteMaximum {
-  double value;
-  bool finite;
-};
-
+// The greatest magnitude, as the bits of an fp32 (of an fp64 for fp64): integers, so that a NaN
+// wins.
 template <FloatType kType>
-AbsoluteMaximum absolute_maximum(const unsigned char* row, std::size_t columns) {
+std::uint64_t largest_magnitude(const unsigned char* row, std::size_t columns) {
   if constexpr (kType == FloatType::kFloat64) {
     const __m512i magnitude_bits = _mm512_set1_epi64(INT64_MAX);
     __m512i largest = _mm512_setzero_si512();
@@ -41,8 +38,7 @@ AbsoluteMaximum absolute_maximum(const unsigned char* row, std::size_t columns) 
       largest = _mm512_max_epi64(
           largest, _mm512_and_si512(_mm512_maskz_loadu_epi64(mask, row + k * 8), magnitude_bits));
     }
-    const auto bits = static_cast<std::uint64_t>(_mm512_reduce_max_epi64(largest));
-    return {double_from_bits(bits), bits < kFloat64Format.infinity};
+    return static_cast<std::uint64_t>(_mm512_reduce_max_epi64(largest));
   } else {
     // Magnitudes of 16 bits are compared as fp32's: loading them costs less than a second
     // reduction.
@@ -63,9 +59,8 @@ AbsoluteMaximum absolute_maximum(const unsigned char* row, std::size_t columns) 
       largest[0] =
           _mm512_max_epi32(largest[0], _mm512_and_si512(_mm512_castps_si512(v), magnitude_bits));
     }
-    const auto bits = static_cast<std::uint32_t>(
+    return static_cast<std::uint32_t>(
         _mm512_reduce_max_epi32(_mm512_max_epi32(largest[0], largest[1])));
-    return {static_cast<double>(float_from_bits(bits)), bits < kFloat32Format.infinity};
   }
 }
 
@@ -131,21 +126,24 @@ void quantize_as(const QuantizeInt8Args& args) {
   const std::size_t row_words = blocks_of(args.columns) * kBlockWords;
   for (std::size_t r = 0; r < args.rows; ++r) {
     const unsigned char* row = byte_offset(args.input, r * args.row_stride * kBytes);
-    const AbsoluteMaximum maximum = absolute_maximum<kType>(row, args.columns);
+    const std::uint64_t bits =
+        with_given<kType>(largest_magnitude<kType>(row, args.columns), args.magnitudes, r);
+    constexpr FloatFormat kFormat = kType == FloatType::kFloat64 ? kFloat64Format : kFloat32Format;
+    const bool finite = bits < kFormat.infinity;
     RowScale scale{0.0, 1.0};
-    if (maximum.finite) {
+    if (finite) {
       if constexpr (kType == FloatType::kFloat64) {
-        scale = row_scale(maximum.value);
+        scale = row_scale(double_from_bits(bits));
       } else {
-        scale = row_scale(static_cast<float>(maximum.value));
+        scale = row_scale(float_from_bits(static_cast<std::uint32_t>(bits)));
       }
     }
     args.scales[r] = scale.scale;
-    args.nan_rows[r] = maximum.finite ? 0 : 1;
+    args.nan_rows[r] = finite ? 0 : 1;
 
     const auto values_from = [&](std::size_t k, std::uint64_t valid) {
-      return maximum.finite ? quantize_64<kType>(row + k * kBytes, valid, scale.inverse)
-                            : _mm512_setzero_si512();
+      return finite ? quantize_64<kType>(row + k * kBytes, valid, scale.inverse)
+                    : _mm512_setzero_si512();
     };
     std::int8_t* to = args.values != nullptr ? args.values + r * args.columns : nullptr;
     std::uint64_t* planes = args.planes != nullptr ? args.planes + r * row_words : nullptr;

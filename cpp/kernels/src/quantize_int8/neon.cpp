@@ -123,7 +123,7 @@ void quantize_as(const QuantizeInt8Args& args) {
     LargestMagnitude<kType> largest;
     for (std::size_t k = 0; k < whole; k += 64) largest.take_64(row + k * kBytes);
     largest.take_64(tail);
-    const std::uint64_t bits = largest.bits();
+    const std::uint64_t bits = with_given<kType>(largest.bits(), args.magnitudes, r);
     constexpr FloatFormat kFormat = kType == FloatType::kFloat64 ? kFloat64Format : kFloat32Format;
     const bool finite = bits < kFormat.infinity;
     RowScale scale{0.0, 1.0};

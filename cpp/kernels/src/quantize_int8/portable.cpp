@@ -28,6 +28,11 @@ void quantize_as(const QuantizeInt8Args& args) noexcept {
       finite = finite && magnitude <= std::numeric_limits<Real>::max();  // false for a NaN
       largest = magnitude > largest ? magnitude : largest;
     }
+    if (args.magnitudes != nullptr) {
+      const Real magnitude = std::fabs(static_cast<Real>(args.magnitudes[r]));
+      finite = finite && magnitude <= std::numeric_limits<Real>::max();
+      largest = magnitude > largest ? magnitude : largest;
+    }
     const RowScale scale = row_scale(largest);
     const Real inverse = static_cast<Real>(scale.inverse);
     args.scales[r] = finite ? scale.scale : 1.0;

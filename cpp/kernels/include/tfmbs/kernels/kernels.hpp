@@ -106,7 +106,8 @@ struct TernarizeArgs {
 // in fp32 (fp64 where type is fp64), each operation rounded once. A row with a NaN or an infinity
 // is all zero, has scale 1, and sets nan_rows[row]. Plane p's rows stand at planes + p *
 // plane_stride, p = 0 the most significant. q or the planes are not written where their pointer is
-// null.
+// null. `magnitudes` are for rows of which other processes hold the rest: each counts as the |x| of
+// one more value of its row.
 struct QuantizeInt8Args {
   const void* input;
   FloatType type;
@@ -118,6 +119,7 @@ struct QuantizeInt8Args {
   std::int8_t* values;       // rows * columns, or null
   double* scales;            // one a row; an fp32 value unless type is fp64
   std::uint8_t* nan_rows;    // one a row
+  const double* magnitudes{nullptr};  // one a row (fp32 values unless type is fp64), or null
 };
 
 // Telemetry counts in *fields*, runs of 15 trits (the fabric's activation words): a field of the

@@ -30,6 +30,7 @@ struct RowsToQuantize {
   std::size_t plane_stride;  // in words
   double* scales;            // one a row; not read where the mode has none
   std::uint8_t* nan_rows;    // one a row
+  const double* magnitudes;  // LinearArgs::magnitudes from the first row on, or null
 };
 
 // A product of quantized rows and packed weights.

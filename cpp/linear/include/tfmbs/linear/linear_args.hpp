@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "tfmbs/kernels/kernels.hpp"
 
@@ -20,6 +21,13 @@ struct LinearArgs {
   void* output{nullptr};
   kernels::FloatType output_type{kernels::FloatType::kFloat32};
   bool relu{false};  // in the same pass over the output
+  // For a layer whose depth is split over processes. One a sample, or null: the absolute maximum of
+  // what the other processes hold of it, which then counts in its scale (fp32 values unless the
+  // input is fp64). Modes without scales do not look at it.
+  const double* magnitudes{nullptr};
+  // Or null: where the exact sums go, scale groups x samples x outputs. There is no output then:
+  // who adds the processes' sums scales them (apply_scales).
+  std::int32_t* sums{nullptr};
 };
 
 }  // namespace tfmbs::linear

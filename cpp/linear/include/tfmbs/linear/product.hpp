@@ -26,6 +26,19 @@ void multiply(const ActivationQuantizer& input, const PackedWeights& weights,
 void multiply_sums(const ActivationQuantizer& input, const PackedWeights& weights,
                    std::span<std::int32_t> sums);
 
+// Scales of weights, without the weights.
+struct OutputScales {
+  std::size_t outputs;
+  std::span<const double> scales{};  // empty: 1; one value: for all outputs; else one each
+  std::span<const std::uint8_t> nan_outputs{};  // 1 where an output is NaN; empty: none is
+  GroupScalesView groups{};                     // null values: there are none
+};
+
+// The epilogue alone, of the added sums of processes that share a layer, scale groups x samples x
+// outputs. `args` has no input but its type. Throws std::bad_alloc.
+void apply_scales(std::span<const std::int32_t> sums, const OutputScales& weights,
+                  const SampleScales& samples, const LinearArgs& args);
+
 // The epilogue alone, of sums that a device computed, scale groups x samples x outputs. Throws
 // std::bad_alloc.
 void apply_epilogue(std::span<const std::int32_t> sums, const ActivationQuantizer& input,

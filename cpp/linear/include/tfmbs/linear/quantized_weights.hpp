@@ -27,6 +27,18 @@ struct QuantizedWeights {
 // Zeros among the trits of a matrix.
 [[nodiscard]] std::uint64_t count_zeros(BitPlaneView planes);
 
+// What a quantizer takes from a mean of magnitudes (kernels::MagnitudeSum). kAbsmean: both from the
+// mean of the whole weight. kTwn: the threshold from the mean of an output's weights, the scale
+// from the mean of those above the threshold. The scale is an fp32 value unless the weights are
+// fp64.
+struct WeightRule {
+  double threshold;
+  double scale;
+};
+// Precondition: quantizer is kAbsmean or kTwn.
+[[nodiscard]] WeightRule weight_rule(WeightQuantizer quantizer, double mean,
+                                     kernels::FloatType type) noexcept;
+
 // Formulas: docs/python-api.md, "Quantizers". Scales are fp32 values unless the weights are fp64.
 // Preconditions: quantizer is not kCustom; depth <= kMaxDepth.
 QuantizedWeights quantize_weights(const FloatWeights& source, WeightQuantizer quantizer,

@@ -1,0 +1,12 @@
+"""Ternary layers that several processes share, with the numbers of one process.
+
+torch.distributed moves all bytes. ``parallelize_module`` with ``ColwiseParallel`` and
+``RowwiseParallel`` takes ternary layers once this package is imported; nothing here needs to be called
+for that. ``gather_profile`` collects the processes' telemetry.
+"""
+
+from __future__ import annotations
+
+from .profiles import gather_profile
+
+__all__ = ["gather_profile"]
