@@ -179,7 +179,8 @@ def _input_packed_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> No
 
 def _input_packed_backward(ctx: Any, upstream: Tensor) -> tuple[Any, ...]:
     panels, scale, kept = ctx.saved_tensors
-    weight = dequantized_panels(panels, scale, *ctx.form, ctx.dtype)
+    layout, outputs, inputs, group = ctx.form
+    weight = dequantized_panels(panels, scale, layout, outputs, inputs, group, ctx.dtype)
     return _back_through(ctx, upstream, weight, kept, 9)
 
 

@@ -331,8 +331,9 @@ def _packed_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _packed_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     needs = (ctx.needs_input_grad[0], ctx.needs_input_grad[3])
+    kept, panels, scale = ctx.saved_tensors
     grad_input, grad_bias = straight_through.packed_gradients(
-        ctx, grad, *ctx.saved_tensors, ctx.form, needs
+        ctx, grad, kept, panels, scale, ctx.form, needs
     )
     if grad_bias is not None:
         grad_bias = grad_bias.to(ctx.bias_dtype)
