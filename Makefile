@@ -29,6 +29,7 @@ help:
 	@echo "make bench     layers against their peers, in 15 minutes (ARGS=--quick: in two)"
 	@echo "make bench-growth, bench-kernels   time over sizes; the kernels by themselves"
 	@echo "make bench-loading  time and memory of loading a model of 2 billion weights, from each format"
+	@echo "make bench-train  a training step against nn.Linear's (ARGS=--quick: in one minute)"
 	@echo "make wheel     wheels that install without a compiler, into dist"
 	@echo "make docs      these pages and the API reference as a site, in build/docs"
 	@echo "make build     the libraries, into python/pytfmbs"
@@ -192,6 +193,10 @@ bench-kernels: $(BUILD)/build.ninja
 .PHONY: bench-loading
 bench-loading: build .venv/.installed-demo .venv/.installed-test
 	@PYTHONPATH=python $(PY) benchmarks/loading.py $(ARGS)
+
+.PHONY: bench-train
+bench-train: build .venv/.installed-demo
+	@PYTHONPATH=python $(PY) benchmarks/training.py $(ARGS)
 
 # --- wheels ----------------------------------------------------------------------------------------
 # Into dist/: one for each Python before 3.12 that is here, one for 3.12 and later, one for the plugin.

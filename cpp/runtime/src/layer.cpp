@@ -184,6 +184,12 @@ std::optional<Layer::Snapshot> Layer::packed_snapshot(const WeightSource& source
   return packed_;
 }
 
+std::shared_ptr<const LayerWeights> Layer::packed_of(const WeightSource& weights) const {
+  if (weights.outputs != spec_.outputs || weights.depth != spec_.depth) return nullptr;
+  const std::scoped_lock lock(mutex_);
+  return watcher_.is_unwritten(weights) ? packed_.weights : nullptr;
+}
+
 Result<Layer::Snapshot> Layer::snapshot(const TritSource& source, const Executor& executor,
                                         const WeightSource* quantized) {
   if (constant_.weights) {

@@ -24,6 +24,12 @@ void LayerRegistry::add(std::string_view identity, const std::shared_ptr<Layer>&
   last = std::exchange(layers_[std::move(key)], layer);
 }
 
+std::shared_ptr<Layer> LayerRegistry::find(const LayerKey& key) {
+  const std::shared_lock lock(mutex_);
+  const auto found = layers_.find(key);
+  return found == layers_.end() ? nullptr : found->second;
+}
+
 Result<std::shared_ptr<Layer>> LayerRegistry::find_or_make(const LayerKey& key,
                                                            std::uint64_t outputs,
                                                            std::uint64_t depth) {

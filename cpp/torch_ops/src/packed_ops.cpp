@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "errors.hpp"
+#include "gradients.hpp"
 #include "layer_calls.hpp"
 #include "packed_weight.hpp"
 #include "tensors.hpp"
@@ -46,6 +47,24 @@ bool prefetch_packed(const Tensor& panels, const Tensor& scale, const Tensor& id
   return on_layer(
       trit_key(identity, activation.view(), group_size), out_features, in_features,
       [&](runtime::Layer& layer) { return layer.prefetch(weights.source(), TorchExecutor{}); });
+}
+
+Tensor input_gradient_packed(const Tensor& grad, const Tensor& panels, const Tensor& scale,
+                             const std::optional<Tensor>& kept, const Text& layout,
+                             std::int64_t out_features, std::int64_t in_features,
+                             std::int64_t group_size, const Text& activation, ScalarType dtype) {
+  const PackedWeight weights(panels, scale, layout.view(), out_features, in_features, group_size);
+  const runtime::PackedSource& source = weights.source();
+  require(runtime::check_packed(source));
+  std::vector<double> scales;
+  if (source.group == 0) scales.assign(source.scales.begin(), source.scales.end());
+  return input_gradient_of(grad,
+                           {.trits = source.panels,
+                            .outputs = source.panels.outputs,
+                            .depth = source.panels.depth,
+                            .scales = scales,
+                            .groups = source.groups()},
+                           kept, activation, false, dtype);
 }
 
 // --- between the forms: a portion of rows at a time, on every thread -----------------------------
@@ -211,6 +230,10 @@ STABLE_TORCH_LIBRARY_FRAGMENT(tfmbs, m) {
   m.def(
       "prefetch_packed(Tensor panels, Tensor scale, Tensor identity, str layout, "
       "int out_features, int in_features, int group_size, str activation) -> bool");
+  m.def(
+      "input_gradient_packed(Tensor grad, Tensor panels, Tensor scale, Tensor? kept, str layout, "
+      "int out_features, int in_features, int group_size, str activation, ScalarType dtype) -> "
+      "Tensor");
   m.def("panels_of_trits(Tensor trits, str layout, Tensor(a!) out) -> ()");
   m.def("panels_of_rows(Tensor packed, int in_features, str layout, Tensor(a!) out) -> ()");
   m.def("trits_of_panels(Tensor panels, str layout, int out_features, int in_features) -> Tensor");
@@ -222,6 +245,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(tfmbs, m) {
 STABLE_TORCH_LIBRARY_IMPL(tfmbs, CPU, m) {
   m.impl("packed_linear", TORCH_BOX(&packed_linear));
   m.impl("prefetch_packed", TORCH_BOX(&prefetch_packed));
+  m.impl("input_gradient_packed", TORCH_BOX(&input_gradient_packed));
   m.impl("panels_of_trits", TORCH_BOX(&panels_of_trits));
   m.impl("panels_of_rows", TORCH_BOX(&panels_of_rows));
   m.impl("trits_of_panels", TORCH_BOX(&trits_of_panels));

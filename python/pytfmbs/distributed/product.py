@@ -16,7 +16,8 @@ from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
 
 from ..nn.fabric_layer import FabricLayer
 from ..ops import torch_ops
-from ..ops.straight_through import dequantized, linear_gradients, saved_for_backward
+from ..ops.dequantized import dequantized
+from .gradients import linear_gradients, saved_for_backward
 from .quantizing import Part
 from .splits import INPUTS, OUTPUTS, Split, distributed
 

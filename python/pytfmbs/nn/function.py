@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from .. import _fabric, errors
-from ..ops import forward_mode, torch_ops
+from ..ops import forward_mode, straight_through, torch_ops
 from ..ops.dense import check_layout
 from ..ops.identity import identity_tensor
-from ..ops.straight_through import dequantized, linear_gradients, saved_for_backward
 from ..quantization import quantizers
 from .linear import TFMBSLinear
 
@@ -96,35 +95,31 @@ class TFMBSLinearFunction(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         input, weight, *rest = inputs  # bias and layer may not have been given
         layer = rest[1] if len(rest) > 1 else None
-        ctx.quantizer = quantizers.resolve("sign") if layer is None else layer.weight_quantizer
-        ctx.activation = "ternary" if layer is None else layer.activation
-        ctx.ste_clip = _STE_CLIP if layer is None else layer._window
         ctx.arguments = len(inputs)
-        ctx.needs = (*ctx.needs_input_grad, False)[:3]
-        ctx.dtypes = (input.dtype, weight.dtype)
-        ctx.save_for_backward(*saved_for_backward(input, weight, ctx.ste_clip, ctx.needs))
+        activation, clip = "ternary", _STE_CLIP
+        if layer is None:
+            ctx.quantizer, ctx.custom = "sign", None
+            identity = _shared_layer(*weight.shape)[1]
+        else:
+            activation, clip = layer.activation, layer._window
+            ctx.quantizer = layer._quantizer_name
+            ctx.custom = layer.weight_quantizer if layer._custom else None
+            identity = layer._own_identity
+        needs = (*ctx.needs_input_grad, False)[:3]
+        kept = straight_through.keep(ctx, input, weight, needs, activation, clip)
+        ctx.save_for_backward(*kept, straight_through.storable(identity))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        input, weight = ctx.saved_tensors
-        quantized_input = quantized_weight = None
-        if ctx.needs[0]:
-            trits, scale = quantizers.apply(ctx.quantizer, weight)
-            quantized_weight = dequantized(trits, scale, ctx.dtypes[1])
-        if ctx.needs[1]:
-            values, input_scale = torch_ops.quantize_activation(input, ctx.activation)
-            quantized_input = dequantized(values, input_scale, input.dtype)
-        gradients = linear_gradients(
-            grads[0],
-            input,
-            weight,
-            quantized_input,
-            quantized_weight,
-            ctx.ste_clip,
-            ctx.needs,
-            ctx.dtypes,
-        )
-        return (*gradients, None)[: ctx.arguments]
+        kept, weight, identity = ctx.saved_tensors
+        if ctx.custom is None:
+            found = straight_through.gradients(ctx, grads[0], kept, weight, identity)
+        else:
+            trits = scale = None
+            if ctx.needs[0]:
+                trits, scale = quantizers.apply(ctx.custom, weight)
+            found = straight_through.gradients_of_trits(ctx, grads[0], kept, weight, trits, scale)
+        return (*found, None)[: ctx.arguments]
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:

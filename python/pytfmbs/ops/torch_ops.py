@@ -60,8 +60,9 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from .. import _fabric
-from . import forward_mode
-from .straight_through import dequantized, linear_gradients, saved_for_backward
+from . import forward_mode, gradient_ops, straight_through
+from .dequantized import dequantized_panels as dequantized_panels
+from .straight_through import storable
 
 _library = torch.library.Library("tfmbs", "FRAGMENT")  # lives as long as its kernels
 
@@ -87,6 +88,13 @@ scaled_sums = torch.ops.tfmbs.scaled_sums.default
 weight_magnitudes = torch.ops.tfmbs.weight_magnitudes.default
 weight_rule = torch.ops.tfmbs.weight_rule.default
 trits_above = torch.ops.tfmbs.trits_above.default
+# Of training: gradient_ops.py.
+kept_activation = gradient_ops.kept_activation
+unkept = gradient_ops.unkept
+input_gradient = gradient_ops.input_gradient
+input_gradient_trits = gradient_ops.input_gradient_trits
+input_gradient_packed = gradient_ops.input_gradient_packed
+weight_gradient = gradient_ops.weight_gradient
 
 torch.library.define(
     "tfmbs_onnx::linear",
@@ -346,133 +354,64 @@ def autocast_dtype(input: Tensor, weight: Tensor) -> torch.dtype | None:
 # --- autograd ------------------------------------------------------------------------------------
 
 
-def _quantized_input(input: Tensor | None, activation: str, needed: bool) -> Tensor | None:
-    if not needed or input is None:
-        return None
-    values, scale = quantize_activation(input, activation)
-    return dequantized(values, scale, input.dtype)
-
-
-def _save(ctx: Any, input: Tensor, weight: Tensor, bias: int, *more: Tensor) -> None:
+def _keep(ctx: Any, inputs: tuple[Any, ...], bias: int, ste_clip: float | None) -> Any:
     """bias: its place among the op's arguments."""
     needs = ctx.needs_input_grad
-    ctx.needs = (needs[0], needs[1], needs[bias])
-    ctx.dtypes = input.dtype, weight.dtype
-    ctx.save_for_backward(*saved_for_backward(input, weight, ctx.ste_clip, ctx.needs), *more)
+    wanted = (needs[0], needs[1], needs[bias])
+    return straight_through.keep(ctx, inputs[0], inputs[1], wanted, ctx.activation, ste_clip)
 
 
 def _linear_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    input, weight, _, _, ctx.quantizer, ctx.activation, ctx.ste_clip, _, _ = inputs
-    _save(ctx, input, weight, 2)
+    identity, ctx.quantizer, ctx.activation, ste_clip = inputs[3:7]
+    ctx.save_for_backward(*_keep(ctx, inputs, 2, ste_clip), storable(identity))
 
 
 def _linear_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    return _linear_gradients(ctx, grad, *ctx.saved_tensors)
-
-
-def _linear_gradients(
-    ctx: Any, grad: Tensor, input: Tensor | None, weight: Tensor | None
-) -> tuple[Any, ...]:
-    quantized_weight = None
-    if ctx.needs[0]:
-        assert weight is not None
-        trits, scale = quantize_weight(weight, ctx.quantizer)
-        quantized_weight = dequantized(trits, scale, weight.dtype)
-    gradients = linear_gradients(
-        grad,
-        input,
-        weight,
-        _quantized_input(input, ctx.activation, ctx.needs[1]),
-        quantized_weight,
-        ctx.ste_clip,
-        ctx.needs,
-        ctx.dtypes,
-    )
-    return (*gradients, None, None, None, None, None, None)
+    return (*straight_through.gradients(ctx, grad, *ctx.saved_tensors), *[None] * 6)
 
 
 def _linear_relu_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    input, weight, _, _, ctx.quantizer, ctx.activation, ctx.ste_clip, _, _ = inputs
-    _save(ctx, input, weight, 2, output)
+    identity, ctx.quantizer, ctx.activation, ste_clip = inputs[3:7]
+    ctx.save_for_backward(*_keep(ctx, inputs, 2, ste_clip), storable(identity), output)
 
 
 def _linear_relu_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    input, weight, output = ctx.saved_tensors
+    *saved, output = ctx.saved_tensors
     # relu's own: where the output is not above 0 nothing flows, and a NaN lets it through
     grad = torch.ops.aten.threshold_backward(grad, output, 0)
-    return _linear_gradients(ctx, grad, input, weight)
+    return (*straight_through.gradients(ctx, grad, *saved), *[None] * 6)
 
 
 def _linear_trits_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    input, weight, trits, scale, _, _, ctx.activation, ctx.ste_clip, _ = inputs
-    _save(ctx, input, weight, 4, trits, scale)
+    trits, scale = inputs[2:4]
+    ctx.activation, ste_clip = inputs[6:8]
+    kept, weight = _keep(ctx, inputs, 4, ste_clip)
+    read = ctx.needs[0]  # by the input's gradient alone, as the weight is by its own
+    weight = weight if ctx.needs[1] else None
+    ctx.save_for_backward(kept, weight, trits if read else None, scale if read else None)
 
 
 def _linear_trits_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    input, weight, trits, scale = ctx.saved_tensors
-    grad_input, grad_weight, grad_bias = linear_gradients(
-        grad,
-        input,
-        weight,
-        _quantized_input(input, ctx.activation, ctx.needs[1]),
-        dequantized(trits, scale, ctx.dtypes[1]) if ctx.needs[0] else None,
-        ctx.ste_clip,
-        ctx.needs,
-        ctx.dtypes,
-    )
-    return grad_input, grad_weight, None, None, grad_bias, None, None, None, None
-
-
-def dequantized_panels(
-    panels: Tensor,
-    scale: Tensor,
-    layout: str,
-    out_features: int,
-    in_features: int,
-    group_size: int,
-    dtype: torch.dtype,
-) -> Tensor:
-    """The weights of a packed layer as floats, [out_features, in_features]."""
-    trits = trits_of_panels(panels, layout, out_features, in_features)
-    if group_size == 0:
-        return dequantized(trits, scale, dtype)
-    rows = scale_rows(scale, out_features, in_features, group_size)
-    each = rows.repeat_interleave(group_size, dim=1)[:, :in_features]
-    weight: Tensor = trits.to(dtype) * each.to(dtype)
-    return weight
+    found = straight_through.gradients_of_trits(ctx, grad, *ctx.saved_tensors)
+    return found[0], found[1], None, None, found[2], None, None, None, None
 
 
 def _packed_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    input, panels, scale, bias, _, ctx.layout, ctx.out, ctx.depth, ctx.group, _, ctx.clip, _ = (
-        inputs
-    )
-    ctx.dtype = input.dtype
+    input, panels, scale, bias = inputs[:4]
+    ctx.form, activation, ste_clip = inputs[5:9], inputs[9], inputs[10]
     ctx.bias_dtype = None if bias is None else bias.dtype
-    windowed = ctx.needs_input_grad[0] and ctx.clip is not None
+    kept = straight_through.keep_packed(ctx, input, activation, ste_clip)
     # Autograd keeps no inference tensors, and they are constant.
     ctx.constants = [t if t.is_inference() else None for t in (panels, scale)]
-    kept = [None if t.is_inference() else t for t in (panels, scale)]
-    ctx.save_for_backward(input if windowed else None, *kept)
+    ctx.save_for_backward(kept, *(None if t.is_inference() else t for t in (panels, scale)))
 
 
 def _packed_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    input, *kept = ctx.saved_tensors
-    panels, scale = (c if k is None else k for c, k in zip(ctx.constants, kept, strict=True))
-    needs = ctx.needs_input_grad
-    weight = None
-    if needs[0]:
-        weight = dequantized_panels(
-            panels, scale, ctx.layout, ctx.out, ctx.depth, ctx.group, ctx.dtype
-        )
-    grad_input, _, grad_bias = linear_gradients(
-        grad,
-        input,
-        None,
-        None,
-        weight,
-        ctx.clip,
-        (needs[0], False, needs[3]),
-        (ctx.dtype, ctx.dtype),
+    needs = (ctx.needs_input_grad[0], ctx.needs_input_grad[3])
+    kept, *saved = ctx.saved_tensors
+    panels, scale = (c if k is None else k for c, k in zip(ctx.constants, saved, strict=True))
+    grad_input, grad_bias = straight_through.packed_gradients(
+        ctx, grad, kept, panels, scale, ctx.form, needs
     )
     if grad_bias is not None:
         grad_bias = grad_bias.to(ctx.bias_dtype)

@@ -1,57 +1,13 @@
-"""The ops under torch.func's transforms: grad, vjp, jacrev, and vmap around them (per-sample gradients).
-
-The autograd formula of a library op is unknown to them (torch 2.13): they want an autograd.Function.
-"""
+"""The layers' ops under torch.func's transforms (function_transforms.py)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from . import torch_ops
+from .function_transforms import as_function, differentiated
 
-import torch
-
-from . import forward_mode, torch_ops
-
-_Formula = tuple[Callable[..., Any], Callable[..., Any]]
-
-
-def _function(op: Callable[..., Any], formula: _Formula) -> type[torch.autograd.Function]:
-    setup, backward = formula
-
-    class Transformed(torch.autograd.Function):
-        generate_vmap_rule = True
-
-        @staticmethod
-        def forward(*args: Any) -> Any:
-            return op(*args)
-
-        @staticmethod
-        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-            setup(ctx, inputs, output)
-
-        @staticmethod
-        def backward(ctx: Any, *grads: Any) -> Any:
-            return backward(ctx, *grads)
-
-        @staticmethod
-        def jvp(ctx: Any, *tangents: Any) -> Any:
-            forward_mode.refuse(str(op))
-
-    return Transformed
-
+__all__ = ["differentiated", "linear", "linear_trits", "packed_linear"]
 
 #: Called as the ops, with every argument.
-linear = _function(torch_ops.linear, torch_ops.LINEAR_FORMULA).apply
-linear_trits = _function(torch_ops.linear_trits, torch_ops.LINEAR_TRITS_FORMULA).apply
-packed_linear = _function(torch_ops.packed_linear, torch_ops.PACKED_LINEAR_FORMULA).apply
-
-_functorch = getattr(torch._C, "_functorch", None)
-_top = getattr(_functorch, "peek_interpreter_stack", lambda: None)
-_stack = getattr(_functorch, "get_interpreter_stack", lambda: None)
-
-
-def differentiated() -> bool:
-    """Whether a transform that takes derivatives runs now."""
-    if _top() is None:
-        return False
-    return any(level.key().name in ("Grad", "Jvp") for level in _stack() or ())
+linear = as_function(torch_ops.linear, torch_ops.LINEAR_FORMULA).apply
+linear_trits = as_function(torch_ops.linear_trits, torch_ops.LINEAR_TRITS_FORMULA).apply
+packed_linear = as_function(torch_ops.packed_linear, torch_ops.PACKED_LINEAR_FORMULA).apply

@@ -122,6 +122,7 @@ def op_cases() -> list[Any]:
                 id=f"prefetch_trits-{label}",
             ),
             *packed_cases(layer, trits, scale, activation, label),
+            *gradient_cases(layer, trits, scale, quantizer, activation, label),
             pytest.param(
                 ops.quantize_weight,
                 (layer.weight.detach(), quantizer),
@@ -134,6 +135,38 @@ def op_cases() -> list[Any]:
                 layer,
                 id=f"quantize_activation-{label}",
             ),
+        ]
+    return cases
+
+
+def gradient_cases(
+    layer: TFMBSLinear,
+    trits: torch.Tensor,
+    scale: torch.Tensor,
+    quantizer: str,
+    activation: str,
+    label: str,
+) -> list[Any]:
+    """The ops of training, with and without a window."""
+    x, weight = torch.randn(3, 20), layer.weight.detach()
+    cases = []
+    for clip in (None, 0.5):
+        kept = torch_ops.kept_activation(x, activation, clip, True)
+        window = None if clip is None else kept
+        grad = torch.randn(3, 17, requires_grad=True)
+        tail = (activation, True, torch.float32)
+        found: dict[str, tuple[Any, ...]] = {
+            "kept_activation": (x, activation, clip, True),
+            "unkept": (kept, activation, clip is not None, True, 20, torch.float32),
+            "input_gradient": (
+                grad, weight, window, layer.fabric_identity, quantizer, *tail,
+            ),
+            "input_gradient_trits": (grad, trits, scale, window, *tail),
+            "weight_gradient": (grad, kept, weight, activation, clip is not None),
+        }  # fmt: skip
+        cases += [
+            pytest.param(getattr(torch_ops, name), arguments, layer, id=f"{name}-{label}-{clip}")
+            for name, arguments in found.items()
         ]
     return cases
 
@@ -156,6 +189,11 @@ def packed_cases(
         found: dict[str, tuple[Any, ...]] = {
             "packed_linear": (
                 x, *form, packed.bias, packed.fabric_identity, *size, group, activation, 0.5, None,
+            ),
+            "input_gradient_packed": (
+                torch.randn(3, 17, requires_grad=True), *form,
+                torch_ops.kept_activation(x.detach(), activation, 0.5, False),
+                *size, group, activation, torch.float32,
             ),
             "prefetch_packed": (*form, packed.fabric_identity, *size, group, activation),
             "panels_of_trits": (trits, packed._layout, form[0]),

@@ -72,6 +72,10 @@ class Layer {
   bool forward_packed(const WeightSource& weights, const linear::LinearArgs& args,
                       const execution::Executor& executor);
 
+  // What is packed, if it is of these weights and no write to them shows; else null. `weights` is a
+  // source that is not compared by content.
+  [[nodiscard]] std::shared_ptr<const LayerWeights> packed_of(const WeightSource& weights) const;
+
   // Packs what has changed, or is packed otherwise than linear::preferred_layout says now. Errors:
   // as forward.
   Status prepare(const WeightSource& weights, const execution::Executor& executor);

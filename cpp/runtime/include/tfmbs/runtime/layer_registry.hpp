@@ -33,6 +33,8 @@ class LayerRegistry {
   // A layer is found by this identity from now on, until remove(). An identity that found another
   // layer before finds this one.
   void add(std::string_view identity, const std::shared_ptr<Layer>& layer);
+  // The living layer of that key, or null.
+  [[nodiscard]] std::shared_ptr<Layer> find(const LayerKey& key);
   // The living layer of that key; where there is none (a program exported by another process), it
   // and its device are made and live on. Errors: kInvalidArgument (malformed; weights of another
   // shape than the layer's), and as Layer::make.

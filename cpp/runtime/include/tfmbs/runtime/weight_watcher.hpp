@@ -34,6 +34,12 @@ class WeightWatcher {
   // source's own memory may have been freed or shrunk.
   [[nodiscard]] bool is_current(const WeightSource& source) const;
 
+  // Whether a source of counted versions is what was noted, by version, storage and a sample alone:
+  // what the backward pass asks, for a forward pass has compared contents.
+  [[nodiscard]] bool is_unwritten(const WeightSource& source) const noexcept {
+    return owner_ != nullptr && source.version.has_value() && same_place(source);
+  }
+
   // Whether a reference to the storage of the values at that address is held.
   [[nodiscard]] bool retains(const void* data) const noexcept {
     return owner_ && owner_->memory().data() == data;
