@@ -306,6 +306,34 @@ void multiply_sums(const ActivationQuantizer& input, const PackedWeights& weight
   multiply_block(all, input, weights, sums.data(), weights.outputs(), nullptr);
 }
 
+void multiply_values(const std::int8_t* values, std::size_t samples, const PackedWeights& weights,
+                     std::int32_t* sums, const Executor& executor) {
+  const ActivationMode& mode = mode_of(Activation::kInt8);
+  const WeightPanelsView panels = weights.panels();
+  const kernels::ScratchUse use = mode.scratch_use();
+  const std::size_t grain = 1 + kGrainProducts / (samples * kPanelOutputs * panels.depth);
+  executor.parallel_for(panels.panels(), grain, [&](std::size_t begin, std::size_t end) {
+    const std::size_t first = begin * kPanelOutputs;
+    const std::size_t outputs = std::min(panels.outputs, end * kPanelOutputs) - first;
+    Scratch memory;
+    std::byte* scratch = nullptr;
+    if (use.serves(std::min(kCallRows, samples), outputs)) {
+      scratch = memory.take<std::byte>(use.bytes).data();
+    }
+    for (std::size_t row = 0; row < samples; row += kCallRows) {
+      mode.multiply({.activations = values + row * panels.depth,
+                     .rows = std::min(kCallRows, samples - row),
+                     .row_stride = panels.depth,
+                     .weights = panels,
+                     .first_output = first,
+                     .outputs = outputs,
+                     .out = sums + row * panels.outputs + first,
+                     .out_stride = panels.outputs,
+                     .scratch = scratch});
+    }
+  });
+}
+
 void apply_epilogue(std::span<const std::int32_t> sums, const ActivationQuantizer& input,
                     const PackedWeights& weights, const LinearArgs& args) {
   if (weights.has_groups()) {

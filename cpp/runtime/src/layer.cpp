@@ -405,6 +405,24 @@ Status Layer::forward(const PackedSource& weights, const LinearArgs& args,
   return run(taken.value(), args, executor);
 }
 
+Status Layer::sums(const PackedSource& weights, const std::int8_t* values, std::size_t samples,
+                   std::int32_t* out, const Executor& executor) {
+  if (spec_.activation != linear::Activation::kInt8 || spec_.group != 0) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "layer '" + spec_.identity.name +
+                     "' gives no sums: that takes int8 activations and no group scales"};
+  }
+  auto taken = snapshot(weights, executor);
+  if (!taken) return std::move(taken).error();
+  const std::size_t count = samples * spec_.outputs;
+  if (count == 0 || spec_.depth == 0) {
+    std::fill_n(out, count, 0);
+    return {};
+  }
+  linear::multiply_values(values, samples, taken.value().weights->packed(), out, executor);
+  return {};
+}
+
 Status Layer::forward(const LinearArgs& args, const Executor& executor) {
   if (!constant_.weights) {
     return Error{ErrorCode::kInvalidArgument,

@@ -88,6 +88,35 @@ Tensor packed_linear(const Tensor& input, const Tensor& panels, const Tensor& sc
   return operands.output;
 }
 
+// What a part of a layer adds up to, before scales: for inputs that are split over processes.
+Tensor packed_sums(const Tensor& values, const Tensor& panels, const Tensor& scale,
+                   const Tensor& identity, const Text& layout, std::int64_t out_features,
+                   std::int64_t in_features) {
+  check(values.dim() >= 1 && values.scalar_type() == ScalarType::Char,
+        "tfmbs: values must be int8, of at least one dimension");
+  check(values.size(values.dim() - 1) == in_features, "tfmbs: values have ",
+        values.size(values.dim() - 1), " features in their last dimension, but the weight has ",
+        in_features);
+  const PackedWeight weights(panels, scale, layout, out_features, in_features, 0);
+  const Tensor dense = as_contiguous(values, "values");
+  const auto* given = static_cast<const std::int8_t*>(data_of(dense, "values"));
+  const std::span all(given, static_cast<std::size_t>(values.numel()));
+  check(std::ranges::find(all, std::int8_t{-128}) == all.end(),
+        "tfmbs: values hold -128; allowed are -127...127");
+  Extents sizes = Extents::copy_of(values.sizes());
+  std::size_t samples = 1;
+  for (std::size_t i = 0; i + 1 < sizes.size(); ++i) samples *= static_cast<std::size_t>(sizes[i]);
+  sizes.back() = out_features;
+  Tensor sums = empty(sizes, ScalarType::Int);
+  auto* const out = static_cast<std::int32_t*>(sums.mutable_data_ptr());
+  const runtime::LayerKey key{identity_text(identity), linear::WeightQuantizer::kCustom,
+                              linear::Activation::kInt8, 0};
+  on_layer(key, out_features, in_features, [&](runtime::Layer& layer) {
+    return layer.sums(weights.source(), given, samples, out, TorchExecutor{});
+  });
+  return sums;
+}
+
 bool prefetch_packed(const Tensor& panels, const Tensor& scale, const Tensor& identity,
                      const Text& layout, std::int64_t out_features, std::int64_t in_features,
                      std::int64_t group_size, const Text& activation) {
@@ -258,6 +287,9 @@ STABLE_TORCH_LIBRARY_FRAGMENT(tfmbs, m) {
       "str layout, int out_features, int in_features, int group_size, str activation, "
       "float? ste_clip, ScalarType? out_dtype=None) -> Tensor");
   m.def(
+      "packed_sums(Tensor values, Tensor panels, Tensor scale, Tensor identity, str layout, "
+      "int out_features, int in_features) -> Tensor");
+  m.def(
       "prefetch_packed(Tensor panels, Tensor scale, Tensor identity, str layout, "
       "int out_features, int in_features, int group_size, str activation) -> bool");
   m.def("panels_of_trits(Tensor trits, str layout, Tensor(a!) out) -> ()");
@@ -270,6 +302,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(tfmbs, m) {
 
 STABLE_TORCH_LIBRARY_IMPL(tfmbs, CPU, m) {
   m.impl("packed_linear", TORCH_BOX(&packed_linear));
+  m.impl("packed_sums", TORCH_BOX(&packed_sums));
   m.impl("prefetch_packed", TORCH_BOX(&prefetch_packed));
   m.impl("panels_of_trits", TORCH_BOX(&panels_of_trits));
   m.impl("panels_of_rows", TORCH_BOX(&panels_of_rows));

@@ -21,6 +21,9 @@ out_dtype)``
 in_features, group_size, activation, ste_clip, out_dtype)``
     A layer whose weights are packed: ``panels`` (uint8) and ``scale`` (fp32) as the kernels read
     them. ``group_size`` 0: one scale, or one an output.
+``torch.ops.tfmbs.packed_sums(values, panels, scale, identity, layout, out_features, in_features)``
+    The exact int32 sums of a packed layer for values that are int8 already, without scales: what a
+    part of a layer adds up to whose inputs are split over processes. Pure: no device counts it.
 ``torch.ops.tfmbs.panels_of_trits``, ``panels_of_rows``, ``trits_of_panels``, ``rows_of_panels``,
 ``ordered_scales``, ``scale_rows``
     Between trits, the rows of files (PT-5, each aligned to a byte) and what ``packed_linear`` takes.
@@ -56,6 +59,7 @@ prefetch_trits = torch.ops.tfmbs.prefetch_trits.default
 pack = torch.ops.tfmbs.pack.default
 pack_trits = torch.ops.tfmbs.pack_trits.default
 packed_linear = torch.ops.tfmbs.packed_linear.default
+packed_sums = torch.ops.tfmbs.packed_sums.default
 prefetch_packed = torch.ops.tfmbs.prefetch_packed.default
 panels_of_trits = torch.ops.tfmbs.panels_of_trits.default
 panels_of_rows = torch.ops.tfmbs.panels_of_rows.default
@@ -192,6 +196,19 @@ def _(
             f"{panels.device}"
         )
     return fake_output(input, input.new_empty((out_features, in_features)), None, out_dtype)
+
+
+@torch.library.register_fake("tfmbs::packed_sums")
+def _(
+    values: Tensor,
+    panels: Tensor,
+    scale: Tensor,
+    identity: Tensor,
+    layout: str,
+    out_features: int,
+    in_features: int,
+) -> Tensor:
+    return values.new_empty((*values.shape[:-1], out_features), dtype=torch.int32)
 
 
 @torch.library.register_fake("tfmbs::prefetch_packed")

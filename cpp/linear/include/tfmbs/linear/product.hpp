@@ -26,6 +26,11 @@ void multiply(const ActivationQuantizer& input, const PackedWeights& weights,
 void multiply_sums(const ActivationQuantizer& input, const PackedWeights& weights,
                    std::span<std::int32_t> sums);
 
+// The exact sums of rows of int8 that the caller quantized, -127...127: samples x outputs. Throws
+// std::bad_alloc. Preconditions: the weights are packed for kInt8 and have no group scales.
+void multiply_values(const std::int8_t* values, std::size_t samples, const PackedWeights& weights,
+                     std::int32_t* sums, const execution::Executor& executor);
+
 // The epilogue alone, of sums that a device computed, scale groups x samples x outputs. Throws
 // std::bad_alloc.
 void apply_epilogue(std::span<const std::int32_t> sums, const ActivationQuantizer& input,

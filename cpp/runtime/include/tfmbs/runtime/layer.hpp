@@ -65,6 +65,12 @@ class Layer {
   // kInvalidArgument where the layer has none.
   Status forward(const linear::LinearArgs& args, const execution::Executor& executor);
 
+  // The exact sums, samples x outputs, of rows of int8 that the caller quantized, -127...127: of a
+  // part of a layer that is split over processes. No scales, no device. Errors: kInvalidArgument
+  // (the shape; a layer with group scales or another activation); check_packed's.
+  Status sums(const PackedSource& weights, const std::int8_t* values, std::size_t samples,
+              std::int32_t* out, const execution::Executor& executor);
+
   // A forward pass of weights that are packed and have not changed since. False, with nothing done,
   // where they have, where the layer holds no storage of theirs (see StorageOwner), or where
   // forward() would give an error. The weights' memory may have been freed or shrunk: only what the
