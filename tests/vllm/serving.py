@@ -1,0 +1,50 @@
+"""Processes of vLLM, in .venv-vllm: none of them writes outside a folder of the test's."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
+#: LLM's options of every run. The references are computed in fp32.
+OPTIONS: dict[str, Any] = {
+    "dtype": "float32", "enforce_eager": True, "max_model_len": 64, "max_num_seqs": 4,
+    "max_num_batched_tokens": 64, "disable_log_stats": True,
+}  # fmt: skip
+
+
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    """vLLM's caches and sockets in the folder, no network, no multiprocessing for one rank."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("VLLM_", "PYTHON"))}
+    cache = folder / "cache"
+    return {
+        **kept,
+        "VLLM_CACHE_ROOT": str(cache / "vllm"), "VLLM_CONFIG_ROOT": str(cache / "config"),
+        "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"), "VLLM_RPC_BASE_PATH": str(folder),
+        "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1",
+        "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_HOST_IP": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1", "VLLM_LOGGING_LEVEL": "WARNING",
+        **more,
+    }  # fmt: skip
+
+
+def run(folder: Path, request: dict[str, Any], *, check: bool = True, **more: str) -> Any:
+    """What run_vllm.py answers; with check=False, what a failed run wrote."""
+    folder.mkdir(parents=True, exist_ok=True)
+    asked, answer = folder / "request.json", folder / "answer.json"
+    asked.write_text(json.dumps({**request, "options": {**OPTIONS, **request.get("options", {})}}))
+    command = [str(PYTHON), str(Path(__file__).with_name("run_vllm.py")), str(asked), str(answer)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=600, check=False,
+        env=environment(folder, **more),
+    )  # fmt: skip
+    if not check:
+        assert done.returncode != 0
+        return done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
+    return json.loads(answer.read_text())
