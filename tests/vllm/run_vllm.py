@@ -1,13 +1,15 @@
-"""Runs a model in vLLM, in an environment of its own: run_vllm.py REQUEST ANSWER.
+"""Runs models in vLLM, in an environment of its own: run_vllm.py REQUESTS ANSWERS.
 
-REQUEST is JSON: "model", a folder; "prompts", token numbers; "new", how many tokens to add, the
-likeliest each time; "options" of LLM. ANSWER gets JSON: "tokens" and "logprobs" of the new tokens by
-prompt, "top", the log probabilities of the likeliest tokens at each of them, by token number;
-"seconds" that loading and generating took; "parameters" of rank 0, by name: shape and dtype.
+REQUESTS is a JSON list: "model", a folder; "prompts", token numbers; "new", how many tokens to add, the
+likeliest each time; "options" of LLM. ANSWERS gets a list: "tokens" and "logprobs" of the new tokens by
+prompt; "top", the log probabilities of the likeliest tokens at each of them, by token number; "seconds"
+that loading and generating took; or "error" alone. Imports take longer than a small model: so it takes
+several.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import time
@@ -15,16 +17,9 @@ from pathlib import Path
 from typing import Any
 
 
-def shapes(model: Any) -> dict[str, tuple[list[int], str]]:
-    return {
-        name: (list(value.shape), str(value.dtype)) for name, value in model.named_parameters()
-    }
-
-
-def main(request_path: str, answer_path: str) -> None:
+def answer(request: dict[str, Any]) -> dict[str, Any]:
     from vllm import LLM, SamplingParams
 
-    request = json.loads(Path(request_path).read_text("utf-8"))
     begin = time.perf_counter()
     llm = LLM(model=request["model"], skip_tokenizer_init=True, **request["options"])
     loaded = time.perf_counter()
@@ -34,7 +29,7 @@ def main(request_path: str, answer_path: str) -> None:
     prompts = [{"prompt_token_ids": prompt} for prompt in request["prompts"]]
     runs = [made.outputs[0] for made in llm.generate(prompts, sampling, use_tqdm=False)]
     generated = time.perf_counter()
-    answer = {
+    return {
         "tokens": [list(run.token_ids) for run in runs],
         "logprobs": [
             [step[token].logprob for token, step in zip(run.token_ids, run.logprobs, strict=True)]
@@ -45,9 +40,21 @@ def main(request_path: str, answer_path: str) -> None:
             for run in runs
         ],
         "seconds": [loaded - begin, generated - loaded],
-        "parameters": llm.apply_model(shapes)[0] if request.get("parameters") else None,
     }
-    Path(answer_path).write_text(json.dumps(answer), "utf-8")
+
+
+def main(requests_path: str, answers_path: str) -> None:
+    from vllm.distributed import cleanup_dist_env_and_memory
+
+    answers = []
+    for request in json.loads(Path(requests_path).read_text("utf-8")):
+        try:
+            answers.append(answer(request))
+        except Exception as error:
+            answers.append({"error": f"{type(error).__name__}: {error}"})
+        gc.collect()
+        cleanup_dist_env_and_memory()
+    Path(answers_path).write_text(json.dumps(answers), "utf-8")
 
 
 if __name__ == "__main__":

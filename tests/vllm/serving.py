@@ -33,18 +33,19 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
     }  # fmt: skip
 
 
-def run(folder: Path, request: dict[str, Any], *, check: bool = True, **more: str) -> Any:
-    """What run_vllm.py answers; with check=False, what a failed run wrote."""
+def run(folder: Path, requests: list[dict[str, Any]], **more: str) -> list[dict[str, Any]]:
+    """What run_vllm.py answers; its requests' options get OPTIONS beneath them. more: environment."""
     folder.mkdir(parents=True, exist_ok=True)
-    asked, answer = folder / "request.json", folder / "answer.json"
-    asked.write_text(json.dumps({**request, "options": {**OPTIONS, **request.get("options", {})}}))
-    command = [str(PYTHON), str(Path(__file__).with_name("run_vllm.py")), str(asked), str(answer)]
+    asked, answers = folder / "requests.json", folder / "answers.json"
+    whole = [
+        {**request, "options": {**OPTIONS, **request.get("options", {})}} for request in requests
+    ]
+    asked.write_text(json.dumps(whole))
+    command = [str(PYTHON), str(Path(__file__).with_name("run_vllm.py")), str(asked), str(answers)]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=600, check=False,
+        command, capture_output=True, text=True, timeout=1800, check=False,
         env=environment(folder, **more),
     )  # fmt: skip
-    if not check:
-        assert done.returncode != 0
-        return done.stdout + done.stderr
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
-    return json.loads(answer.read_text())
+    found: list[dict[str, Any]] = json.loads(answers.read_text())
+    return found

@@ -126,6 +126,4 @@ class BitNetForCausalLM(LlamaForCausalLM):
     """BitNet b1.58, on any number of ranks that is a power of two."""
 
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
-        super().__init__(
-            vllm_config=vllm_config, prefix=prefix, layer_type=BitNetDecoderLayer
-        )
+        super().__init__(vllm_config=vllm_config, prefix=prefix, layer_type=BitNetDecoderLayer)

@@ -116,11 +116,10 @@ class BitNetConfig(TernaryConfig):
         kept = config.get("modules_to_not_convert") or ()
         if isinstance(kept, str) or not all(isinstance(name, str) for name in kept):
             raise ValueError(f"modules_to_not_convert is {kept!r}; it must be a list of names")
-        for pattern in kept:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"modules_to_not_convert has {pattern!r}: {error}") from None
+        try:
+            is_kept("", kept)
+        except re.error as error:
+            raise ValueError(f"modules_to_not_convert is {kept!r}: {error}") from None
         return cls(BitNetFormat.of(config), tuple(kept))
 
     def format_of(self, name: str) -> Format | None:

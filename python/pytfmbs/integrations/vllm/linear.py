@@ -48,7 +48,9 @@ class TernaryLinearMethod(LinearMethodBase):
 
     def _check_split(self, layer: LinearBase) -> None:
         if not isinstance(layer, RowParallelLinear):
-            raise ValueError(f"{self.prefix}: a {type(layer).__name__} with split inputs is not served")
+            raise ValueError(
+                f"{self.prefix}: a {type(layer).__name__} with split inputs is not served"
+            )
         if self.format.activation != "int8" or self.format.group_size is not None:
             raise ValueError(
                 f"{self.prefix}: its inputs are split over {layer.tp_size} ranks; that is served with "
