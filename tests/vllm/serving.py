@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,3 +54,44 @@ def run(folder: Path, requests: list[dict[str, Any]], **more: str) -> list[dict[
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
     found: list[dict[str, Any]] = json.loads(answers.read_text())
     return found
+
+
+@contextmanager
+def server(folder: Path, model: Path) -> Iterator[str]:
+    """The address of an OpenAI-compatible server of the model, on loopback."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        str(PYTHON), "-m", "vllm.entrypoints.openai.api_server", "--model", str(model),
+        "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--enforce-eager",
+        "--max-model-len", "64", "--max-num-seqs", "4",
+    ]  # fmt: skip
+    log = folder / "server.log"
+    with log.open("w") as output:
+        # As users run it: the engine in a process of its own.
+        env = environment(folder, VLLM_ENABLE_V1_MULTIPROCESSING="1")
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=env)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(1200):
+            assert process.poll() is None, log.read_text()[-6000:]
+            try:
+                urllib.request.urlopen(f"{address}/health", timeout=5).close()
+                break
+            except OSError:
+                time.sleep(1)
+        else:
+            raise AssertionError(log.read_text()[-6000:])
+        yield address
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def post(url: str, body: dict[str, Any]) -> Any:
+    request = urllib.request.Request(
+        url, json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=300) as answer:
+        return json.load(answer)

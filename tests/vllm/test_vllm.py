@@ -25,7 +25,8 @@ from transformers import AutoModelForCausalLM
 sys.path[:0] = [
     str(Path(__file__).parent), str(Path(__file__).parents[1] / "python" / "integrations")
 ]  # fmt: skip
-from serving import PYTHON, run  # noqa: E402
+from llama_models import byte_tokenizer  # noqa: E402
+from serving import PYTHON, post, run, server  # noqa: E402
 from small_hf import bitnet_checkpoint, small  # noqa: E402
 
 Model = Any
@@ -181,3 +182,24 @@ def test_what_is_refused_says_so(folders: dict[str, Path], tmp_path: Path) -> No
     assert "use_rms_norm" in found["norm"]["error"]
     assert "gate_up_proj.packed" in found["damaged"]["error"]
     assert "k_proj" in found["mixed"]["error"]
+
+
+def test_the_server_on_loopback(tmp_path: Path) -> None:
+    folder = own(tmp_path / "model", vocab_size=400)
+    byte_tokenizer(folder)
+    with server(tmp_path, folder) as address:
+        answers = [
+            post(f"{address}/v1/completions", {
+                "model": str(folder), "prompt": prompt, "max_tokens": NEW, "temperature": 0,
+                "ignore_eos": True, "return_token_ids": True,
+            })["choices"][0]["token_ids"]
+            for prompt in PROMPTS
+        ]  # fmt: skip
+    model = from_pretrained(AutoModelForCausalLM, folder, dtype=torch.float32)
+    for prompt, new in zip(PROMPTS, answers, strict=True):
+        with torch.no_grad():
+            logits = model(torch.tensor([prompt + new])).logits[0, len(prompt) - 1 : -1]
+        best = logits.topk(2).values
+        sure = (best[:, 0] - best[:, 1]) > 2 * ROUNDED * float(logits.abs().max())
+        assert torch.equal(logits.argmax(-1)[sure], torch.tensor(new)[sure])
+        assert (logits.argmax(-1) == torch.tensor(new)).float().mean() > 0.9
