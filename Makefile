@@ -23,6 +23,7 @@ help:
 	@echo "make test-threads  what threads share, under ThreadSanitizer"
 	@echo "make test-arm64  the kernels' ARM64 sets, cross-compiled, on an emulated CPU"
 	@echo "make test-llama  our GGUF files in llama.cpp; its build takes 12 minutes of CPU time, once"
+	@echo "make test-vllm  the plug-in in vLLM, in an environment of its own of 2.5 GB"
 	@echo "make fuzz-checkpoints  damaged model files, 100,000 of each format (ARGS=\"--cases 1000\": fewer)"
 	@echo "make lint      clang-format, clang-tidy, ruff, mypy, import-linter (LINT_ALL=1: every C++ file anew)"
 	@echo "make format    formats C++ and Python in place"
@@ -34,7 +35,7 @@ help:
 	@echo "make docs      these pages and the API reference as a site, in build/docs"
 	@echo "make build     the libraries, into python/pytfmbs"
 	@echo "make build-mlir  the MLIR plugin, build/libtfmbs_plugin.so (.dylib on macOS)"
-	@echo "make clean     removes what was built, and keeps .venv, .venv-bench, .venv-llama"
+	@echo "make clean     removes what was built, and keeps .venv and .venv-*"
 
 # --- .venv: torch first, then one stamp a list of requirements ------------------------------------
 .venv/.created: scripts/make-venv.sh scripts/find-python.sh requirements/runtime.txt
@@ -158,6 +159,15 @@ test-python: build .venv/.installed-demo .venv/.installed-compile .venv/.install
 
 test-llama: build .venv/.installed-test .venv-llama/.created
 	@$(PY) -m pytest tests/llama_cpp $(ARGS)
+
+# vLLM in .venv-vllm, an environment of its own; the tests themselves run in .venv.
+.PHONY: test-vllm
+.venv-vllm/.created: scripts/make-vllm-venv.sh requirements/vllm.txt requirements/runtime.txt \
+  .venv/.installed-build
+	@scripts/make-vllm-venv.sh
+
+test-vllm: build .venv/.installed-test .venv-vllm/.created
+	@$(PY) -m pytest tests/vllm $(ARGS)
 
 # Each format in a process with a memory limit; the short form is part of test-python.
 .PHONY: fuzz-checkpoints

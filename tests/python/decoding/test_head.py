@@ -56,6 +56,13 @@ def test_the_formula(
     assert torch.equal(got, torch.from_numpy(expected).to(dtype))
 
 
+def test_opcheck() -> None:
+    weight, bias = torch.randn(9, 12), torch.randn(9)
+    torch.library.opcheck(decode_ops.int8_rows, (weight,))
+    values, scales = decode_ops.int8_rows(weight)
+    torch.library.opcheck(decode_ops.int8_linear, (torch.randn(2, 3, 12), values, scales, bias))
+
+
 def test_values_that_are_not_finite() -> None:
     weight, input = torch.randn(3, 8), torch.randn(2, 8)
     weight[1, 2] = torch.inf
