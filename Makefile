@@ -30,6 +30,7 @@ help:
 	@echo "make bench     layers against their peers, in 15 minutes (ARGS=--quick: in two)"
 	@echo "make bench-growth, bench-kernels   time over sizes; the kernels by themselves"
 	@echo "make bench-loading  time and memory of loading a model of 2 billion weights, from each format"
+	@echo "make bench-decoding tokens a second of models with random weights, and the share of what memory allows"
 	@echo "make bench-train  a training step against nn.Linear's (ARGS=--quick: in one minute)"
 	@echo "make wheel     wheels that install without a compiler, into dist"
 	@echo "make docs      these pages and the API reference as a site, in build/docs"
@@ -207,6 +208,11 @@ bench-loading: build .venv/.installed-demo .venv/.installed-test
 .PHONY: bench-train
 bench-train: build .venv/.installed-demo
 	@PYTHONPATH=python $(PY) benchmarks/training.py $(ARGS)
+
+# Needs 5 GB of memory.
+.PHONY: bench-decoding
+bench-decoding: build .venv/.installed-demo .venv/.installed-test
+	@PYTHONPATH=python $(PY) benchmarks/decoding.py $(ARGS)
 
 # --- wheels ----------------------------------------------------------------------------------------
 # Into dist/: one for each Python before 3.12 that is here, one for 3.12 and later, one for the plugin.
