@@ -479,3 +479,22 @@ def _flops(input: Any, weight: Any, *_: Any, out_shape: Any = None, **__: Any) -
 def _packed_flops(input: Any, *arguments: Any, out_shape: Any = None, **__: Any) -> int:
     out_features = arguments[5]
     return int(2 * math.prod(input) * out_features)
+
+
+@register_flop_formula([torch.ops.tfmbs.input_gradient, torch.ops.tfmbs.input_gradient_trits])
+def _input_gradient_flops(grad: Any, weight: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
+    """Of backward's products, as nn.Linear's."""
+    return int(2 * math.prod(grad) * weight[1])
+
+
+@register_flop_formula(torch.ops.tfmbs.input_gradient_packed)
+def _packed_gradient_flops(grad: Any, *arguments: Any, out_shape: Any = None, **__: Any) -> int:
+    in_features = arguments[5]
+    return int(2 * math.prod(grad) * in_features)
+
+
+@register_flop_formula(torch.ops.tfmbs.weight_gradient)
+def _weight_gradient_flops(
+    grad: Any, kept: Any, weight: Any, *_: Any, out_shape: Any = None, **__: Any
+) -> int:
+    return int(2 * math.prod(grad) * weight[1])

@@ -224,7 +224,7 @@ def test_an_empty_array_in_a_gguf_is_named(tmp_path: Path) -> None:
 def test_a_target_that_holds_the_source_stays(tmp_path: Path) -> None:
     save(nn.Sequential(TFMBSPackedLinear.from_trits(torch.ones(8, 8))), tmp_path / "all" / "in")
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(CheckpointError, match="the source is in it"):
+    with pytest.raises(CheckpointError, match="the source lies in it"):
         convert_checkpoint(
             tmp_path / "all" / "in", tmp_path / "all", format="tfmbs", overwrite=True
         )

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import pytfmbs
 import torch
+from decoder_models import FAMILIES, LAYERS, prompt, small_model
 from pytfmbs import TFMBSPackedLinear
 from pytfmbs.decoding import block, prepare_for_decode, restore_after_decode
 from pytfmbs.decoding.block import FusedLayer
 from pytfmbs.ops import decode_ops
-from small_models import FAMILIES, LAYERS, prompt, small_model
 from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel
 
 

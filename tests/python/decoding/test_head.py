@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import pytfmbs
 import torch
+from decoder_models import prompt, small_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytfmbs.decoding import compare_decoding, prepare_for_decode, restore_after_decode
 from pytfmbs.decoding.head import Int8Linear, to_int8
 from pytfmbs.ops import decode_ops
-from small_models import prompt, small_model
 from torch import nn
 
 
