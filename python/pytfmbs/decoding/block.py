@@ -6,9 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
 from ..nn.packed import TFMBSPackedLinear
 from ..ops import decode_ops
+from ..ops.observers import FORWARD_MODE
+from ..ops.transforms import differentiated
 from .caches import place_in, taken
 
 #: Decoder layers whose arithmetic the C++ block has: attention's and the feed-forward part's classes.
@@ -25,6 +28,8 @@ _BLOCK = "_tfmbs_block"
 _NO_BIAS = torch.empty(0)
 #: transformers' names of the functions between gate and up.
 _GATES = {"silu": "silu", "swish": "silu", "relu2": "relu2"}
+#: Classes that compute them.
+_GATE_CLASSES = {"silu": ("SiLU", "SiLUActivation"), "relu2": ("ReLUSquaredActivation",)}
 
 
 def is_decoder_layer(module: nn.Module) -> bool:
@@ -43,14 +48,16 @@ def why_not(layer: nn.Module) -> str | None:
     attention: Any = layer.self_attn
     feed_forward: Any = layer.mlp
     for module, name in ((attention, f"{family}Attention"), (feed_forward, f"{family}MLP")):
-        if type(module).__name__ != name:
-            return f"it holds a {type(module).__name__} where {name} was expected"
+        if (type(module).__module__, type(module).__name__) != (kind.__module__, name):
+            return f"it holds a {type(module).__name__} where transformers' {name} was expected"
     for name, module in zip(_PRODUCTS, _products(layer), strict=True):
         if type(module) is not TFMBSPackedLinear:
             return (
                 f"{name} is a {type(module).__name__}, not a TFMBSPackedLinear "
                 "(pytfmbs.freeze makes packed layers of trained ones)"
             )
+        if module._share is not None:
+            return f"{name} is a process's part of a larger layer"
     if len({module.activation for module in _products(layer)}) > 1:
         return "its layers quantize their inputs differently"
     config = attention.config
@@ -63,11 +70,15 @@ def why_not(layer: nn.Module) -> str | None:
         return "its attention has a sliding window"
     if config.hidden_act not in _GATES:
         return f"its gate is {config.hidden_act}; known are {', '.join(sorted(_GATES))}"
+    gate = type(feed_forward.act_fn).__name__
+    if gate not in _GATE_CLASSES[_GATES[config.hidden_act]]:
+        return f"its gate is a {gate}, and its configuration says {config.hidden_act}"
     size = attention.head_dim
     if size % 16 or size > _MOST_HEAD_SIZE:
         return f"its head size is {size}; allowed are multiples of 16 up to {_MOST_HEAD_SIZE}"
     norms = _norms(layer)
-    if any(type(norm).__name__ != f"{family}RMSNorm" for norm in norms):
+    expected = (kind.__module__, f"{family}RMSNorm")
+    if any((type(norm).__module__, type(norm).__name__) != expected for norm in norms):
         return f"its norms are not {family}RMSNorm"
     if len({norm.variance_epsilon for norm in norms}) > 1:
         return "its norms have different epsilons"
@@ -107,6 +118,14 @@ def _observed(module: Any) -> bool:
     return bool(module._forward_hooks or module._forward_pre_hooks) or "forward" in module.__dict__
 
 
+def _has_derivative() -> bool:
+    """Whether forward mode or a transform of torch.func runs, which no_grad() does not turn off."""
+    if torch.compiler.is_dynamo_compiling():
+        return False
+    mode, level = FORWARD_MODE
+    return mode[level] >= 0 or differentiated()
+
+
 class Block:
     """What a fused layer's call takes from its modules, found once."""
 
@@ -116,15 +135,12 @@ class Block:
         self.parts = (owner.self_attn, owner.mlp)
         self.products = _products(layer)
         self.norms = _norms(layer)
+        self.act_fn = owner.mlp.act_fn
         self.config = attention.config
-        self.index: int = attention.layer_idx
         self.heads: int = self.products[0].out_features // attention.head_dim
         self.feed_forward: int = self.products[4].out_features
-        self.scaling: float = attention.scaling
         self.gate = _GATES[self.config.hidden_act]
-        self.epsilon: float = self.norms[0].variance_epsilon
         self.activation: str = self.products[0].activation
-        self.layouts = ",".join(module._packed_layout() for module in self.products)
         self.group_sizes = [module.group_size or 0 for module in self.products]
 
     def is_whole(self, layer: Any) -> bool:
@@ -137,9 +153,14 @@ class Block:
         for part, name, module in zip(parts, _PRODUCTS, self.products, strict=True):
             if part._modules.get(name) is not module or _observed(module):
                 return False
+            # A parametrization has another class, a part of a larger layer a forward of its own.
+            if type(module) is not TFMBSPackedLinear or module._share is not None:
+                return False
+        if feed_forward._modules.get("act_fn") is not self.act_fn or _observed(self.act_fn):
+            return False
         if _norms(layer) != self.norms or any(_observed(norm) for norm in self.norms):
             return False
-        return not (_observed(attention) or _observed(feed_forward))
+        return not (_observed(attention) or _observed(feed_forward) or _has_any_global_hook())
 
     def run(
         self,
@@ -150,24 +171,31 @@ class Block:
         angles: tuple[Tensor, Tensor] | None,
     ) -> Tensor | None:
         """The layer's output, or None where the layer must compute it as it always did."""
+        attention: Any = self.parts[0]
         if (
             hidden.dim() != 3
             or hidden.shape[1] != 1
             or layer.training
+            or attention.training
             or cache is None
             or angles is None
             or torch.is_grad_enabled()
             or hidden.dtype not in _DTYPES
             or torch.is_autocast_enabled("cpu")
+            or _has_derivative()
             or (mask is not None and (mask.dim() != 4 or mask.shape[1] != 1 or mask.shape[2] != 1))
             or self.config._attn_implementation not in ("sdpa", "eager")
             or not self.is_whole(layer)
         ):
             return None
-        norms = [norm._parameters["weight"] for norm in self.norms]
-        if any(weight.dtype != hidden.dtype for weight in norms):
+        norms = [norm._parameters.get("weight") for norm in self.norms]
+        if any(weight is None or weight.dtype != hidden.dtype for weight in norms):
             return None
-        place = place_in(cache, self.index, hidden)
+        epsilon: float = self.norms[0].variance_epsilon
+        if any(norm.variance_epsilon != epsilon for norm in self.norms):
+            return None
+        index: int = attention.layer_idx  # another once a model's layers were renumbered
+        place = place_in(cache, index, hidden)
         if place is None:
             return None
         biases = [module._parameters["bias"] for module in self.products]
@@ -177,20 +205,20 @@ class Block:
             mask,
             *place,
             norms,
-            self.epsilon,
+            epsilon,
             [module._buffers["_panels"] for module in self.products],
             [module._buffers["_scales"] for module in self.products],
             [_NO_BIAS if bias is None else bias for bias in biases],
             [module._own_identity for module in self.products],
-            self.layouts,
+            ",".join([module._layout for module in self.products]),
             self.group_sizes,
             self.activation,
             self.gate,
             self.heads,
             self.feed_forward,
-            self.scaling,
+            attention.scaling,
         )
-        taken(cache, self.index)
+        taken(cache, index)
         return out
 
 

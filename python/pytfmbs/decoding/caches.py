@@ -34,6 +34,10 @@ class _Room:
         self.position = torch.tensor(length)
         self.shown: tuple[Tensor, Tensor] = owner.keys, owner.values
 
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """Neither pickled nor copied: the owner's tensors are all that a copy of it needs."""
+        return type(None), ()
+
     @staticmethod
     def _larger(old: Tensor, capacity: int) -> Tensor:
         sequences, heads, length, size = old.shape
@@ -55,14 +59,20 @@ class _Room:
 
 
 def place_in(cache: Any, index: int, hidden: Tensor) -> Place | None:
-    """Where layer `index` of a cache takes the next position, or None for a cache that is not a
-    DynamicLayer's or StaticLayer's, is empty, or holds tensors of another kind than hidden's."""
+    """Where layer `index` of a cache takes the next position, or None for a cache that is not
+    transformers' own (another's may do more in update()) or offloads its layers, and for a layer
+    that is neither a DynamicLayer nor a StaticLayer, is empty, or holds tensors of another kind than
+    hidden's."""
     layers = getattr(cache, "layers", None)
     if layers is None or index >= len(layers):
         return None
+    if type(cache).__module__ != _MODULE or "update" in cache.__dict__:
+        return None
+    if getattr(cache, "offloading", False):
+        return None
     layer = layers[index]
     kind = type(layer)
-    if kind.__module__ != _MODULE or not layer.is_initialized:
+    if kind.__module__ != _MODULE or not layer.is_initialized or "update" in layer.__dict__:
         return None
     keys, values = layer.keys, layer.values
     if (

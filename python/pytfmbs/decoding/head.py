@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from ..ops import decode_ops
+from ..ops.observers import is_storage_of, storage_reference
 
 _CODES = "_tfmbs_codes"
 
@@ -33,14 +35,13 @@ class Int8Linear(nn.Linear):
         return decode_ops.int8_linear(input, values, scales, self.bias)  # type: ignore[no-any-return]
 
     def _codes(self) -> tuple[Tensor, Tensor]:
-        kept: tuple[Any, tuple[Tensor, Tensor]] | None = self.__dict__.get(_CODES)
+        kept: _Kept | None = self.__dict__.get(_CODES)
         if kept is not None and torch.compiler.is_dynamo_compiling():
-            return kept[1]
-        state = _state_of(self.weight)
-        if kept is None or kept[0] != state:
-            kept = state, decode_ops.int8_rows(self.weight.detach())
+            return kept.codes
+        if kept is None or not kept.is_of(self.weight):
+            kept = _Kept.of(self.weight)
             self.__dict__[_CODES] = kept
-        return kept[1]
+        return kept.codes
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
@@ -48,9 +49,28 @@ class Int8Linear(nn.Linear):
         return state
 
 
+class _Kept(NamedTuple):
+    """Codes of a weight, and what tells whether it is still what they were made of: its memory, told
+    from all that takes the address later, and its version."""
+
+    codes: tuple[Tensor, Tensor]
+    storage: StorageWeakRef | None
+    state: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, weight: Tensor) -> _Kept:
+        codes = decode_ops.int8_rows(weight.detach())
+        return cls(codes, storage_reference(weight), _state_of(weight))
+
+    def is_of(self, weight: Tensor) -> bool:
+        if weight.is_inference():  # torch does not count its changes
+            return False
+        return is_storage_of(self.storage, weight) and self.state == _state_of(weight)
+
+
 def _state_of(weight: Tensor) -> tuple[Any, ...]:
     version = None if weight.is_inference() else weight._version
-    return weight.data_ptr(), weight.dtype, weight.shape, version
+    return weight.storage_offset(), weight.stride(), weight.dtype, weight.shape, version
 
 
 def to_int8(head: nn.Linear) -> None:

@@ -98,4 +98,9 @@ def _output_head(model: nn.Module) -> tuple[str, nn.Module]:
         raise ArgumentError(
             f"the output head {name} is a {type(head).__name__}; only a plain nn.Linear becomes int8"
         )
+    if head.weight.is_inference():
+        raise ArgumentError(
+            f"the output head {name} has a weight whose changes torch does not count: load the model "
+            "outside of torch.inference_mode()"
+        )
     return name, head

@@ -4,6 +4,7 @@ layers themselves wherever one call cannot stand in for them."""
 from __future__ import annotations
 
 import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -235,6 +236,108 @@ def test_gradients_training_and_autocast_take_the_layers_own_way(calls: list[int
         with torch.autocast("cpu", torch.bfloat16):
             model(torch.tensor([[4]]), past_key_values=DynamicCache(config=model.config))
         model(torch.tensor([[4]]))  # nothing to attend to but itself
+    assert not calls
+
+
+def decoded(model: Any, cache: Any = None) -> torch.Tensor:
+    """Logits of a token after the prompt."""
+    cache = DynamicCache(config=model.config) if cache is None else cache
+    with torch.no_grad():
+        model(prompt(), past_key_values=cache)
+        return model(torch.tensor([[5]]), past_key_values=cache).logits
+
+
+def renumber(model: Any) -> None:
+    model.model.layers = torch.nn.ModuleList(reversed(model.model.layers))
+    for index, layer in enumerate(model.model.layers):
+        layer.self_attn.layer_idx = index
+
+
+def other_settings(model: Any) -> None:
+    for layer in model.model.layers:
+        layer.self_attn.scaling = 2.0
+        layer.input_layernorm.variance_epsilon = 1.0
+        layer.post_attention_layernorm.variance_epsilon = 1.0
+
+
+def other_gate(model: Any) -> None:
+    for layer in model.model.layers:
+        layer.mlp.act_fn = torch.nn.ReLU()
+
+
+@pytest.mark.parametrize(
+    ("change", "fused"), [(renumber, LAYERS), (other_settings, LAYERS), (other_gate, 0)]
+)
+def test_what_changes_after_preparing(change: Any, fused: int, calls: list[int]) -> None:
+    expected = small_model("Llama")
+    change(expected)
+    model = small_model("Llama")
+    prepare_for_decode(model)
+    change(model)
+    torch.testing.assert_close(decoded(model), decoded(expected), rtol=0.01, atol=0.05)
+    assert len(calls) == fused
+
+
+def test_a_cache_of_another_class_is_updated_by_itself(calls: list[int]) -> None:
+    class Doubled(DynamicCache):
+        def update(self, keys: Any, values: Any, *arguments: Any, **options: Any) -> Any:
+            return super().update(2 * keys, 2 * values, *arguments, **options)
+
+    model = small_model("Llama")
+    expected = decoded(model, Doubled(config=model.config))
+    prepare_for_decode(model)
+    assert torch.equal(decoded(model, Doubled(config=model.config)), expected)
+    assert not calls
+
+
+def test_a_cache_is_pickled() -> None:
+    model = small_model("Llama")
+    prepare_for_decode(model)
+    cache = DynamicCache(config=model.config)
+    decoded(model, cache)
+    again = pickle.loads(pickle.dumps(cache))
+    with torch.no_grad():
+        rows = [model(torch.tensor([[9]]), past_key_values=c).logits for c in (cache, again)]
+    assert torch.equal(*rows)
+
+
+def test_a_hook_of_all_modules_sees_them(calls: list[int]) -> None:
+    model = small_model("Llama")
+    prepare_for_decode(model)
+    seen: set[str] = set()
+    handle = torch.nn.modules.module.register_module_forward_hook(
+        lambda module, *_: seen.add(type(module).__name__)
+    )
+    try:
+        decoded(model)
+    finally:
+        handle.remove()
+    assert "TFMBSPackedLinear" in seen
+    assert not calls
+
+
+def test_a_part_of_a_larger_layer_is_not_fused(calls: list[int]) -> None:
+    model = small_model("Llama")
+    prepare_for_decode(model)
+    part = model.model.layers[0].mlp.down_proj
+
+    class Share:
+        def forward(self, layer: Any, input: torch.Tensor) -> torch.Tensor:
+            return torch.zeros(*input.shape[:-1], layer.out_features)
+
+    part.__dict__["_share"] = Share()
+    decoded(model)
+    assert len(calls) == 1  # of the other layer
+    restore_after_decode(model)
+    assert "larger layer" in prepare_for_decode(model).left["model.layers.0"]
+
+
+def test_attention_in_training_drops_out(calls: list[int]) -> None:
+    model = small_model("Llama", attention_dropout=0.5)
+    prepare_for_decode(model)
+    for layer in model.model.layers:
+        layer.self_attn.train()
+    decoded(model)
     assert not calls
 
 

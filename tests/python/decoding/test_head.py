@@ -114,6 +114,31 @@ def test_a_weight_that_changes_is_quantized_anew() -> None:
     assert head(x).shape == (2, 20)
 
 
+def test_a_weight_at_the_address_of_one_that_is_gone() -> None:
+    memory = np.ones((20, 12), np.float32)
+    head = nn.Linear(12, 20, bias=False)
+    head.weight = nn.Parameter(torch.from_numpy(memory))
+    to_int8(head)
+    memory[:] = 3
+    head.weight = nn.Parameter(torch.from_numpy(memory))
+    with torch.no_grad():
+        got = head(torch.ones(1, 12))
+    torch.testing.assert_close(got, torch.full((1, 20), 36.0))
+
+
+def test_inference_tensors() -> None:
+    with torch.inference_mode():
+        head = nn.Linear(12, 20)
+        to_int8(head)
+        x = torch.randn(2, 12)
+        first = head(x)
+        head.weight.mul_(2)
+        assert not torch.equal(head(x), first)
+        model = small_model("Llama")
+    with pytest.raises(pytfmbs.ArgumentError, match="inference_mode"):
+        prepare_for_decode(model, fused_blocks=False, int8_head=True)
+
+
 def test_a_gradient_is_refused() -> None:
     head = nn.Linear(12, 20)
     to_int8(head)
