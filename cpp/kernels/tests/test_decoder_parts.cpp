@@ -216,6 +216,29 @@ TEST_P(DecoderParts, Attend) {
   }
 }
 
+TEST_P(DecoderParts, AttendToNothing) {
+  for (const std::size_t positions : {1UL, 7UL, 8UL, 21UL}) {
+    const std::vector<float> ones(16 * positions, 1.0F);
+    const std::vector<float> hidden(positions, -std::numeric_limits<float>::infinity());
+    std::vector<float> scores(attend_score_stride(positions), 77.0F);
+    std::vector<float> out(16, 99.0F);
+    GetParam().attend({.queries = ones.data(),
+                       .heads = 1,
+                       .head_size = 16,
+                       .keys = ones.data(),
+                       .key_stride = 16,
+                       .values = ones.data(),
+                       .value_stride = 16,
+                       .type = FloatType::kFloat32,
+                       .positions = positions,
+                       .mask = hidden.data(),
+                       .scaling = 1.0F,
+                       .scores = scores.data(),
+                       .out = out.data()});
+    EXPECT_EQ(out, std::vector(16, 0.0F));
+  }
+}
+
 TFMBS_FOR_EVERY_SET(DecoderParts);
 
 }  // namespace

@@ -182,14 +182,16 @@ Tensor decode_block(const Tensor& hidden, const Tensor& cosines, const Tensor& s
     alike = alike && keys.size(d) == values.size(d) && keys.stride(d) == values.stride(d);
   }
   check(alike, "tfmbs: keys and values must have the same sizes and strides");
-  check(key_heads > 0 && heads > 0 && heads % key_heads == 0, "tfmbs: ", heads,
-        " heads cannot share the keys of ", key_heads);
+  constexpr std::int64_t kMostHeads = std::int64_t{1} << 20;  // sizes below do not overflow
+  check(key_heads > 0 && heads > 0 && heads <= kMostHeads && heads % key_heads == 0,
+        "tfmbs: ", heads, " heads cannot share the keys of ", key_heads);
   check(head_size > 0 && head_size % (2 * static_cast<std::int64_t>(kernels::kFloatLanes)) == 0 &&
             head_size <= static_cast<std::int64_t>(kernels::kMaxHeadSize),
         "tfmbs: the head size is ", head_size, "; allowed are multiples of ",
         2 * kernels::kFloatLanes, " up to ", kernels::kMaxHeadSize);
   check(position.scalar_type() == ScalarType::Long && position.numel() == 1,
         "tfmbs: position must be one int64");
+  static_cast<void>(data_of(position, "position"));
   auto* const next = static_cast<std::int64_t*>(position.mutable_data_ptr());
   check(*next >= 0 && *next < capacity, "tfmbs: position ", *next, " is outside of the cache's ",
         capacity);

@@ -152,7 +152,11 @@ def _swap_all(
     held = 0
     for place, (_, module) in enumerate(found):
         assert isinstance(module, FabricLayer)
-        made = make(module)
+        try:
+            made = make(module)
+        except BaseException:  # those before it have left their places
+            replace_modules(model, batch)
+            raise
         made._succeed(module)
         module._leave_place()
         carry_over(module, made)

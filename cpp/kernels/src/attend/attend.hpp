@@ -43,6 +43,17 @@ inline float soften(float* scores, std::size_t positions) {
   for (std::size_t p = 1; p < positions; ++p) {
     largest = scores[p] > largest ? scores[p] : largest;
   }
+  // What sees no position attends to nothing, as in torch's scaled_dot_product_attention: -inf -
+  // -inf is a NaN. A score that is a NaN makes the weights NaN.
+  if (largest == -__builtin_inff()) {
+    bool is_nan = false;
+    for (std::size_t p = 0; p < positions; ++p) is_nan = is_nan || scores[p] != scores[p];
+    if (!is_nan) {
+      const std::size_t end = (positions + kFloatLanes - 1) / kFloatLanes * kFloatLanes;
+      for (std::size_t p = 0; p < end; ++p) scores[p] = 0.0F;
+      return 1.0F;
+    }
+  }
   Lanes sum = {};
   const std::size_t whole = positions / kFloatLanes * kFloatLanes;
   for (std::size_t p = 0; p < whole; p += kFloatLanes) {

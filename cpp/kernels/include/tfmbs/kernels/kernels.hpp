@@ -284,6 +284,7 @@ struct GateArgs {
 // Attention of one position: the queries of `heads` heads that share keys and values.
 //   s[h][p] = (query[h] . key[p]) * scaling + mask[p]; w = softmax over p of s[h];
 //   out[h] = sum over p of w[p] * value[p]
+// Where the mask hides every position, w is 0.
 struct AttendArgs {
   const float* queries;    // heads x head_size
   std::size_t heads;       // at least 1
