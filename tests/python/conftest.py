@@ -44,6 +44,13 @@ def _toolchain(*needs: str) -> Toolchain:
     return tools
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _dynamo() -> None:
+    # Dynamo remembers by code object, so a frame that one file's test made it skip would stay skipped
+    # in the next file: nn.Sequential.forward is one code for all.
+    torch._dynamo.reset()
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """torch on one thread during a test."""
