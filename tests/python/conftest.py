@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+import pytfmbs
 import torch
 from hypothesis import settings
 
@@ -45,10 +46,12 @@ def _toolchain(*needs: str) -> Toolchain:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _dynamo() -> None:
-    # Dynamo remembers by code object, so a frame that one file's test made it skip would stay skipped
-    # in the next file: nn.Sequential.forward is one code for all.
+def _process_state() -> None:
+    # What one file's tests leave in the process, the next file's must not see. Dynamo remembers by
+    # code object: a frame that it once skipped stays skipped, and nn.Sequential.forward is one code
+    # for all. Benchmarks turn the default device's telemetry off.
     torch._dynamo.reset()
+    pytfmbs.Fabric().telemetry = True
 
 
 @pytest.fixture
