@@ -290,7 +290,9 @@ void weight_gradient_as(const FloatInput& grad, const KeptRows& input, const Flo
       executor.parallel_for(count, grain_of(columns), [&](std::size_t begin, std::size_t end) {
         for (std::size_t r = begin; r < end; ++r) {
           Float* const values = static_cast<Float*>(made.data) + r * made.row_stride;
-          apply_weight_window(weight, first + r, column, columns, values);
+          if (weight.data != nullptr) {
+            apply_weight_window(weight, first + r, column, columns, values);
+          }
           store_row(values, columns, weight.type, to + r * depth * value_bytes);
         }
       });

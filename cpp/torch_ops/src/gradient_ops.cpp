@@ -254,6 +254,23 @@ Tensor input_gradient_trits(const Tensor& grad, const Tensor& trits, const Tenso
   return input_gradient_of(grad, weights, kept, activation, values, dtype);
 }
 
+Tensor weight_gradient_of(const Tensor& grad, const Tensor& kept,
+                          const linear::FloatWeights& source, ScalarType dtype,
+                          const Text& activation, bool windowed) {
+  const Upstream upstream(grad, source.outputs);
+  check((source.type == FloatType::kFloat64) == upstream.matrix.wide,
+        "tfmbs: grad is float64 where the weight is, and else float32");
+  const Kept input(kept, activation, true, windowed, upstream.matrix.rows, source.depth);
+  Tensor out = empty({static_cast<std::int64_t>(source.outputs),  //
+                      static_cast<std::int64_t>(source.depth)},
+                     dtype);
+  large_memory::prefer_huge_pages(
+      out.mutable_data_ptr(), source.outputs * source.depth * kernels::float_bytes(source.type));
+  linear::weight_gradient(upstream.matrix, input.view, source, out.mutable_data_ptr(),
+                          TorchProduct{}, TorchExecutor{});
+  return out;
+}
+
 Tensor weight_gradient(const Tensor& grad, const Tensor& kept, const Tensor& weight,
                        const Text& activation, bool windowed) {
   check_matrix(weight, "weight");
@@ -262,16 +279,22 @@ Tensor weight_gradient(const Tensor& grad, const Tensor& kept, const Tensor& wei
                                     .type = require_float(weight, "weight"),
                                     .outputs = static_cast<std::uint64_t>(weight.size(0)),
                                     .depth = static_cast<std::uint64_t>(weight.size(1))};
-  const Upstream upstream(grad, source.outputs);
-  check((source.type == FloatType::kFloat64) == upstream.matrix.wide,
-        "tfmbs: grad is float64 where the weight is, and else float32");
-  const Kept input(kept, activation, true, windowed, upstream.matrix.rows, source.depth);
-  Tensor out = empty({weight.size(0), weight.size(1)}, weight.scalar_type());
-  large_memory::prefer_huge_pages(
-      out.mutable_data_ptr(), source.outputs * source.depth * kernels::float_bytes(source.type));
-  linear::weight_gradient(upstream.matrix, input.view, source, out.mutable_data_ptr(),
-                          TorchProduct{}, TorchExecutor{});
-  return out;
+  return weight_gradient_of(grad, kept, source, weight.scalar_type(), activation, windowed);
+}
+
+// Of a weight that this process does not hold in floats: without its window.
+Tensor weight_gradient_everywhere(const Tensor& grad, const Tensor& kept, std::int64_t out_features,
+                                  std::int64_t in_features, ScalarType dtype,
+                                  const Text& activation, bool windowed) {
+  check(out_features >= 0 && in_features >= 0,
+        "tfmbs: out_features and in_features must not be negative");
+  const auto type = float_type(dtype);
+  check(type.has_value(), "tfmbs: dtype must be float32, float64, bfloat16 or float16");
+  const linear::FloatWeights source{.data = nullptr,
+                                    .type = *type,
+                                    .outputs = static_cast<std::uint64_t>(out_features),
+                                    .depth = static_cast<std::uint64_t>(in_features)};
+  return weight_gradient_of(grad, kept, source, dtype, activation, windowed);
 }
 
 }  // namespace
@@ -290,6 +313,9 @@ STABLE_TORCH_LIBRARY_FRAGMENT(tfmbs, m) {
   m.def(
       "weight_gradient(Tensor grad, Tensor kept, Tensor weight, str activation, bool windowed) -> "
       "Tensor");
+  m.def(
+      "weight_gradient_everywhere(Tensor grad, Tensor kept, int out_features, int in_features, "
+      "ScalarType dtype, str activation, bool windowed) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(tfmbs, CPU, m) {
@@ -298,6 +324,7 @@ STABLE_TORCH_LIBRARY_IMPL(tfmbs, CPU, m) {
   m.impl("input_gradient", TORCH_BOX(&input_gradient));
   m.impl("input_gradient_trits", TORCH_BOX(&input_gradient_trits));
   m.impl("weight_gradient", TORCH_BOX(&weight_gradient));
+  m.impl("weight_gradient_everywhere", TORCH_BOX(&weight_gradient_everywhere));
 }
 
 }  // namespace tfmbs::torch_ops

@@ -52,7 +52,8 @@ bool prefetch_packed(const Tensor& panels, const Tensor& scale, const Tensor& id
 Tensor input_gradient_packed(const Tensor& grad, const Tensor& panels, const Tensor& scale,
                              const std::optional<Tensor>& kept, const Text& layout,
                              std::int64_t out_features, std::int64_t in_features,
-                             std::int64_t group_size, const Text& activation, ScalarType dtype) {
+                             std::int64_t group_size, const Text& activation, bool values,
+                             ScalarType dtype) {
   const PackedWeight weights(panels, scale, layout.view(), out_features, in_features, group_size);
   const runtime::PackedSource& source = weights.source();
   require(runtime::check_packed(source));
@@ -64,7 +65,7 @@ Tensor input_gradient_packed(const Tensor& grad, const Tensor& panels, const Ten
                             .depth = source.panels.depth,
                             .scales = scales,
                             .groups = source.groups()},
-                           kept, activation, false, dtype);
+                           kept, activation, values, dtype);
 }
 
 // --- between the forms: a portion of rows at a time, on every thread -----------------------------
@@ -165,6 +166,25 @@ Tensor trits_of_panels(const Tensor& panels, const Text& layout, std::int64_t ou
   return trits;
 }
 
+Tensor rows_of_trits(const Tensor& trits) {
+  check_matrix(trits, "trits");
+  check(trits.scalar_type() == ScalarType::Char, "tfmbs: trits must be int8");
+  const Tensor dense = as_contiguous(trits, "trits");
+  const auto rows = static_cast<std::size_t>(trits.size(0));
+  const auto columns = static_cast<std::size_t>(trits.size(1));
+  const std::size_t row_bytes = pt5_bytes(columns);
+  const auto* values = static_cast<const std::int8_t*>(data_of(dense, "trits"));
+  Tensor packed = empty({trits.size(0), static_cast<std::int64_t>(row_bytes)}, ScalarType::Byte);
+  auto* bytes = static_cast<std::uint8_t*>(packed.mutable_data_ptr());
+  if (columns == 0) return packed;
+  for_each_portion(rows, columns, [&](std::size_t first, std::size_t count) {
+    for (std::size_t r = first; r < first + count; ++r) {
+      require(pack_pt5({values + r * columns, columns}, {bytes + r * row_bytes, row_bytes}));
+    }
+  });
+  return packed;
+}
+
 Tensor rows_of_panels(const Tensor& panels, const Text& layout, std::int64_t out_features,
                       std::int64_t in_features) {
   const WeightPanelsView view = panels_view(panels, layout.view(), out_features, in_features);
@@ -232,10 +252,11 @@ STABLE_TORCH_LIBRARY_FRAGMENT(tfmbs, m) {
       "int out_features, int in_features, int group_size, str activation) -> bool");
   m.def(
       "input_gradient_packed(Tensor grad, Tensor panels, Tensor scale, Tensor? kept, str layout, "
-      "int out_features, int in_features, int group_size, str activation, ScalarType dtype) -> "
-      "Tensor");
+      "int out_features, int in_features, int group_size, str activation, bool values, "
+      "ScalarType dtype) -> Tensor");
   m.def("panels_of_trits(Tensor trits, str layout, Tensor(a!) out) -> ()");
   m.def("panels_of_rows(Tensor packed, int in_features, str layout, Tensor(a!) out) -> ()");
+  m.def("rows_of_trits(Tensor trits) -> Tensor");
   m.def("trits_of_panels(Tensor panels, str layout, int out_features, int in_features) -> Tensor");
   m.def("rows_of_panels(Tensor panels, str layout, int out_features, int in_features) -> Tensor");
   m.def("ordered_scales(Tensor scale, int in_features, int group_size) -> Tensor");
@@ -248,6 +269,7 @@ STABLE_TORCH_LIBRARY_IMPL(tfmbs, CPU, m) {
   m.impl("input_gradient_packed", TORCH_BOX(&input_gradient_packed));
   m.impl("panels_of_trits", TORCH_BOX(&panels_of_trits));
   m.impl("panels_of_rows", TORCH_BOX(&panels_of_rows));
+  m.impl("rows_of_trits", TORCH_BOX(&rows_of_trits));
   m.impl("trits_of_panels", TORCH_BOX(&trits_of_panels));
   m.impl("rows_of_panels", TORCH_BOX(&rows_of_panels));
   m.impl("ordered_scales", TORCH_BOX(&ordered_scales));

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from .. import _fabric
 from ..ops import torch_ops
@@ -14,7 +14,7 @@ from ..ops.panels import panels_of_trits
 from ..quantization import quantizers
 from ..quantization.fixed_scale import FixedScaleQuantizer
 from ..quantization.quantizers import WeightQuantizer
-from .splits import INPUTS, Split, local_part
+from .splits import INPUTS, Split
 
 
 class Part(NamedTuple):
@@ -38,11 +38,13 @@ class Part(NamedTuple):
 
 
 def quantized_part(
-    quantizer: WeightQuantizer, weight: DTensor, split: Split
+    quantizer: WeightQuantizer, local: Tensor, split: Split, whole: Callable[[], Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Trits and scale of this process's part, and which outputs hold a NaN anywhere, as uint8. All
-    processes of the mesh must call it."""
-    local = local_part(weight)
+    processes of the mesh must call it.
+
+    local: the part, [outputs, inputs]. whole: gives the whole weight, for a quantizer of the user's.
+    """
     wide = local.dtype == torch.float64
     kind = quantizers.spec_name(quantizer)
     whole_rows = split.dim != INPUTS
@@ -67,7 +69,7 @@ def quantized_part(
         level = torch.ones(1) if quantizer.holds_trits else scale
         trits, nans = torch_ops.trits_above(local, level.double() / 2)
     else:  # any function of the whole weight
-        trits, scale = quantizers.apply(quantizer, cast(DTensor, weight.detach()).full_tensor())
+        trits, scale = quantizers.apply(quantizer, whole())
         quantizers.check_trits(trits)
         scale = split.outputs_of(scale)
         if split.dim is not None:

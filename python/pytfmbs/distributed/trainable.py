@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -26,6 +26,13 @@ class _Kept(NamedTuple):
 
 def _version(weight: DTensor) -> int | None:
     return None if weight.is_inference() else weight._version
+
+
+def _quantized(layer: TFMBSLinear, weight: DTensor, split: Split) -> tuple[Tensor, Tensor, Tensor]:
+    def whole() -> Tensor:
+        return cast(DTensor, weight.detach()).full_tensor()
+
+    return quantized_part(layer.weight_quantizer, local_part(weight), split, whole)
 
 
 class _Distributed:
@@ -53,7 +60,7 @@ class _Distributed:
         return compute(Call(layer, split, part, magnitudes, out_dtype), local, weight, bias)
 
     def quantized_weight(self, layer: TFMBSLinear, weight: DTensor) -> tuple[Tensor, Tensor]:
-        trits, scale, _ = quantized_part(layer.weight_quantizer, weight, Split.of(weight))
+        trits, scale, _ = _quantized(layer, weight, Split.of(weight))
         return trits, scale
 
     @staticmethod
@@ -76,7 +83,7 @@ class _Distributed:
     @staticmethod
     def _part(layer: TFMBSLinear, weight: DTensor, split: Split) -> Part:
         with torch.no_grad():
-            trits, scale, nans = quantized_part(layer.weight_quantizer, weight, split)
+            trits, scale, nans = _quantized(layer, weight, split)
             part = packed_part(trits, scale, nans, layer.activation)
             kept: Any = None
             if not layer.training:

@@ -15,6 +15,9 @@ of bytes for each row of the input (cpp/linear/include/tfmbs/linear/kept_activat
     The same of weights that are quantized already.
 ``torch.ops.tfmbs.weight_gradient(grad, kept, weight, activation, windowed)``
     (gradᵀ x̂) inside the weight's own window, of the weight's dtype.
+``torch.ops.tfmbs.weight_gradient_everywhere(grad, kept, out_features, in_features, dtype, activation,
+windowed)``
+    gradᵀ x̂, for a weight that only other processes hold in floats. They apply the window.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ input_gradient = torch.ops.tfmbs.input_gradient.default
 input_gradient_trits = torch.ops.tfmbs.input_gradient_trits.default
 input_gradient_packed = torch.ops.tfmbs.input_gradient_packed.default
 weight_gradient = torch.ops.tfmbs.weight_gradient.default
+weight_gradient_everywhere = torch.ops.tfmbs.weight_gradient_everywhere.default
 
 _library = torch.library.Library("tfmbs", "FRAGMENT")  # lives as long as its kernels
 
@@ -118,6 +122,7 @@ def _(
     in_features: int,
     group_size: int,
     activation: str,
+    values: bool,
     dtype: torch.dtype,
 ) -> Tensor:
     return grad.new_empty((*grad.shape[:-1], in_features), dtype=dtype)
@@ -126,6 +131,19 @@ def _(
 @torch.library.register_fake("tfmbs::weight_gradient")
 def _(grad: Tensor, kept: Tensor, weight: Tensor, activation: str, windowed: bool) -> Tensor:
     return weight.new_empty(weight.shape)
+
+
+@torch.library.register_fake("tfmbs::weight_gradient_everywhere")
+def _(
+    grad: Tensor,
+    kept: Tensor,
+    out_features: int,
+    in_features: int,
+    dtype: torch.dtype,
+    activation: str,
+    windowed: bool,
+) -> Tensor:
+    return grad.new_empty((out_features, in_features), dtype=dtype)
 
 
 # --- their own gradients -------------------------------------------------------------------------
@@ -172,8 +190,8 @@ def _input_trits_backward(ctx: Any, upstream: Tensor) -> tuple[Any, ...]:
 
 
 def _input_packed_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    grad, panels, scale, kept, *ctx.form, ctx.activation, _ = inputs
-    ctx.dtype, ctx.values = grad.dtype, False
+    grad, panels, scale, kept, *ctx.form, ctx.activation, ctx.values, _ = inputs
+    ctx.dtype = grad.dtype
     ctx.save_for_backward(panels, scale, kept)
 
 
@@ -181,7 +199,7 @@ def _input_packed_backward(ctx: Any, upstream: Tensor) -> tuple[Any, ...]:
     panels, scale, kept = ctx.saved_tensors
     layout, outputs, inputs, group = ctx.form
     weight = dequantized_panels(panels, scale, layout, outputs, inputs, group, ctx.dtype)
-    return _back_through(ctx, upstream, weight, kept, 9)
+    return _back_through(ctx, upstream, weight, kept, 10)
 
 
 def _weight_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -195,6 +213,18 @@ def _weight_backward(ctx: Any, upstream: Tensor) -> tuple[Any, ...]:
     quantized, _ = unkept(kept, ctx.activation, ctx.windowed, True, weight.shape[1], ctx.dtype)
     inside = upstream.to(ctx.dtype) * ~outside(weight, WEIGHT_CLIP)
     return quantized.matmul(inside.t()), None, None, None, None
+
+
+def _everywhere_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    grad, kept, _, ctx.depth, _, ctx.activation, ctx.windowed = inputs
+    ctx.dtype = grad.dtype
+    ctx.save_for_backward(kept)
+
+
+def _everywhere_backward(ctx: Any, upstream: Tensor) -> tuple[Any, ...]:
+    (kept,) = ctx.saved_tensors
+    quantized, _ = unkept(kept, ctx.activation, ctx.windowed, True, ctx.depth, ctx.dtype)
+    return (quantized.matmul(upstream.to(ctx.dtype).t()), *[None] * 6)
 
 
 def _register(
@@ -220,3 +250,6 @@ take_input_gradient_packed = _register(
     input_gradient_packed, _input_packed_setup, _input_packed_backward
 )
 take_weight_gradient = _register(weight_gradient, _weight_setup, _weight_backward)
+take_weight_gradient_everywhere = _register(
+    weight_gradient_everywhere, _everywhere_setup, _everywhere_backward
+)

@@ -24,6 +24,7 @@ from .gradient_ops import (
     take_input_gradient_packed,
     take_input_gradient_trits,
     take_weight_gradient,
+    take_weight_gradient_everywhere,
 )
 
 
@@ -71,7 +72,7 @@ def gradients(
             grad, weight, window, identity, ctx.quantizer, ctx.activation, ctx.needs[1], dtype
         )
 
-    return _gradients(ctx, grad, kept, weight, of_input)
+    return _gradients(ctx, grad, kept, of_input, _of_weight(ctx, kept, weight))
 
 
 def gradients_of_trits(
@@ -89,15 +90,19 @@ def gradients_of_trits(
             grad, trits, scale, window, ctx.activation, ctx.needs[1], dtype
         )
 
-    return _gradients(ctx, grad, kept, weight, of_input)
+    return _gradients(ctx, grad, kept, of_input, _of_weight(ctx, kept, weight))
+
+
+def _of_weight(ctx: Any, kept: Tensor | None, weight: Tensor | None) -> Callable[[Tensor], Tensor]:
+    return lambda grad: take_weight_gradient(grad, kept, weight, ctx.activation, ctx.windowed)
 
 
 def _gradients(
     ctx: Any,
     grad: Tensor,
     kept: Tensor | None,
-    weight: Tensor | None,
     of_input: Callable[[Tensor, Tensor | None, torch.dtype], Tensor],
+    of_weight: Callable[[Tensor], Tensor],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     needs_input, needs_weight, needs_bias = ctx.needs
     grad = grad.to(_precision(ctx.dtypes[1]))
@@ -105,7 +110,7 @@ def _gradients(
     if needs_input:
         grad_input = _input_gradient(ctx, grad, kept, of_input)
     if needs_weight:
-        grad_weight = take_weight_gradient(grad, kept, weight, ctx.activation, ctx.windowed)
+        grad_weight = of_weight(grad)
     if needs_bias:
         grad_bias = _bias_gradient(grad).to(ctx.dtypes[1])
     return grad_input, grad_weight, grad_bias
@@ -150,10 +155,51 @@ def packed_gradients(
     """Of input and bias. form: layout, out_features, in_features, group_size."""
 
     def of_input(grad: Tensor, window: Tensor | None, dtype: torch.dtype) -> Tensor:
-        return take_input_gradient_packed(grad, panels, scale, window, *form, ctx.activation, dtype)
+        return take_input_gradient_packed(
+            grad, panels, scale, window, *form, ctx.activation, False, dtype
+        )
 
     grad = grad.to(_precision(ctx.dtypes[0]))
     return (
         _input_gradient(ctx, grad, kept, of_input) if needs[0] else None,
         _bias_gradient(grad) if needs[1] else None,
     )
+
+
+def keep_gathered(
+    ctx: Any,
+    input: Tensor,
+    dtype: torch.dtype,
+    needs: tuple[bool, bool, bool],
+    activation: str,
+    ste_clip: float | None,
+) -> Tensor | None:
+    """What the gradients of input, weight and bias read of the input, where this process has the
+    quantized weight and not its floats. dtype: theirs."""
+    ctx.needs, ctx.activation = needs, activation
+    ctx.dtypes = input.dtype, dtype
+    return _keep_input(ctx, input, ste_clip, needs[0], needs[1])
+
+
+def gathered_gradients(
+    ctx: Any,
+    grad: Tensor,
+    kept: Tensor | None,
+    panels: Tensor,
+    scale: Tensor,
+    form: tuple[str, int, int, int],
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Of input, weight and bias; the weight's without its window, which needs the floats. form: as
+    packed_gradients'."""
+
+    def of_input(grad: Tensor, window: Tensor | None, dtype: torch.dtype) -> Tensor:
+        return take_input_gradient_packed(
+            grad, panels, scale, window, *form, ctx.activation, ctx.needs[1], dtype
+        )
+
+    def of_weight(grad: Tensor) -> Tensor:
+        return take_weight_gradient_everywhere(
+            grad, kept, form[1], form[2], ctx.dtypes[1], ctx.activation, ctx.windowed
+        )
+
+    return _gradients(ctx, grad, kept, of_input, of_weight)

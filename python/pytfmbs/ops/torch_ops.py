@@ -22,7 +22,7 @@ in_features, group_size, activation, ste_clip, out_dtype)``
     A layer whose weights are packed: ``panels`` (uint8) and ``scale`` (fp32) as the kernels read
     them. ``group_size`` 0: one scale, or one an output.
 ``torch.ops.tfmbs.panels_of_trits``, ``panels_of_rows``, ``trits_of_panels``, ``rows_of_panels``,
-``ordered_scales``, ``scale_rows``
+``rows_of_trits``, ``ordered_scales``, ``scale_rows``
     Between trits, the rows of files (PT-5, each aligned to a byte) and what ``packed_linear`` takes.
     The first two write panels into ``out``, so that their caller chooses the memory: panels.py.
 ``torch.ops.tfmbs.quantize_weight(weight, quantizer)``, ``quantize_activation(input, activation,
@@ -79,6 +79,7 @@ panels_of_trits = torch.ops.tfmbs.panels_of_trits.default
 panels_of_rows = torch.ops.tfmbs.panels_of_rows.default
 trits_of_panels = torch.ops.tfmbs.trits_of_panels.default
 rows_of_panels = torch.ops.tfmbs.rows_of_panels.default
+rows_of_trits = torch.ops.tfmbs.rows_of_trits.default
 ordered_scales = torch.ops.tfmbs.ordered_scales.default
 scale_rows = torch.ops.tfmbs.scale_rows.default
 quantize_weight = torch.ops.tfmbs.quantize_weight.default
@@ -95,6 +96,7 @@ input_gradient = gradient_ops.input_gradient
 input_gradient_trits = gradient_ops.input_gradient_trits
 input_gradient_packed = gradient_ops.input_gradient_packed
 weight_gradient = gradient_ops.weight_gradient
+weight_gradient_everywhere = gradient_ops.weight_gradient_everywhere
 
 torch.library.define(
     "tfmbs_onnx::linear",
@@ -257,6 +259,12 @@ def _(panels: Tensor, layout: str, out_features: int, in_features: int) -> Tenso
 @torch.library.register_fake("tfmbs::rows_of_panels")
 def _(panels: Tensor, layout: str, out_features: int, in_features: int) -> Tensor:
     return panels.new_empty((out_features, -(-in_features // _fabric.TRITS_PER_BYTE)))
+
+
+@torch.library.register_fake("tfmbs::rows_of_trits")
+def _(trits: Tensor) -> Tensor:
+    width = -(-trits.shape[1] // _fabric.TRITS_PER_BYTE)
+    return trits.new_empty((trits.shape[0], width), dtype=torch.uint8)
 
 
 @torch.library.register_fake("tfmbs::ordered_scales")
@@ -490,6 +498,19 @@ def _input_gradient_flops(grad: Any, weight: Any, *_: Any, out_shape: Any = None
 @register_flop_formula(torch.ops.tfmbs.input_gradient_packed)
 def _packed_gradient_flops(grad: Any, *arguments: Any, out_shape: Any = None, **__: Any) -> int:
     in_features = arguments[5]
+    return int(2 * math.prod(grad) * in_features)
+
+
+@register_flop_formula(torch.ops.tfmbs.weight_gradient_everywhere)
+def _weight_gradient_everywhere_flops(
+    grad: Any,
+    kept: Any,
+    out_features: int,
+    in_features: int,
+    *_: Any,
+    out_shape: Any = None,
+    **__: Any,
+) -> int:
     return int(2 * math.prod(grad) * in_features)
 
 

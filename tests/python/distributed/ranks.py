@@ -30,6 +30,7 @@ def main() -> None:
     folder = Path(sys.argv[1])
     torch.set_num_threads(1)
     import check_checkpoints  # noqa: F401
+    import check_gathering  # noqa: F401
     import check_profiles  # noqa: F401
     import check_tensor_parallel  # noqa: F401
 

@@ -163,6 +163,9 @@ def gradient_cases(
             ),
             "input_gradient_trits": (grad, trits, scale, window, *tail),
             "weight_gradient": (grad, kept, weight, activation, clip is not None),
+            "weight_gradient_everywhere": (
+                grad, kept, *weight.shape, weight.dtype, activation, clip is not None,
+            ),
         }  # fmt: skip
         cases += [
             pytest.param(getattr(torch_ops, name), arguments, layer, id=f"{name}-{label}-{clip}")
@@ -193,13 +196,14 @@ def packed_cases(
             "input_gradient_packed": (
                 torch.randn(3, 17, requires_grad=True), *form,
                 torch_ops.kept_activation(x.detach(), activation, 0.5, False),
-                *size, group, activation, torch.float32,
+                *size, group, activation, False, torch.float32,
             ),
             "prefetch_packed": (*form, packed.fabric_identity, *size, group, activation),
             "panels_of_trits": (trits, packed._layout, form[0]),
             "panels_of_rows": (packed.packed, 20, packed._layout, form[0]),
             "trits_of_panels": (packed._panels, *size),
             "rows_of_panels": (packed._panels, *size),
+            "rows_of_trits": (trits,),
         }  # fmt: skip
         if group:
             found["ordered_scales"] = (packed.scale, 20, group)

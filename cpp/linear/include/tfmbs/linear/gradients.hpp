@@ -71,8 +71,9 @@ void input_gradient(const FloatInput& grad, const TernaryWeights& weight, const 
 // |w| above which a weight gets no gradient.
 inline constexpr double kWeightWindow = 1.0;
 
-// out: contiguous, of the weight's shape and type. Precondition: the kept rows have values; grad is
-// fp64 exactly where the weight is. Throws as above.
+// out: contiguous, of the weight's shape and type. weight.data may be null: the gradient is then
+// that of a weight inside its window. Precondition: the kept rows have values; grad is fp64 exactly
+// where the weight is. Throws as above.
 void weight_gradient(const FloatInput& grad, const KeptRows& input, const FloatWeights& weight,
                      void* out, const MatrixProduct& product, const execution::Executor& executor);
 
